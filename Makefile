@@ -1,0 +1,44 @@
+# `make run` and `make test` work on a fresh clone; both make .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install what is pinned in constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --constraint constraints.txt
+	touch $@
+
+run: $(READY)  ## train CIFAR-10 here: python -m launcher +exp=cifar
+	$(BIN)/python -m launcher +exp=cifar
+
+test: $(READY)  ## the fast suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## two processes, kill -9, whole runs
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## lint, types, shell, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/shellcheck slurm/examples/*.sh .ci/run
+	$(BIN)/codespell
+
+goldens: $(READY)  ## rewrite slurm/examples; review the diff
+	$(BIN)/python -m pytest tests/test_render.py --goldens
+
+bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-up times
+	$(BIN)/python benchmarks/step_overhead.py
+	$(BIN)/python benchmarks/startup.py
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+
+.PHONY: help setup run test test-slow check goldens bench clean

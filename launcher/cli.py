@@ -1,0 +1,54 @@
+"""The verbs, and how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from launcher.errors import ConfigError, Interrupted, LaunchError
+
+VERBS = {
+    "run": "launcher.run",
+    "render": "launcher.run",
+    "plan": "launcher.run",
+    "resume": "launcher.run",
+    "status": "launcher.status",
+    "logs": "launcher.logs",
+    "tensorboard": "launcher.logs",
+}
+"""Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of `python -m launcher` and of the console script. Returns the exit code (launcher/errors.py)."""
+    os.umask(0o077)
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        from launcher.screen import silence_stdout
+
+        silence_stdout()
+        return 0
+    except LaunchError as error:
+        if os.environ.get("LAUNCHER_DEBUG"):
+            raise
+        print(f"launcher: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _dispatch(words: list[str]) -> int:
+    verb, rest = ("run", words) if not words or not words[0].isidentifier() else (words[0], words[1:])
+    if "--help" in words or "-h" in words or words == ["help"]:
+        from launcher.help import help_text
+
+        print(help_text())
+        return 0
+    if verb not in VERBS:
+        from launcher.targets import nearest
+
+        raise ConfigError(f"{verb}: no such verb{nearest(verb, VERBS)}")
+    return getattr(import_module(VERBS[verb]), verb)(rest)

@@ -1,0 +1,123 @@
+"""Processes on this machine, started by torchrun and watched by the launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from launcher import machine
+from launcher.errors import ConfigError
+from launcher.plan import Plan, World
+from launcher.shell import Raw, block, command, export
+
+
+@dataclass(frozen=True)
+class Local:
+    """One node: this one."""
+
+    nodes: int = 1
+    processes_per_node: int | str = "auto"
+    """auto: one per GPU; one in all on a CPU, with every core."""
+    device: str = "auto"
+    """auto | cpu | cuda. auto: cuda where there is one."""
+    max_restarts: int = 0
+    """How often torchrun starts the processes again, from the newest checkpoint, after one of them died."""
+
+    attached: ClassVar[bool] = True
+
+    def world(self) -> World:
+        """Resolve `auto` by looking at this machine. Raises ConfigError."""
+        if self.nodes != 1:
+            raise ConfigError(f"cluster.nodes={self.nodes}: cluster=local is this one machine; type cluster.nodes=1")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"cluster.device={self.device} cannot be; type one of auto, cpu, cuda")
+        if self.max_restarts < 0:
+            raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
+        device = self.device if self.device != "auto" else ("cuda" if machine.gpu_count() else "cpu")
+        if device == "cuda" and not machine.gpu_count():
+            raise ConfigError("cluster.device=cuda: this machine shows no CUDA device; type cluster.device=cpu or auto")
+        return World(1, self._processes(device), device)
+
+    def _processes(self, device: str) -> int:
+        count = self.processes_per_node
+        if count == "auto":
+            return machine.gpu_count() if device == "cuda" else 1
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ConfigError(f"cluster.processes_per_node={count} cannot be; type auto or a whole number from 1")
+        if device == "cuda" and count > machine.gpu_count():
+            raise ConfigError(
+                f"cluster.processes_per_node={count}: this machine shows {machine.gpus_here()}; "
+                f"type cluster.processes_per_node={machine.gpu_count()} or auto"
+            )
+        return count
+
+    def threads(self, world: World) -> int:
+        return max(1, machine.cpu_count() // world.processes_per_node)
+
+    def render(self, plan: Plan) -> str:
+        """The job script. `exec` keeps the pid, so that a worker can tell its torchrun from a foster parent."""
+        lines = [
+            "#!/usr/bin/env bash",
+            f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
+            "set -euo pipefail",
+            "umask 077",
+            command(["cd", plan.directory]),
+            f"run={command([plan.run_dir])}",
+            "",
+            *SCRUB,
+            "",
+            export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
+            export("OMP_NUM_THREADS", plan.threads),
+            export("GLOO_SOCKET_IFNAME", "lo"),
+            *(export(name, value) for name, value in plan.env),
+            "",
+            *NEXT_ATTEMPT,
+            "",
+            export("LAUNCHER_AGENT_PID", Raw("$$")),
+            "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent.log" 2>&1',
+        ]
+        return "\n".join(lines) + "\n"
+
+    def submit_argv(self, plan: Plan) -> list[str]:
+        return ["bash", f"{plan.run_dir}/job.sh"]
+
+
+SCRUB = (
+    "# What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.",
+    "unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE",
+    "unset MASTER_ADDR MASTER_PORT NODE_RANK",
+    'for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCHELASTIC_@}" "${!PET_@}"; do',
+    '    unset "$name"',
+    "done",
+)
+
+NEXT_ATTEMPT = (
+    "# One directory per attempt. mkdir is atomic: two starts never share one.",
+    "attempt=0",
+    'while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do',
+    "    attempt=$((attempt + 1))",
+    '    [ "$attempt" -lt 10000 ] || { echo "$run/attempts cannot be written" >&2; exit 3; }',
+    "done",
+    'LAUNCHER_ATTEMPT=$(printf %03d "$attempt")',
+    "export LAUNCHER_ATTEMPT",
+    'ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest"',
+)
+
+
+def torchrun(plan: Plan) -> list[object]:
+    """`--standalone` takes a free port; the local address spares a machine whose own name does not resolve."""
+    return [
+        plan.python,
+        command_option("-m", "torch.distributed.run"),
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        f"--nproc-per-node={plan.world.processes_per_node}",
+        f"--max-restarts={plan.max_restarts}",
+        command_option("--module", "launcher.worker"),
+        Raw('"$run"'),
+    ]
+
+
+def command_option(*words: str) -> Raw:
+    """An option and its argument that belong on one line."""
+    return Raw(command(words))

@@ -1,0 +1,71 @@
+"""The fixed keys, their types and their defaults. The yamls in conf/ only depart from them.
+
+Group nodes (`model`, `data`, `optim`, `schedule`, `strategy`, `cluster`, `task`) are constructor calls: `_target_` and its
+keywords, checked against the constructor itself (launcher/targets.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 10
+    """Passes over the training part; `steps` wins where it is set."""
+    steps: int | None = None
+    """Optimizer updates in all; null: epochs x (training samples // batch_size)."""
+    batch_size: int = 128
+    """Samples in one optimizer update over the whole world. Divided by world x accumulate, or refused."""
+    accumulate: int = 1
+    """Micro-batches per update; gradients are reduced across processes once, with the last."""
+    precision: str = "auto"
+    """auto | bf16 | fp16 | fp32. auto takes bf16 where the device computes it, fp32 elsewhere, and logs why."""
+    compile: bool = False
+    """torch.compile the model. Slower on a CPU, and half a minute of start-up."""
+    channels_last: bool = True
+    """NHWC memory for 4-d weights and activations: what tensor cores and oneDNN want."""
+    clip_norm: float = 0.0
+    """Clip the global L2 norm of the gradient to this; 0: no clipping."""
+    ema_decay: float = 0.0
+    """Evaluate an exponential moving average of the weights with this decay per step; 0: the weights themselves."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    eval_every: Any = "auto"
+    """Steps between evaluations on the validation part; auto: once per epoch; 0: only at the end."""
+    save_every: Any = "auto"
+    """Steps between checkpoints; auto: once per epoch. There is always one at the end."""
+    keep: int = 2
+    """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
+    deterministic: bool = False
+    """Refuse kernels that may give other bits from run to run (CUDA; on a CPU there are none in use)."""
+
+
+@dataclass
+class Config:
+    name: str = "run"
+    """What this run is called; the directory between runs_dir and id."""
+    id: str | None = None
+    """Which run of that name; null: a sortable time stamp. The same id again continues that run."""
+    seed: int = 0
+    """Initial weights, data split, order of samples, augmentation."""
+    runs_dir: str = "runs"
+    """Where run directories go."""
+    resume: str = "auto"
+    """auto: an existing run continues from its newest good checkpoint. never: set its checkpoints aside, start at 0."""
+    trust: list[str] = field(default_factory=list[str])
+    """Your own packages that `_target_` may name. Only a file can set it, never the command line."""
+    model: Any = MISSING
+    data: Any = MISSING
+    optim: Any = MISSING
+    schedule: Any = MISSING
+    strategy: Any = MISSING
+    cluster: Any = MISSING
+    task: Any = MISSING
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "exp")

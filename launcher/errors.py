@@ -1,0 +1,56 @@
+"""The exception tree and the exit codes.
+
+    LaunchError               1   anything below, shown as one line on stderr
+    ├── TrainingFailed        1   a rank raised, or was killed
+    ├── ConfigError           2   the command or the config cannot be meant
+    ├── RunError              3   the run directory
+    │   └── CheckpointError   3   a checkpoint
+    ├── ClusterError          4   the cluster refused, or cannot be reached
+    ├── Stopped              75   stopped on request and resumable (EX_TEMPFAIL)
+    └── Interrupted         130   Ctrl-C (128 + SIGINT)
+
+A message says what was asked, why it cannot be, and what to type instead, in one line.
+"""
+
+from __future__ import annotations
+
+
+class LaunchError(Exception):
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # whatever was quoted in it, it stays one line
+
+
+class TrainingFailed(LaunchError):
+    exit_code = 1
+
+
+class ConfigError(LaunchError):
+    exit_code = 2
+
+
+class RunError(LaunchError):
+    exit_code = 3
+
+
+class CheckpointError(RunError):
+    exit_code = 3
+
+
+class ClusterError(LaunchError):
+    exit_code = 4
+
+
+class Stopped(LaunchError):
+    exit_code = 75
+
+
+class Interrupted(LaunchError):
+    exit_code = 130
+
+
+BY_EXIT_CODE: dict[int, type[LaunchError]] = {
+    error.exit_code: error for error in (TrainingFailed, ConfigError, RunError, ClusterError, Stopped, Interrupted)
+}
+"""Turns the exit code that a rank left in its error file back into the error the launcher raises."""

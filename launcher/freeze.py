@@ -1,0 +1,134 @@
+"""Hop 2: a composed config becomes one frozen plan, or one line that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import launcher
+from launcher import check, targets
+from launcher.errors import ConfigError
+from launcher.plan import Cluster, Plan, check_name
+
+PROJECT = Path(launcher.__file__).resolve().parent.parent
+"""Where launcher, models, data and conf lie side by side: a checkout, or site-packages."""
+
+NOT_COMPARED = ("resume", "id")
+"""Keys in which a run may differ from the command that continues it."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a run directory is made from."""
+
+    plan: Plan
+    cluster: Cluster
+    config: str
+    """config.yaml: every value resolved but `${oc.env:…}`, which each process reads for itself: no secret is written."""
+    script: str
+
+
+def freeze(config: DictConfig, overrides: list[str]) -> Frozen:
+    """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch."""
+    values = resolve(config)
+    targets.check(values, values["trust"])
+    check.check_values(values)
+    cluster: Cluster = targets.build(values["cluster"])
+    world = cluster.world()
+    targets.build(values["strategy"]).check(world, values["train"])
+    check.check_world(values, world)
+    name = check_name("name", values["name"])
+    run_id = check_name("id", values["id"] or time_id())
+    text = frozen_text(config, run_id)
+    plan = Plan(
+        name=name,
+        id=run_id,
+        run_dir=str(runs_dir(values) / name / run_id),
+        world=world,
+        threads=cluster.threads(world),
+        max_restarts=cluster.max_restarts,
+        python=sys.executable,
+        directory=str(Path.cwd()),
+        project=str(PROJECT),
+        env=_worker_env(values, world.device),
+        config_hash=hashlib.sha256(text.encode()).hexdigest(),
+        code_hash=code_hash(),
+        overrides=tuple(overrides),
+        version=launcher.__version__,
+    )
+    try:
+        return Frozen(plan, cluster, text, cluster.render(plan))
+    except ValueError as error:  # a word no shell can carry, such as a path with a newline in it
+        raise ConfigError(f"runs_dir or the working directory: {error}") from error
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain values, every interpolation resolved. Raises ConfigError."""
+    try:
+        values: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    return values
+
+
+def runs_dir(values: Mapping[str, Any]) -> Path:
+    text = str(values["runs_dir"])
+    if not text or "\0" in text:
+        raise ConfigError(f"runs_dir={text!r} is no path; type the directory that shall hold the runs")
+    return Path(text).expanduser().absolute()
+
+
+def time_id() -> str:
+    """Sortable, and another for a second command within the same second: 20261121-081500-123."""
+    now = time.time()
+    return time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now * 1000) % 1000:03d}"
+
+
+def frozen_text(config: DictConfig, run_id: str) -> str:
+    """The config as every process will read it. `${oc.env:NAME}` stays as it is written."""
+
+    def keep(name: str, default: str | None = None) -> str:
+        return f"${{oc.env:{name}}}" if default is None else f"${{oc.env:{name},{default}}}"
+
+    masked = config.copy()
+    OmegaConf.clear_resolver("oc.env")
+    try:
+        OmegaConf.register_new_resolver("oc.env", keep)
+        values: Any = OmegaConf.to_container(masked, resolve=True, enum_to_str=True)
+    finally:
+        OmegaConf.clear_resolver("oc.env")
+        _restore_env_resolver()
+    values["id"] = run_id
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _restore_env_resolver() -> None:
+    from omegaconf.resolvers import oc
+
+    OmegaConf.register_new_resolver("oc.env", oc.env)
+
+
+def code_hash() -> str:
+    """sha256 over the source that will run: launcher/, models/ and data/."""
+    digest = hashlib.sha256()
+    for package in ("launcher", "models", "data"):
+        for path in sorted((PROJECT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(PROJECT)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
+    if values["train"]["deterministic"] and device == "cuda":
+        return (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),)  # cuBLAS reads it once, at the first handle
+    return ()

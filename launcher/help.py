@@ -1,0 +1,49 @@
+"""`--help`: verbs, groups with their choices, examples. Read from conf/ by name, so that it costs no import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launcher import __version__
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+_VERBS = """\
+  run           train here, or submit; the default verb
+  render        print the job script that run would start; write nothing
+  plan          print the frozen plan as JSON; write nothing
+  resume RUN    continue from the newest good checkpoint
+  status [RUN]  a table of runs, or one of them
+  logs RUN      print a rank's log (-f to follow, --rank R, --attempt N)
+  tensorboard [RUN]   open TensorBoard on localhost"""
+
+_EXAMPLES = """\
+  python -m launcher +exp=cifar
+  python -m launcher +exp=cifar cluster.processes_per_node=2 train.epochs=5
+  python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4"""
+
+_GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "exp")
+
+
+def help_text() -> str:
+    groups = "\n".join(f"  {group:<10}{', '.join(_choices(group)) or '-'}" for group in _GROUPS)
+    return f"""launcher {__version__}: one config, one frozen plan, one torchrun command or job script
+
+usage: python -m launcher [VERB] [+exp=NAME] [group=choice] [key=value] [Hydra's flags]
+
+verbs
+{_VERBS}
+
+groups and their choices (conf/)
+{groups}
+
+examples
+{_EXAMPLES}
+
+RUN is a path, an id, name/id, or a name (its newest run). Every key: --cfg job. Hydra's own flags: --hydra-help.
+Exit codes: 0 done, 1 training failed, 2 bad command or config, 3 run directory or checkpoint,
+4 cluster refused, 75 stopped and resumable, 130 interrupted."""
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -1,0 +1,131 @@
+"""The frozen plan: everything decided about a run before it starts, and the two protocols that read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from launcher.errors import ConfigError, RunError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names and ids: they become directories, job names and TensorBoard runs."""
+
+
+@dataclass(frozen=True)
+class World:
+    """How many processes there are and what each of them computes on."""
+
+    nodes: int
+    processes_per_node: int
+    device: str
+    """`cpu` or `cuda`."""
+
+    @property
+    def size(self) -> int:
+        return self.nodes * self.processes_per_node
+
+    def __str__(self) -> str:
+        processes = "process" if self.processes_per_node == 1 else "processes"
+        return f"{self.nodes} node{'s' * (self.nodes > 1)} x {self.processes_per_node} {processes} on {self.device}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, decided. Pure data: `plan.json` holds it, every attempt of the run reads it back."""
+
+    name: str
+    id: str
+    run_dir: str
+    world: World
+    threads: int
+    """CPU threads of each process (`OMP_NUM_THREADS`)."""
+    max_restarts: int
+    """How often torchrun restarts the processes of a node within one attempt."""
+    python: str
+    """The interpreter that submits is the one that trains."""
+    directory: str
+    """Where the command was typed: the working directory of every process."""
+    project: str
+    """The directory that holds the packages launcher, models and data."""
+    env: tuple[tuple[str, str], ...]
+    """What the worker's environment must hold beside what the script sets itself."""
+    config_hash: str
+    code_hash: str
+    overrides: tuple[str, ...]
+    version: str
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str | Path) -> Plan:
+        """Read a plan back. Raises RunError where the text is not a plan of this version's shape."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            raw["world"] = World(**raw["world"])
+            raw["env"] = tuple((str(name), str(value)) for name, value in raw["env"])
+            raw["overrides"] = tuple(raw["overrides"])
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error
+
+
+def check_name(key: str, value: object) -> str:
+    """A user's `name` or `id`. Raises ConfigError."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ConfigError(
+            f"{key}={value!r} cannot name a directory and a job: letters, digits, '.', '_' and '-' only, "
+            f"at most 64 and not '.', '_' or '-' first; for example {key}=cifar-1"
+        )
+    return value
+
+
+class Cluster(Protocol):
+    """Where processes start. A frozen dataclass of its options; one file each in launcher/clusters/."""
+
+    @property
+    def max_restarts(self) -> int: ...
+
+    attached: bool
+    """Whether the launcher stays with the run (local) or returns at once (a batch job)."""
+
+    def world(self) -> World:
+        """Resolve every `auto`. Raises ConfigError for what cannot be had."""
+        ...
+
+    def threads(self, world: World) -> int:
+        """CPU threads for each process."""
+        ...
+
+    def render(self, plan: Plan) -> str:
+        """The job script: a pure function of the options and the plan."""
+        ...
+
+    def submit_argv(self, plan: Plan) -> list[str]:
+        """The command that starts the job script."""
+        ...
+
+
+class Strategy(Protocol):
+    """How the world splits the work. `check` is torch-free; the rest runs in the worker."""
+
+    def check(self, world: World, train: Mapping[str, Any]) -> None:
+        """Raises ConfigError where this strategy cannot run on that world."""
+        ...
+
+    def accelerator_handlers(self) -> list[Any]:
+        """What Accelerate has to know before anything is wrapped."""
+        ...
+
+    def wrap(self, accelerator: Any, model: Any) -> Any:
+        """The model, shaped from outside."""
+        ...
+
+    def no_sync(self, model: Any) -> Any:
+        """A context in which backward leaves gradients unreduced, for accumulation."""
+        ...

@@ -1,0 +1,202 @@
+"""Every path inside a run directory, and how things are written there.
+
+runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600
+  config.yaml plan.json job.sh   frozen inputs
+  events.jsonl            the ledger: submitted, started, resumed, saved, stopped, finished
+  attempts/000/           rank_0.log …, agent.log (torchrun), error.json; attempts/latest -> newest
+  checkpoints/            step_000000400/ …: complete or absent
+  metrics.jsonl  tb/      the truth, and the view made from it
+  summary.json            how it ended
+  STOP                    a request to save and stop
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import ConfigError, RunError
+from launcher.plan import Plan
+
+
+class RunDir:
+    """Names for the places in one run directory. Creating one touches nothing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.plan = self.path / "plan.json"
+        self.script = self.path / "job.sh"
+        self.events = self.path / "events.jsonl"
+        self.attempts = self.path / "attempts"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tb"
+        self.summary = self.path / "summary.json"
+        self.stop = self.path / "STOP"
+        self.lock = self.path / ".lock"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def label(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def read_plan(self) -> Plan:
+        return Plan.from_json(read_text(self.plan), self.plan)
+
+    def attempt(self, number: int) -> Path:
+        return self.attempts / f"{number:03d}"
+
+    def newest_attempt(self) -> int | None:
+        """Number of the newest attempt, None before the first."""
+        try:
+            numbers = [int(entry.name) for entry in self.attempts.iterdir() if re.fullmatch(r"\d{3,}", entry.name)]
+        except OSError:
+            return None
+        return max(numbers, default=None)
+
+    def rank_log(self, attempt: int, rank: int) -> Path:
+        return self.attempt(attempt) / f"rank_{rank}.log"
+
+    def agent_log(self, attempt: int) -> Path:
+        return self.attempt(attempt) / "agent.log"
+
+    def error(self, attempt: int) -> Path:
+        return self.attempt(attempt) / "error.json"
+
+    def log_event(self, event: str, **fields: Any) -> None:
+        """One line of the ledger. A single O_APPEND write, so that writers never interleave within a line."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
+        descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def read_events(self) -> list[dict[str, Any]]:
+        return list(read_jsonl(self.events))
+
+    def read_summary(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def freeze(self, plan: Plan, config: str, script: str) -> None:
+        """Write the frozen inputs into a new directory; the plan last, for it says that the rest is there."""
+        self.attempts.mkdir()
+        write_atomic(self.config, config)
+        write_atomic(self.script, script)
+        write_atomic(self.plan, plan.to_json())
+
+    def set_checkpoints_aside(self) -> None:
+        """Rename what a fresh start must not see; nothing is deleted."""
+        for path in (self.checkpoints, self.metrics, self.tensorboard, self.summary):
+            if path.exists():
+                spare = next(name for n in range(10_000) if not (name := path.with_name(f"{path.name}.old-{n}")).exists())
+                path.rename(spare)
+
+
+def create(path: Path) -> RunDir:
+    """Make a run directory that was not there. Raises FileExistsError, or RunError where it cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if path.is_dir():
+            raise
+        raise RunError(f"runs_dir={path.parent.parent}: {path} is a file, not a directory; choose another runs_dir=…") from None
+    except OSError as error:
+        raise RunError(f"runs_dir={path.parent.parent} cannot be written ({error.strerror}); choose another with runs_dir=…") from None
+    return RunDir(path)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or nothing: temporary, fsync, rename. Raises RunError."""
+    spare = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        spare.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            spare.unlink()
+        raise RunError(f"{path} cannot be written ({error.strerror}); make room or choose another runs_dir=…") from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); this is no complete run directory") from error
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Whole, valid lines; a torn last line is not one yet."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+# ---------------------------------------------------------------- finding runs from any directory
+
+
+def _state_file() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "launcher" / "runs_dirs"
+
+
+def remember(runs_dir: Path) -> None:
+    """Note a runs_dir, so that `status` and `logs` find its runs from any directory. Never in the way of a run."""
+    known = _state_file()
+    with contextlib.suppress(OSError):
+        if str(runs_dir) not in _remembered():
+            known.parent.mkdir(parents=True, exist_ok=True)
+            with known.open("a", encoding="utf-8") as file:
+                file.write(f"{runs_dir}\n")
+
+
+def _remembered() -> list[str]:
+    try:
+        return _state_file().read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def all_runs() -> list[RunDir]:
+    """Every run under ./runs and every runs_dir used before, oldest id first."""
+    roots = dict.fromkeys([str(Path("runs").resolve()), *_remembered()])
+    found = {path.parent.resolve() for root in roots for path in Path(root).glob("*/*/plan.json")}
+    return [RunDir(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
+
+
+def find(run: str) -> RunDir:
+    """RUN is a path, an id, name/id, or a name (its newest run). Raises ConfigError."""
+    path = Path(run)
+    if (path / "plan.json").is_file():
+        return RunDir(path.resolve())
+    runs = all_runs()
+    matches = [here for here in runs if run in (here.path.name, here.label)]
+    if not matches:
+        matches = [here for here in runs if here.path.parent.name == run][-1:]
+    if not matches:
+        raise ConfigError(f"{run}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
+    if len(matches) > 1:
+        raise ConfigError(f"{run}: {len(matches)} runs have this id; give a path: {', '.join(map(str, matches))}")
+    return matches[0]

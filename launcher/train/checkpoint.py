@@ -1,0 +1,199 @@
+"""Checkpoints on disk: a directory is complete and verified, or it is not a checkpoint.
+
+    checkpoints/tmp.<attempt>/    shards of every rank, each fsynced by its writer
+    checkpoints/step_000000400/   the same directory after: manifest with every sha256, fsync, rename, fsync of the parent
+
+Files are bytes to this module (launcher/train/state.py knows what is in them). Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import CheckpointError, RunError
+from launcher.train.ranks import Ranks
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_STEP = re.compile(r"step_(\d{9,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One complete directory and the manifest that describes it."""
+
+    path: Path
+    step: int
+    files: dict[str, dict[str, Any]]
+    """File name -> {"bytes", "sha256"}."""
+    world: int
+
+    def read(self, name: str) -> bytes:
+        """One file, verified. Raises CheckpointError that names it."""
+        if name not in self.files:
+            raise CheckpointError(f"{self.path} has no {name}")
+        path = self.path / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+        wanted = self.files[name]
+        if len(data) != wanted["bytes"]:
+            raise CheckpointError(f"{path} has {len(data)} bytes of {wanted['bytes']}")
+        if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
+            raise CheckpointError(f"{path} does not have the sha256 it was written with")
+        return data
+
+
+class CheckpointStore:
+    """The checkpoints of one run. Every rank calls every method at the same step."""
+
+    def __init__(self, path: Path, ranks: Ranks, attempt: int, keep: int) -> None:
+        self.path = path
+        self.keep = keep
+        self._ranks = ranks
+        self._temporary = path / f"tmp.{attempt:03d}"
+        if ranks.is_first:
+            path.mkdir(mode=0o700, exist_ok=True)
+            for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
+                shutil.rmtree(left, ignore_errors=True)
+
+    def save(self, step: int, files: dict[str, bytes]) -> None:
+        """Write this rank's files and commit everybody's. Raises RunError on every rank if it failed on one."""
+        self._agree(self._make_room if self._ranks.is_first else None)
+        written = self._agree(lambda: {name: self._write(name, data) for name, data in files.items()})
+        entries = {name: entry for part in written for name, entry in part.items()}
+        manifest = {"format": FORMAT, "step": step, "world": self._ranks.world, "files": entries}
+        self._agree((lambda: self._commit(step, manifest)) if self._ranks.is_first else None)
+
+    def load(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint that verifies, the same on every rank; None where there never was one.
+
+        Tells through `say` which were passed over, and sets them aside. Raises CheckpointError when there are checkpoints and none
+        is good: starting over would throw a run away in silence.
+        """
+        found = self._ranks.from_first(self._newest_good(say) if self._ranks.is_first else None)
+        if isinstance(found, str):
+            raise CheckpointError(found)
+        return found
+
+    def _newest_good(self, say: Callable[[str], None]) -> Checkpoint | str | None:
+        steps = self._steps()
+        for number, path in steps:
+            try:
+                good = verify(path)
+            except CheckpointError as error:
+                say(f"checkpoint {path.name} is damaged and passed over: {error}")
+                continue
+            for later, damaged in steps:
+                if later > number:  # its name is needed again when training comes back to that step
+                    _set_aside(damaged)
+            return good
+        if not steps:
+            return None
+        return (
+            f"{self.path}: all {len(steps)} checkpoints are damaged, and the run does not start over by itself; restore one, "
+            "or type the run's command again with its id=… and resume=never"
+        )
+
+    def _steps(self) -> list[tuple[int, Path]]:
+        """Newest first, by name: clocks jump."""
+        matches = [(_STEP.fullmatch(entry.name), entry) for entry in self.path.iterdir()]
+        return sorted(((int(match[1]), entry) for match, entry in matches if match), reverse=True)
+
+    def _agree(self, action: Callable[[], Any] | None) -> list[Any]:
+        """Do one stage here, learn how it went everywhere: no rank goes on alone, none hangs behind one that failed."""
+        result, problem = None, None
+        try:
+            result = action() if action else None
+        except OSError as error:
+            problem = f"rank {self._ranks.rank}: {error.strerror or error}"
+        answers = self._ranks.gather((result, problem))
+        problems = [problem for _, problem in answers if problem]
+        if problems:
+            if self._ranks.is_first:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+            raise RunError(
+                f"{self.path}: the checkpoint could not be written ({'; '.join(problems)}); the ones before it are intact: "
+                "make room and resume the run"
+            )
+        return [result for result, _ in answers]
+
+    def _make_room(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(mode=0o700)
+
+    def _write(self, name: str, data: bytes) -> dict[str, Any]:
+        _write_synced(self._temporary / name, data)
+        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def _commit(self, step: int, manifest: dict[str, Any]) -> None:
+        _write_synced(self._temporary / MANIFEST, _seal(manifest))
+        _sync_directory(self._temporary)
+        final = self.path / f"step_{step:09d}"
+        if final.exists():
+            _set_aside(final)
+        self._temporary.rename(final)
+        _sync_directory(self.path)
+        for _, path in self._steps()[self.keep :]:  # only after the commit, and never below two
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def verify(path: Path) -> Checkpoint:
+    """Read a checkpoint's manifest and check every byte it lists. Raises CheckpointError that names the file."""
+    manifest_path = path / MANIFEST
+    try:
+        manifest = _unseal(manifest_path.read_bytes())
+        checkpoint = Checkpoint(path, manifest["step"], manifest["files"], manifest["world"])
+        if manifest["format"] != FORMAT or path.name != f"step_{checkpoint.step:09d}":
+            raise ValueError(f"format {manifest['format']}, step {checkpoint.step}")
+        names = list(checkpoint.files)
+    except OSError as error:
+        raise CheckpointError(f"{manifest_path} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{manifest_path} is no manifest of this directory ({error})") from error
+    for name in names:
+        checkpoint.read(name)
+    return checkpoint
+
+
+def _seal(manifest: dict[str, Any]) -> bytes:
+    """The manifest with its own checksum: it vouches for every other file, so it needs somebody to vouch for it."""
+    body = json.dumps(manifest, indent=1, sort_keys=True)
+    return json.dumps({"manifest": manifest, "sha256": hashlib.sha256(body.encode()).hexdigest()}, indent=1, sort_keys=True).encode()
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    """Raises ValueError for any byte that is not as `_seal` wrote it."""
+    manifest = json.loads(data)["manifest"]
+    if _seal(manifest) != data:
+        raise ValueError("its checksum does not match")
+    return manifest
+
+
+def _set_aside(path: Path) -> None:
+    spare = next(name for n in range(10_000) if not (name := path.with_name(f"damaged_{path.name}.{n}")).exists())
+    path.rename(spare)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

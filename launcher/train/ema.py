@@ -1,0 +1,83 @@
+"""The weights that are evaluated: an exponential moving average of them, and buffers averaged over the ranks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from launcher.train.ranks import Ranks
+
+
+class Ema:
+    """Shadow of every floating-point parameter and buffer, moved towards it after each step (Polyak averaging).
+
+    The decay at step t is min(decay, (1 + t) / (10 + t)), so that a young average does not remember the initial weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.names = [name for name, _ in _floating(model)]
+        self.live = [tensor for _, tensor in _floating(model)]
+        self.shadow = [tensor.detach().clone() for tensor in self.live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        # one kernel for all tensors; torch's own swa_utils calls it too
+        torch._foreach_lerp_(self.shadow, self.live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Swap the average in; no copy, the storages change places."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for live, shadow in zip(self.live, self.shadow, strict=True):
+            live.data, shadow.data = shadow.data, live.data
+
+
+class NoEma:
+    """`train.ema_decay=0`."""
+
+    names: tuple[str, ...] = ()
+    shadow: tuple[torch.Tensor, ...] = ()
+
+    def update(self, step: int) -> None:
+        pass
+
+    def applied(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+def _floating(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+
+
+@contextlib.contextmanager
+def averaged_buffers(model: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Mean of every floating-point buffer over the ranks, for as long as the context lasts.
+
+    BatchNorm keeps statistics of what its own rank saw; a model is evaluated with those of all.
+    """
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if ranks.world == 1 or not buffers:
+        yield
+        return
+    own = [buffer.clone() for buffer in buffers]
+    flat = torch.cat([buffer.detach().double().flatten().cpu() for buffer in buffers])
+    mean = (ranks.sum(flat) / ranks.world).split([buffer.numel() for buffer in buffers])
+    try:
+        for buffer, value in zip(buffers, mean, strict=True):
+            buffer.copy_(value.view_as(buffer))
+        yield
+    finally:
+        for buffer, value in zip(buffers, own, strict=True):
+            buffer.copy_(value)

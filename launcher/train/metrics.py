@@ -1,0 +1,98 @@
+"""Numbers from the device to metrics.jsonl: summed where they arise, fetched every `log_every` steps without waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from launcher.errors import RunError
+from launcher.rundir import read_jsonl, write_atomic
+
+
+class Meter:
+    """Running totals of a task on the device. Part of the state: a run that resumes within an interval logs the same line."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.totals: torch.Tensor | None = None
+        self.steps = 0
+        self._device = device
+
+    def add(self, totals: torch.Tensor) -> None:
+        self.totals = totals if self.totals is None else self.totals.add_(totals)
+
+    def take(self) -> Fetch:
+        """Start the copy to the host, and count from zero again."""
+        assert self.totals is not None
+        fetch = Fetch(self.totals)
+        self.totals, self.steps = None, 0
+        return fetch
+
+    def state(self) -> dict[str, Any]:
+        totals = None if self.totals is None else self.totals.tolist()
+        return {"totals": totals, "steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        totals = state["totals"]
+        self.totals = None if totals is None else torch.tensor(totals, dtype=torch.float64, device=self._device)
+        self.steps = state["steps"]
+
+
+class Fetch:
+    """A copy from the device under way; `value()` waits for it, `ready()` does not."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = tensor
+
+    def value(self) -> torch.Tensor:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line, floats that round-trip exactly, each step once. Rank 0 writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def rewind(self, step: int) -> int:
+        """Forget what came after `step`: it will be done again. Also a torn last line, and the final test. Returns lines dropped."""
+        if not self.path.exists():
+            return 0
+        before = len(self.path.read_text(encoding="utf-8", errors="replace").splitlines())
+        kept = [line for line in read_jsonl(self.path) if line["step"] <= step and line["split"] != "test"]
+        write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        return before - len(kept)
+
+    def write(self, step: int, split: str, **values: Any) -> None:
+        """Raises RunError where the disk takes no more: these numbers are the run's result."""
+        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(self._descriptor, line.encode())
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written ({error.strerror}); make room and resume the run") from error
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak memory of this process: allocated on the GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

@@ -1,0 +1,183 @@
+"""What must survive a restart, as files of bytes and back: safetensors for tensors, JSON for the rest.
+
+    model.safetensors      parameters (rank 0: replicas are equal)
+    optimizer.safetensors  per parameter, by name: <parameter>|<state key>
+    ema.safetensors        the averaged weights
+    state.json             step, position in the data, seconds, optimizer groups, gradient scaler
+    rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), and the torch generators
+    rank_<r>.json          this rank's Python and NumPy generators and running totals
+
+The learning-rate schedule and the order of samples are pure functions of what is in state.json.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.torch as safetensors
+import torch
+from torch import nn
+
+from launcher.errors import CheckpointError
+from launcher.train.checkpoint import Checkpoint
+from launcher.train.ema import Ema, NoEma
+from launcher.train.metrics import Meter
+
+
+@dataclass
+class TrainState:
+    """Where a run is. At a step boundary nothing else moves."""
+
+    step: int = 0
+    """Optimizer updates done."""
+    samples: int = 0
+    """Training samples consumed over the world; with the seed and the length of an epoch, the position in the data."""
+    seconds: float = 0.0
+    """Wall time of all attempts so far."""
+    train_seconds: float = 0.0
+    """Of these, in training steps."""
+
+
+@dataclass
+class Parts:
+    """The objects whose insides a checkpoint holds."""
+
+    model: nn.Module
+    """The inner module."""
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    ema: Ema | NoEma
+    meter: Meter
+    device: torch.device
+
+
+def capture(parts: Parts, state: TrainState, rank: int) -> dict[str, bytes]:
+    """This rank's files. The tensors are copied: training may go on at once."""
+    files = {
+        f"rank_{rank}.safetensors": _tensors({**_buffers(parts.model), **_torch_generators(parts.device)}),
+        f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": parts.meter.state()}),
+    }
+    if rank != 0:
+        return files
+    tensors, values = _optimizer_state(parts)
+    files["model.safetensors"] = _tensors(dict(parts.model.named_parameters()))
+    files["optimizer.safetensors"] = _tensors(tensors)
+    files["ema.safetensors"] = _tensors(dict(zip(parts.ema.names, parts.ema.shadow, strict=True)))
+    scaler = parts.scaler.state_dict() if parts.scaler else None
+    files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler})
+    return files
+
+
+def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
+    """Load everything in place. Raises CheckpointError where the checkpoint is of another model, optimizer or world."""
+    if checkpoint.world != world:
+        raise CheckpointError(f"{checkpoint.path} was written by {checkpoint.world} processes, this world has {world}; resume with as many")
+    shared = json.loads(checkpoint.read("state.json"))
+    own = json.loads(checkpoint.read(f"rank_{rank}.json"))
+    own_tensors = safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    with torch.no_grad():
+        _copy(checkpoint, "model.safetensors", dict(parts.model.named_parameters()))
+        _copy(checkpoint, "ema.safetensors", dict(zip(parts.ema.names, parts.ema.shadow, strict=True)))
+        for name, buffer in parts.model.named_buffers():
+            buffer.copy_(_taken(checkpoint, own_tensors, f"buffer|{name}", buffer))
+    _load_optimizer(parts, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
+    if parts.scaler and shared["scaler"]:
+        parts.scaler.load_state_dict(shared["scaler"])
+    parts.meter.load(own["meter"])
+    _restore_generators(own["generators"], own_tensors, parts.device)
+    return TrainState(**shared["state"])
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _tensors(tensors: dict[str, torch.Tensor]) -> bytes:
+    return safetensors.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _taken(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
+    if name not in tensors or tensors[name].shape != like.shape:
+        found = f"shape {tuple(tensors[name].shape)}" if name in tensors else "nothing"
+        raise CheckpointError(f"{checkpoint.path} is of another model: {name} needs shape {tuple(like.shape)} and it has {found}")
+    return tensors[name]
+
+
+def _copy(checkpoint: Checkpoint, file: str, into: dict[str, torch.Tensor]) -> None:
+    tensors = safetensors.load(checkpoint.read(file))
+    for name, tensor in into.items():
+        tensor.copy_(_taken(checkpoint, tensors, name, tensor))
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {f"buffer|{name}": buffer for name, buffer in model.named_buffers()}
+
+
+# ---------------------------------------------------------------- optimizer, by parameter name
+
+
+def _parameter_names(parts: Parts) -> list[str]:
+    """Names in the order in which the optimizer numbers its parameters."""
+    names = {id(parameter): name for name, parameter in parts.model.named_parameters()}
+    return [names[id(parameter)] for group in parts.optimizer.param_groups for parameter in group["params"]]
+
+
+def _optimizer_state(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    names, whole = _parameter_names(parts), parts.optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    values: dict[str, Any] = {}
+    for number, state in whole["state"].items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{names[number]}|{key}"] = value
+            else:
+                values[f"{names[number]}|{key}"] = value
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in whole["param_groups"]]
+    return tensors, {"values": values, "groups": groups}
+
+
+def _load_optimizer(parts: Parts, tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> None:
+    whole = parts.optimizer.state_dict()
+    numbers = {name: number for number, name in enumerate(_parameter_names(parts))}
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *rest["values"].items()]:
+        parameter, _, key = name.rpartition("|")
+        state.setdefault(numbers[parameter], {})[key] = value
+    if len(whole["param_groups"]) != len(rest["groups"]):
+        raise CheckpointError("the checkpoint is of another optimizer: it has other parameter groups")
+    for group, saved in zip(whole["param_groups"], rest["groups"], strict=True):
+        group.update({key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
+    parts.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+
+# ---------------------------------------------------------------- generators
+
+
+def _torch_generators(device: torch.device) -> dict[str, torch.Tensor]:
+    generators = {"generator|cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        generators["generator|cuda"] = torch.cuda.get_rng_state(device)
+    return generators
+
+
+def _host_generators() -> dict[str, Any]:
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+    }
+
+
+def _restore_generators(host: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(tensors["generator|cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["generator|cuda"], device)
+    version, numbers, gauss = host["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = host["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

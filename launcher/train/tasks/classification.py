@@ -1,0 +1,74 @@
+"""One label per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images (N, C, H, W), labels (N,) int64."""
+
+
+class Classification:
+    """Cross-entropy with label smoothing (Szegedy et al., 2015, https://arxiv.org/abs/1512.00567); accuracy; confusion matrix."""
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+    def inputs(self, batch: Batch) -> torch.Tensor:
+        return batch[0]
+
+    def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mean over the micro-batch; outputs (N, classes)."""
+        return self.criterion(outputs, batch[1])
+
+    def check(self, outputs: torch.Tensor, classes: int) -> None:
+        """Raises ValueError where the model's outputs are not one score per class."""
+        if outputs.ndim != 2 or outputs.shape[1] != classes:
+            raise ValueError(
+                f"model.num_classes: the model gives scores of shape {tuple(outputs.shape)} and the data has {classes} classes; "
+                f"type model.num_classes={classes}"
+            )
+
+    def train_totals(self, loss: torch.Tensor, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(sum of losses, correct, samples): summable over micro-batches, steps and ranks; stays on the device."""
+        labels = batch[1]
+        correct = (outputs.argmax(1) == labels).sum()
+        return torch.stack((loss * labels.numel(), correct, torch.full_like(loss, labels.numel()))).double()
+
+    def train_metrics(self, totals: Sequence[float]) -> dict[str, float]:
+        loss, correct, samples = totals
+        return {"loss": loss / samples, "accuracy": correct / samples}
+
+    def eval_totals(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """(sum of losses without smoothing, confusion matrix row by row: label, prediction), float64."""
+        labels, classes = batch[1], outputs.shape[1]
+        loss = nn.functional.cross_entropy(outputs.float(), labels, reduction="sum")
+        confusion = torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
+        return torch.cat((loss.double().view(1), confusion.double()))
+
+    def eval_metrics(self, totals: torch.Tensor) -> dict[str, float]:
+        confusion = _square(totals)
+        samples = confusion.sum()
+        return {
+            "loss": float(totals[0] / samples),
+            "accuracy": float(confusion.trace() / samples),
+            "samples": int(samples),
+        }
+
+    def show_batch(self, board: Any, batch: Batch, step: int) -> None:
+        """A grid of up to 64 images as the model sees them, stretched to the visible range."""
+        images = batch[0][:64].float().cpu()
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        board.images("train/first_batch", (images - low) / (high - low).clamp_min(1e-6), step)
+
+    def show_evaluation(self, board: Any, totals: torch.Tensor, split: str, names: Sequence[str], step: int) -> None:
+        board.matrix(f"{split}/confusion", _square(totals), names, step)
+
+
+def _square(totals: torch.Tensor) -> torch.Tensor:
+    classes = round((totals.numel() - 1) ** 0.5)
+    return totals[1:].view(classes, classes)

@@ -1,0 +1,125 @@
+"""One process of a run: `python -m launcher.worker RUN_DIR`, started by torchrun.
+
+Reads the frozen config, checks that the world is the one the plan promised, trains. Whatever it prints goes to its own log; if it
+fails, the first rank to do so leaves error.json, which is what the launcher shows.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.deathsig import die_with_parent
+from launcher.errors import ConfigError, LaunchError, TrainingFailed
+from launcher.plan import Plan
+from launcher.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the world this process is."""
+
+    rank: int
+    local_rank: int
+    world: int
+    attempt: int
+    restart: int
+    """How often torchrun has restarted the processes within this attempt."""
+
+    @classmethod
+    def from_environment(cls) -> Place:
+        """Raises ConfigError that names the variable."""
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LAUNCHER_ATTEMPT", "TORCHELASTIC_RESTART_COUNT")
+        return cls(*(_whole(name) for name in names))
+
+
+def _whole(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise ConfigError(f"{name}={value!r} is no whole number; start workers by the run's job.sh, not by hand")
+    return int(value)
+
+
+def check_world(plan: Plan, place: Place) -> None:
+    """A smaller world than promised trains something else in silence: refuse. Raises TrainingFailed."""
+    if place.world != plan.world.size:
+        raise TrainingFailed(
+            f"this run was planned for a world of {plan.world.size} ({plan.world}) and torchrun made one of {place.world}; "
+            "nothing was trained"
+        )
+
+
+def die_with_agent() -> None:
+    """Before torch is imported, for that takes seconds. torchrun may be dead by then: the script left us its pid to compare."""
+    die_with_parent()
+    agent = os.environ.get("LAUNCHER_AGENT_PID")
+    if agent is not None and os.getppid() != int(agent):
+        sys.exit("torchrun is gone; so is this worker")
+
+
+def main(argv: list[str]) -> int:
+    die_with_agent()
+    os.umask(0o077)
+    run = RunDir(argv[1])
+    place = Place.from_environment()
+    _redirect(run, place)
+    faulthandler.enable()
+    where: dict[str, Any] = {"step": 0}
+    try:
+        plan = run.read_plan()
+        check_world(plan, place)
+        from launcher.train.job import work
+
+        work(run, plan, place, where)
+    except Exception as error:
+        _report(run, place, error, int(where["step"]))
+        # Not sys.exit: peers may be gone, and gloo and NCCL wait for them in their destructors.
+        os._exit(error.exit_code if isinstance(error, LaunchError) else TrainingFailed.exit_code)
+    return 0
+
+
+def _redirect(run: RunDir, place: Place) -> None:
+    """stdout and stderr, those of C libraries too, into this rank's log of this attempt."""
+    path = run.rank_log(place.attempt, place.rank)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper, whatever typeshed allows for
+    if place.restart:
+        print(f"--- restart {place.restart} of attempt {place.attempt}")
+
+
+def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
+    """Leave error.json if no other rank has: what fails next only fails because we did."""
+    expected = isinstance(error, LaunchError)
+    report = {
+        "time": time.time(),
+        "rank": place.rank,
+        "host": socket.gethostname(),
+        "step": step,
+        "exception": type(error).__name__,
+        "message": " ".join(str(error).split()),
+        "exit_code": error.exit_code if expected else TrainingFailed.exit_code,
+        "traceback": None if expected else traceback.format_exc(),
+    }
+    print(f"launcher: {error}" if expected else report["traceback"], file=sys.stderr, flush=True)
+    name = "error.json" if place.restart == 0 else f"error.{place.restart}.json"
+    spare = run.attempt(place.attempt) / f".{name}.{place.rank}"
+    try:
+        spare.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        os.link(spare, run.attempt(place.attempt) / name)  # fails where it exists: the first one stays
+    except OSError:
+        pass  # another rank was first, or the disk is full; the log above has it
+    finally:
+        spare.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
