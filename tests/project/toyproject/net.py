@@ -1,0 +1,20 @@
+"""A convolution, a norm with statistics and a dropout: one of each thing that has a state to lose."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 8, dropout: float = 0.2, num_classes: int = 4, fill: int = 0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(4))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * 16, num_classes))
+        self.register_buffer("seen", torch.zeros(()), persistent=False)  # a buffer no state_dict has
+        self.filler = nn.Parameter(torch.zeros(fill))  # makes a checkpoint of any size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen += x.shape[0]
+        return self.head(self.body(x)) + self.filler.sum() + 1e-6 * self.seen

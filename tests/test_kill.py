@@ -1,0 +1,80 @@
+"""kill -9 of the whole tree, at random times: nothing is lost, nothing differs, nothing is done by hand but `resume`."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from processes import events, finish, kill_tree, lines, losses, start, toy_words, wait_for
+
+KILLS = 20
+SEED = 20261121
+# Dropout draws from each rank's generator, BatchNorm keeps statistics per rank, 13 does not divide an epoch of 40 steps.
+LONG = ("train.batch_size=16", "train.steps=1600", "train.save_every=13", "train.eval_every=200")
+
+
+def shards(run: Path) -> dict[str, str]:
+    """sha256 of what the last checkpoint holds, but for the seconds that the run took."""
+    newest = max((run / "checkpoints").glob("step_*"))
+    files = json.loads((newest / "manifest.json").read_text())["manifest"]["files"]
+    return {name: entry["sha256"] for name, entry in files.items() if name != "state.json"}
+
+
+def killed_run(home: Path, words: list[str], kills: int, rng: random.Random, **extra: str) -> tuple[dict[int, set[float]], int]:
+    """Start a run, kill it `kills` times, let it end. Returns the losses seen at each step, and how many steps were replayed."""
+    seen: dict[int, set[float]] = {}
+    replayed = 0
+    run = home / "runs" / "toy" / "killed"
+    for attempt in range(kills + 1):
+        process = start(home, words if attempt == 0 else ["resume", str(run)], **extra)
+        try:
+            if attempt == kills:
+                _, err = process.communicate(timeout=120)
+                assert process.returncode == 0, err
+            else:
+                started = attempt + 1
+                wait_for(lambda n=started, p=process: len(events(run, "started")) >= n or p.poll() is not None, what="the start")
+                time.sleep(rng.uniform(0, 0.6))
+        finally:
+            kill_tree(process)
+        here = losses(run)
+        first = events(run, "started")[-1]["step"] if events(run, "started") else 0
+        replayed += sum(step in seen for step in here if step > first)
+        for step, loss in here.items():
+            seen.setdefault(step, set()).add(loss)
+    return seen, replayed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [2])
+def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int) -> None:
+    rng = random.Random(SEED)
+    print(f"seed {SEED}")
+    common = (f"cluster.processes_per_node={processes}", *LONG)
+    reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=200)
+    assert reference.returncode == 0, reference.stderr
+    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), KILLS, rng)
+
+    whole, killed = tmp_path / "runs" / "toy" / "whole", tmp_path / "runs" / "toy" / "killed"
+    print(f"{KILLS} kills, {replayed} steps replayed")
+    assert replayed > 0
+    assert seen == {step: {loss} for step, loss in losses(whole).items()}
+    assert shards(killed) == shards(whole)
+    assert [line["step"] for line in lines(killed / "metrics.jsonl")] == [line["step"] for line in lines(whole / "metrics.jsonl")]
+    assert json.loads((killed / "summary.json").read_text())["attempts"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_without_the_generators_the_comparison_turns_red(tmp_path: Path) -> None:
+    """The guard taken out: the same check must then fail."""
+    words = ("train.batch_size=16", "train.steps=400", "train.save_every=13")
+    assert finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words)).returncode == 0
+    rng = random.Random(SEED)
+    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *words), 3, rng, TOY_SABOTAGE="generators")
+    assert replayed > 0
+    assert seen != {step: {loss} for step, loss in losses(tmp_path / "runs" / "toy" / "whole").items()}
