@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import signal
 import subprocess
 import time
@@ -12,8 +11,10 @@ from types import FrameType
 from typing import Any
 
 from launcher import submit
-from launcher.errors import BY_EXIT_CODE, Interrupted, LaunchError, Stopped, TrainingFailed
+from launcher.diagnose import failure
+from launcher.errors import Interrupted, RunError, Stopped, TrainingFailed
 from launcher.plan import Cluster, Plan
+from launcher.progress import FAILED
 from launcher.rundir import RunDir, write_atomic
 from launcher.screen import Screen
 from launcher.tail import Tail
@@ -54,31 +55,32 @@ def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
     Interrupted after Ctrl-C (once: saved and stopped; twice: killed).
     """
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
-    before = run.newest_attempt()
     screen = Screen()
     with _Signals() as signals:
         process = submit.start(cluster, plan)
         try:
-            _watch(run, process, signals, screen, before)
+            _watch(run, process, signals, screen)
         finally:
             _kill(process)
             screen.close()
-    attempt = run.newest_attempt()
-    if attempt is None or attempt == before:
+    attempt = run.attempt_of(process.pid)
+    if attempt is None:
         raise TrainingFailed(f"{run.script} ended with status {process.returncode} before its first process; run it by hand to see why")
     return _verdict(run, plan, attempt, process.returncode, signals)
 
 
-def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, screen: Screen, before: int | None) -> None:
+def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, screen: Screen) -> None:
     tail: Tail | None = None
-    asked = False
+    asked = failed = False
     while True:
         ended = process.poll() is not None  # asked first, so that the last read below sees everything
-        attempt = run.newest_attempt()
-        if tail is None and attempt is not None and attempt != before:
+        attempt = run.attempt_of(process.pid) if tail is None else None
+        if attempt is not None:
             tail = Tail(run.rank_log(attempt, 0))
         for line in tail.lines() if tail else ():
-            screen.line(line)
+            failed = failed or line == FAILED
+            if not failed:
+                screen.line(line)
         if ended or signals.interrupts > 1:
             return
         if (signals.interrupts or signals.terminated) and not asked:
@@ -97,49 +99,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signals) -> dict[str, Any]:
     summary = run.read_summary()
-    if summary is not None and summary.get("attempt") == attempt:
-        if summary["state"] == "done":
-            return summary
+    if summary is not None and summary["state"] == "done":
+        return summary
+    if summary is not None and summary["state"] == "stopped" and summary["attempt"] == attempt:
         hint = f"stopped at step {summary['steps']} and saved; go on with: python -m launcher resume {run}"
         raise (Interrupted if signals.interrupts else Stopped)(hint)
     if signals.interrupts > 1:
         raise Interrupted(f"stopped at once; go on from the newest checkpoint with: python -m launcher resume {run}")
     error = failure(run, attempt, status)
     closing = {"state": "failed", "attempt": attempt, "name": plan.name, "id": plan.id, "error": str(error)}
-    write_atomic(run.summary, json.dumps(closing, indent=2) + "\n")
+    with contextlib.suppress(RunError):  # the disk may be what failed; the error matters more than its copy
+        write_atomic(run.summary, json.dumps(closing, indent=2) + "\n")
     raise error
-
-
-def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
-    """Why an attempt failed: what the first failing rank wrote, or else what torchrun saw of its death."""
-    reports = sorted(run.attempt(attempt).glob("error*.json"))
-    if reports:
-        report = json.loads(reports[-1].read_text(encoding="utf-8"))
-        kind = BY_EXIT_CODE.get(report["exit_code"], TrainingFailed)
-        if not report["traceback"]:
-            return kind(report["message"])
-        return kind(
-            f"rank {report['rank']} on {report['host']} failed at step {report['step']}: "
-            f"{report['exception']}: {report['message']} (log: {run.rank_log(attempt, report['rank'])})"
-        )
-    try:
-        agent = run.agent_log(attempt).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        agent = ""
-    root = agent[agent.find("Root Cause") :] if "Root Cause" in agent else ""
-    rank, code = re.search(r"rank\s*: (\d+)", root), re.search(r"exitcode\s*: (-?\d+)", root)
-    if rank and code:
-        return TrainingFailed(
-            f"rank {rank[1]} {_death(int(code[1]))}; go on from the newest checkpoint with: "
-            f"python -m launcher resume {run} (log: {run.rank_log(attempt, int(rank[1]))})"
-        )
-    last = agent.strip().splitlines()[-1] if agent.strip() else "it wrote nothing"
-    return TrainingFailed(f"torchrun {_death(status)}: {last} (log: {run.agent_log(attempt)})")
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"exited with status {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    guess = ", which is what running out of memory looks like" if name == "SIGKILL" else ""
-    return f"was killed by {name}{guess}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from launcher import tree
+from launcher.config import Config as Keys
+from launcher.config import TrainConfig
 from launcher.errors import ConfigError
 from launcher.plan import World
+from launcher.targets import nearest
 
 Config = Mapping[str, Any]
 
@@ -28,6 +32,14 @@ def _positive(value: Any) -> bool:
     return _number(0)(value) and value > 0
 
 
+def _pair(value: Any) -> bool:
+    return isinstance(value, list) and len(cast("list[Any]", value)) == 2
+
+
+def _below_one(value: Any) -> bool:
+    return _number(0)(value) and value < 1
+
+
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2**63 - 1"),
     ("resume", lambda value: value in RESUME, "auto or never"),
@@ -37,18 +49,34 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.accumulate", _whole(1), "a whole number from 1"),
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
-    ("train.ema_decay", lambda value: _number(0)(value) and value < 1, "a number from 0 (off) to below 1"),
+    ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),
     ("train.eval_every", lambda value: value == "auto" or _whole(0)(value), "auto (each epoch), or steps from 0 (0: at the end)"),
     ("train.save_every", lambda value: value == "auto" or _whole(1)(value), "auto (each epoch), or steps from 1"),
     ("train.keep", _whole(2), "a whole number from 2: the newest checkpoint may be the one a dying disk tore"),
     ("optim.lr", _positive, "a number above 0, for example 0.1"),
-    ("optim.momentum", lambda value: _number(0)(value) and value < 1, "a number from 0 to below 1"),
+    ("optim.momentum", _below_one, "a number from 0 to below 1"),
     ("optim.weight_decay", _number(0), "a number from 0"),
+    ("optim.eps", _positive, "a number above 0, for example 1e-8"),
+    ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
     *((f"schedule.{key}", _number(0, 1), "a fraction from 0 to 1") for key in ("warmup", "peak", "start", "final")),
-    ("task.label_smoothing", lambda value: _number(0)(value) and value < 1, "a number from 0 to below 1"),
+    ("task.label_smoothing", _below_one, "a number from 0 to below 1"),
 )
 """Key, rule, what to type. A key that the config does not have is not judged here."""
+
+
+def check_keys(config: Config) -> None:
+    """Raises ConfigError for a key that `+` brought in or `~` took away; those of group nodes are the constructors' business."""
+    for path, schema in (("", Keys), ("train", TrainConfig)):
+        node = tree.look_up(config, path) if path else config
+        known = [field.name for field in dataclasses.fields(schema)]
+        prefix = f"{path}." if path else ""
+        for key in node:
+            if key not in known:
+                raise ConfigError(f"{prefix}{key}: no such key{nearest(key, known, prefix)}")
+        for key in known:
+            if key not in node:
+                raise ConfigError(f"{prefix}{key} is needed; leave out ~{prefix}{key}")
 
 
 def check_values(config: Config) -> None:

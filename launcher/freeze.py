@@ -40,6 +40,7 @@ class Frozen:
 def freeze(config: DictConfig, overrides: list[str]) -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch."""
     values = resolve(config)
+    check.check_keys(values)
     targets.check(values, values["trust"])
     check.check_values(values)
     cluster: Cluster = targets.build(values["cluster"])
@@ -47,7 +48,7 @@ def freeze(config: DictConfig, overrides: list[str]) -> Frozen:
     targets.build(values["strategy"]).check(world, values["train"])
     check.check_world(values, world)
     name = check_name("name", values["name"])
-    run_id = check_name("id", values["id"] or time_id())
+    run_id = check_name("id", time_id() if values["id"] is None else values["id"])
     text = frozen_text(config, run_id)
     plan = Plan(
         name=name,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+FAILED = "--- failed"
+"""What a rank writes above its traceback: the log is for the traceback, the terminal for the one line that sums it up."""
+
 _LINE = re.compile(r"step (\d+)/(\d+)  \S+%  (.*)")
 
 

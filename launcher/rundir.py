@@ -63,6 +63,15 @@ class RunDir:
             return None
         return max(numbers, default=None)
 
+    def attempt_of(self, agent: int) -> int | None:
+        """Number of the newest attempt that the process `agent` started: another may have started one beside ours."""
+        newest = self.newest_attempt()
+        for number in range(-1 if newest is None else newest, -1, -1):
+            with contextlib.suppress(OSError):
+                if (self.attempt(number) / "agent.pid").read_text(encoding="utf-8").strip() == str(agent):
+                    return number
+        return None
+
     def rank_log(self, attempt: int, rank: int) -> Path:
         return self.attempt(attempt) / f"rank_{rank}.log"
 

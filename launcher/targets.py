@@ -168,7 +168,10 @@ def _module(name: str) -> ast.Module | None:
         places = [place for folder in folders for place in (folder.with_suffix(".py"), folder / "__init__.py")]
     for place in places:
         if place.is_file():
-            return ast.parse(place.read_text(encoding="utf-8"), filename=str(place))
+            try:
+                return ast.parse(place.read_text(encoding="utf-8"), filename=str(place))
+            except (SyntaxError, ValueError, OSError) as error:
+                raise ConfigError(f"{name} cannot be read as Python: {error}; correct it there") from error
     return None
 
 

@@ -16,6 +16,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import progress
 from launcher.deathsig import die_with_parent
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
 from launcher.plan import Plan
@@ -68,7 +69,11 @@ def main(argv: list[str]) -> int:
     die_with_agent()
     os.umask(0o077)
     run = RunDir(argv[1])
-    place = Place.from_environment()
+    try:
+        place = Place.from_environment()
+    except ConfigError as error:
+        print(f"launcher: {error}", file=sys.stderr)
+        return error.exit_code
     _redirect(run, place)
     faulthandler.enable()
     where: dict[str, Any] = {"step": 0}
@@ -109,7 +114,7 @@ def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
         "exit_code": error.exit_code if expected else TrainingFailed.exit_code,
         "traceback": None if expected else traceback.format_exc(),
     }
-    print(f"launcher: {error}" if expected else report["traceback"], file=sys.stderr, flush=True)
+    print(f"{progress.FAILED}\n{error if expected else report['traceback']}", file=sys.stderr, flush=True)
     name = "error.json" if place.restart == 0 else f"error.{place.restart}.json"
     spare = run.attempt(place.attempt) / f".{name}.{place.rank}"
     try:

@@ -35,9 +35,8 @@ def killed_run(home: Path, words: list[str], kills: int, rng: random.Random, **e
                 _, err = process.communicate(timeout=120)
                 assert process.returncode == 0, err
             else:
-                started = attempt + 1
-                wait_for(lambda n=started, p=process: len(events(run, "started")) >= n or p.poll() is not None, what="the start")
-                time.sleep(rng.uniform(0, 0.6))
+                _wait_for_steps(run, attempt + 1, rng.randrange(1, 60))
+                time.sleep(rng.uniform(0, 0.03))  # in a step, an evaluation, a save
         finally:
             kill_tree(process)
         here = losses(run)
@@ -46,6 +45,12 @@ def killed_run(home: Path, words: list[str], kills: int, rng: random.Random, **e
         for step, loss in here.items():
             seen.setdefault(step, set()).add(loss)
     return seen, replayed
+
+
+def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
+    wait_for(lambda: len(events(run, "started")) == attempts, what=f"the start of attempt {attempts}")
+    first = events(run, "started")[-1]["step"]
+    wait_for(lambda: max(losses(run), default=0) >= first + steps, what=f"step {first + steps}")
 
 
 @pytest.mark.slow

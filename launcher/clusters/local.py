@@ -74,6 +74,7 @@ class Local:
             *NEXT_ATTEMPT,
             "",
             export("LAUNCHER_AGENT_PID", Raw("$$")),
+            'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',
             "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"

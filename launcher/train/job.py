@@ -54,6 +54,9 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     strategy: Strategy = targets.build(config["strategy"])
     accelerator = _accelerator(plan, place, precision, strategy)
     ranks = Ranks(place.rank, place.world)
+    if ranks.from_first(_is_done(run)):
+        _tear_down(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
+        return
     job = _build(run, place, config, train, accelerator, strategy, ranks, where)
     if ranks.is_first:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
@@ -62,6 +65,11 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     _close(run, plan, place, job, precision, config, loop.test(job) if done else None)
     del job
     _tear_down(accelerator, ranks)
+
+
+def _is_done(run: RunDir) -> bool:
+    summary = run.read_summary()
+    return summary is not None and summary["state"] == "done"
 
 
 def read_config(run: RunDir) -> dict[str, Any]:

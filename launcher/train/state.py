@@ -143,15 +143,26 @@ def _optimizer_state(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, A
 def _load_optimizer(parts: Parts, tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> None:
     whole = parts.optimizer.state_dict()
     numbers = {name: number for number, name in enumerate(_parameter_names(parts))}
+    parameters = dict(parts.model.named_parameters())
     state: dict[int, dict[str, Any]] = {}
     for name, value in [*tensors.items(), *rest["values"].items()]:
         parameter, _, key = name.rpartition("|")
-        state.setdefault(numbers[parameter], {})[key] = value
+        if parameter not in numbers:
+            raise CheckpointError(f"the checkpoint is of another model: its optimizer has {parameter}")
+        state.setdefault(numbers[parameter], {})[key] = _strided_like(parameters[parameter], value)
     if len(whole["param_groups"]) != len(rest["groups"]):
         raise CheckpointError("the checkpoint is of another optimizer: it has other parameter groups")
     for group, saved in zip(whole["param_groups"], rest["groups"], strict=True):
         group.update({key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
     parts.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+
+def _strided_like(parameter: torch.Tensor, value: Any) -> Any:
+    """State lies in memory as its parameter does. The fused kernels pair elements by address: a contiguous momentum beside a
+    channels-last filter would be applied to the wrong weights, in silence."""
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 # ---------------------------------------------------------------- generators

@@ -1,0 +1,283 @@
+"""Signals, deaths and races of real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import (
+    PROJECT,
+    assert_gone,
+    descendants,
+    environment,
+    events,
+    finish,
+    lines,
+    losses,
+    running,
+    start,
+    toy_words,
+    wait_for,
+)
+
+ENDLESS = ("id=a", "train.steps=1000000", "cluster.processes_per_node=2", "train.save_every=50")
+
+
+def run_of(home: Path) -> Path:
+    return home / "runs" / "toy" / "a"
+
+
+def wait_for_training(home: Path, attempts: int = 1) -> None:
+    wait_for(lambda: len(events(run_of(home), "started")) == attempts, what="the start")
+    first = events(run_of(home), "started")[-1]["step"]
+    wait_for(lambda: max(losses(run_of(home)), default=0) > first + 2, what="a few steps")
+
+
+def test_ctrl_c_saves_and_stops_and_resume_goes_on_from_there(tmp_path: Path) -> None:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for_training(tmp_path)
+        tree = descendants(process.pid)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+        assert process.returncode == 130
+        assert err.count("\n") == 1
+        assert "saved" in err
+        assert "launcher resume" in err
+        assert_gone(tree)
+    step = json.loads((run_of(tmp_path) / "summary.json").read_text())["steps"]
+    assert max((run_of(tmp_path) / "checkpoints").iterdir()).name == f"step_{step:09d}"
+    with running(tmp_path, ["resume", str(run_of(tmp_path))]):
+        wait_for_training(tmp_path, attempts=2)
+    assert events(run_of(tmp_path), "started")[1]["step"] == step
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for_training(tmp_path)
+        tree = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+        assert process.returncode == 130
+        assert "stopped at once" in err
+        assert_gone(tree, 2)
+
+
+@pytest.mark.slow
+def test_a_storm_of_signals_makes_one_final_checkpoint(tmp_path: Path) -> None:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for_training(tmp_path)
+        workers = [
+            child for child in descendants(process.pid) if "launcher.worker" in child.cmdline() and "--standalone" not in child.cmdline()
+        ]
+        assert len(workers) == 2
+        for _ in range(50):
+            for worker in workers:
+                worker.send_signal(signal.SIGUSR2)
+                worker.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 75
+    assert len(events(run_of(tmp_path), "stopped")) == 1
+    summary = json.loads((run_of(tmp_path) / "summary.json").read_text())
+    assert summary["state"] == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["launcher", "torchrun"])
+def test_sigkill_leaves_no_orphan(tmp_path: Path, victim: str) -> None:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for_training(tmp_path)
+        tree = descendants(process.pid)
+        assert len(tree) == 3
+        if victim == "launcher":
+            process.kill()
+            process.wait()
+        else:
+            next(child for child in tree if "--standalone" in child.cmdline()).kill()
+            _, err = process.communicate(timeout=10)
+            assert process.returncode == 1
+            assert "SIGKILL" in err
+        assert_gone(tree, 2)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_named_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for_training(tmp_path)
+        worker_of(process, rank=1).kill()
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert err.count("\n") == 1
+        assert "rank 1" in err
+        assert "resume" in err or "Connection" in err
+
+
+def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+    return next(child for child in descendants(process.pid) if child.environ().get("RANK") == str(rank))
+
+
+@pytest.mark.slow
+def test_a_killed_rank_comes_back_by_itself_where_restarts_are_allowed(tmp_path: Path) -> None:
+    words = ("cluster.processes_per_node=2", "train.save_every=13", "train.steps=400", "train.batch_size=16")
+    whole = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words))
+    assert whole.returncode == 0
+    with running(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, "cluster.max_restarts=2")) as process:
+        wait_for(lambda: max(losses(run_of(tmp_path)), default=0) > 60, what="60 steps")
+        before = losses(run_of(tmp_path))
+        worker_of(process, rank=1).kill()
+        killed = time.monotonic()
+        wait_for(lambda: len(events(run_of(tmp_path), "started")) == 2, what="the second start")
+        wait_for(lambda: max(losses(run_of(tmp_path))) >= max(before), what="training again")
+        print(f"training again {time.monotonic() - killed:.1f} s after the kill")
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+    expected = losses(tmp_path / "runs" / "toy" / "whole")
+    assert losses(run_of(tmp_path)) == expected
+    assert before.items() <= expected.items()
+
+
+def test_an_exception_is_one_line_with_rank_host_and_step(tmp_path: Path) -> None:
+    failed = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", "data.fail_at=12", "cluster.processes_per_node=2"))
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1
+    assert f"rank 1 on {os.uname().nodename} failed at step 12: RuntimeError: the toy broke on purpose" in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+    assert "Traceback" in (run_of(tmp_path) / "attempts" / "000" / "rank_1.log").read_text()
+    report = json.loads((run_of(tmp_path) / "attempts" / "000" / "error.json").read_text())
+    assert (report["rank"], report["step"], report["exception"]) == (1, 12, "RuntimeError")
+
+
+def test_a_worker_refuses_a_smaller_world_than_promised(tmp_path: Path) -> None:
+    words = toy_words(tmp_path / "runs", "id=a", "train.steps=1", "cluster.processes_per_node=2")
+    assert finish(tmp_path, words).returncode == 0
+    (run_of(tmp_path) / "summary.json").unlink()
+    script = run_of(tmp_path) / "job.sh"
+    script.write_text(script.read_text().replace("--nproc-per-node=2", "--nproc-per-node=1"))
+    refused = finish(tmp_path, ["resume", str(run_of(tmp_path))])
+    assert refused.returncode == 1
+    assert "planned for a world of 2" in refused.stderr
+    assert "nothing was trained" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LAUNCHER_ATTEMPT"])
+def test_a_worker_started_with_garbage_says_which_variable(tmp_path: Path, name: str) -> None:
+    good = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LAUNCHER_ATTEMPT": "0", "TORCHELASTIC_RESTART_COUNT": "0"}
+    worker = subprocess.run(
+        [sys.executable, "-m", "launcher.worker", str(tmp_path)],
+        env=environment(tmp_path, **{**good, name: "abc"}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert worker.returncode == 2
+    assert worker.stderr.splitlines() == [f"launcher: {name}='abc' is no whole number; start workers by the run's job.sh, not by hand"]
+
+
+@pytest.mark.slow
+def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path) -> None:
+    words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")
+    for _ in range(3):
+        both = [start(tmp_path, words), start(tmp_path, words)]
+        ended = [(process.communicate(timeout=90), process.returncode) for process in both]
+        codes = sorted(code for _, code in ended)
+        assert codes in ([0, 3], [0, 0])  # refused while the other trains, or told that it is done already
+        for (_, err), code in ended:
+            if code == 3:
+                assert err.count("\n") == 1
+                assert "is being trained by" in err
+        assert [line["step"] for line in lines(run_of(tmp_path) / "metrics.jsonl") if line["split"] == "train"] == list(range(1, 301))
+        assert len(events(run_of(tmp_path), "started")) == 1
+        words = [word if not word.startswith("id=") else "id=a" for word in words]
+        (run_of(tmp_path)).rename(tmp_path / f"kept-{time.monotonic_ns()}")
+
+
+@pytest.mark.slow
+def test_training_outlives_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """`launcher … | head -1`."""
+    with running(tmp_path, toy_words(tmp_path / "runs", "id=a", "train.steps=300")) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert json.loads((run_of(tmp_path) / "summary.json").read_text())["state"] == "done"
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints_fall_back_are_named_and_never_start_over_in_silence(tmp_path: Path) -> None:
+    words = toy_words(tmp_path / "runs", "id=a", "train.steps=40", "train.save_every=15")
+    whole = toy_words(tmp_path / "runs", "id=whole", "train.steps=40", "train.save_every=15")
+    assert finish(tmp_path, words).returncode == 0
+    assert finish(tmp_path, whole).returncode == 0
+    (run_of(tmp_path) / "summary.json").unlink()
+    _flip(run_of(tmp_path) / "checkpoints" / "step_000000040" / "model.safetensors")
+    fallen_back = finish(tmp_path, ["resume", str(run_of(tmp_path))])
+    assert fallen_back.returncode == 0
+    assert "step_000000040 is damaged and passed over" in fallen_back.stdout
+    assert "resumed from step_000000030" in fallen_back.stdout
+    assert losses(run_of(tmp_path)) == losses(tmp_path / "runs" / "toy" / "whole")
+
+    (run_of(tmp_path) / "summary.json").unlink()
+    for checkpoint in (run_of(tmp_path) / "checkpoints").glob("step_*"):
+        _flip(checkpoint / "optimizer.safetensors")
+    refused = finish(tmp_path, words)
+    assert refused.returncode == 3
+    assert refused.stderr.count("\n") == 1
+    assert "resume=never" in refused.stderr
+    over = finish(tmp_path, [*words, "resume=never"])
+    assert over.returncode == 0
+    assert losses(run_of(tmp_path)) == losses(tmp_path / "runs" / "toy" / "whole")
+    assert len(list(run_of(tmp_path).glob("checkpoints.old-*"))) == 1
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_one_line_and_the_checkpoint_before_loads(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", small], check=True)
+    try:
+        words = ("id=a", "train.steps=200", "train.save_every=10", "train.log_every=5", "model.fill=40000")
+        full = finish(tmp_path, toy_words(small, *words, "train.keep=9", "cluster.processes_per_node=2"))
+        assert full.returncode == 3, full.stderr
+        assert "No space left on device" in full.stderr
+        assert full.stderr.count("\n") == 1
+        run = small / "toy" / "a"
+        assert list((run / "checkpoints").glob("step_*"))
+        assert not list((run / "checkpoints").glob("tmp.*"))
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        again = finish(tmp_path, ["resume", str(run)])
+        assert again.returncode == 0, again.stderr
+        assert "resumed from step_" in again.stdout
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_the_toy_is_a_users_own_package(tmp_path: Path) -> None:
+    """Trusted by name in a file; without that line its targets are refused before they are imported."""
+    conf = tmp_path / "conf" / "exp"
+    conf.mkdir(parents=True)
+    toy = (PROJECT / "conf" / "exp" / "toy.yaml").read_text()
+    (conf / "doubtful.yaml").write_text(toy.replace("trust: [toyproject]\n", ""))
+    search = f"hydra.searchpath=[file://{PROJECT / 'conf'}]"
+    refused = finish(tmp_path, ["--config-dir", str(tmp_path / "conf"), "+exp=doubtful", f"runs_dir={tmp_path / 'runs'}", search])
+    assert refused.returncode == 2
+    assert "trust: [toyproject]" in refused.stderr
+    assert not (tmp_path / "runs").exists()

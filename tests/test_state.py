@@ -1,0 +1,116 @@
+"""What a checkpoint holds: after a restore, everything continues to the last bit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toyproject.net import Net
+
+from launcher.errors import CheckpointError
+from launcher.train.checkpoint import CheckpointStore
+from launcher.train.ema import Ema, NoEma
+from launcher.train.metrics import Meter
+from launcher.train.optim import adamw, sgd
+from launcher.train.ranks import Ranks
+from launcher.train.state import Parts, TrainState, capture, restore
+
+CPU = torch.device("cpu")
+
+
+def parts(optimizer: Any = sgd, *, width: int = 8, average: bool = True, scaler: bool = False, seed: int = 0) -> Parts:
+    torch.manual_seed(seed)
+    model = Net(width=width).to(memory_format=torch.channels_last)
+    ema = Ema(model, 0.9) if average else NoEma()
+    scale = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3) if scaler else None
+    return Parts(model, optimizer(model), scale, ema, Meter(CPU), CPU)
+
+
+def advance(here: Parts, steps: int) -> list[float]:
+    """Train on noise drawn from every generator there is."""
+    losses = []
+    here.model.train()
+    for step in range(steps):
+        x = torch.randn(6, 3, 8, 8) * (1 + random.random()) + float(np.random.random())
+        loss = here.model(x).pow(2).mean()
+        (here.scaler.scale(loss) if here.scaler else loss).backward()
+        if here.scaler:
+            here.scaler.step(here.optimizer)
+            here.scaler.update()
+        else:
+            here.optimizer.step()
+        here.optimizer.zero_grad()
+        here.ema.update(step)
+        here.meter.add(torch.tensor([loss.item(), 1.0, 6.0], dtype=torch.float64))
+        here.meter.steps += 1
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("scaler", [False, True])
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, scaler: bool) -> None:
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    random.seed(1)
+    np.random.seed(1)
+    here = parts(optimizer, scaler=scaler)
+    advance(here, 5)
+    store.save(5, capture(here, TrainState(step=5, samples=30, seconds=1.5), 0))
+    expected = advance(here, 7)
+
+    there = parts(optimizer, scaler=scaler, seed=9)
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    state = restore(there, checkpoint, 0, 1)
+    assert state == TrainState(step=5, samples=30, seconds=1.5)
+    assert advance(there, 7) == expected
+    final = [capture(each, state, 0) for each in (here, there)]
+    assert final[0] == final[1]
+
+
+def test_saving_copies_so_that_training_on_does_not_change_what_was_saved() -> None:
+    here = parts()
+    advance(here, 2)
+    files = capture(here, TrainState(), 0)
+    again = dict(files)
+    advance(here, 1)
+    assert files == again
+    assert capture(here, TrainState(), 0) != files
+
+
+def test_only_rank_0_writes_what_is_the_same_on_all_ranks() -> None:
+    assert sorted(capture(parts(), TrainState(), 3)) == ["rank_3.json", "rank_3.safetensors"]
+
+
+def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    here, there = parts(), parts(seed=5)
+    advance(here, 3)
+    store.save(3, capture(here, TrainState(), 0))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    restore(there, checkpoint, 0, 1)
+    assert there.model.seen.item() == 18
+
+
+@pytest.mark.parametrize(("other", "words"), [({"width": 16}, "another model"), ({"average": True}, "another model")])
+def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any], words: str) -> None:
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store.save(1, capture(parts(average=False), TrainState(), 0))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    with pytest.raises(CheckpointError, match=words):
+        restore(parts(**other), checkpoint, 0, 1)
+
+
+def test_another_world_is_refused(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store.save(1, capture(parts(), TrainState(), 0))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    with pytest.raises(CheckpointError, match="written by 1 processes, this world has 2"):
+        restore(parts(), checkpoint, 0, 2)
