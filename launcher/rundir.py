@@ -2,8 +2,8 @@
 
 runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600
   config.yaml plan.json job.sh   frozen inputs
-  events.jsonl            the ledger: submitted, started, resumed, saved, stopped, finished
-  attempts/000/           rank_0.log …, agent.log (torchrun), error.json; attempts/latest -> newest
+  events.jsonl            the ledger: submitted, started, stopped, done
+  attempts/000/           rank_0.log …, agent.log and agent.pid (torchrun), error.json; attempts/latest -> newest
   checkpoints/            step_000000400/ …: complete or absent
   metrics.jsonl  tb/      the truth, and the view made from it
   summary.json            how it ended
@@ -177,13 +177,13 @@ def remember(runs_dir: Path) -> None:
     with contextlib.suppress(OSError):
         if str(runs_dir) not in _remembered():
             known.parent.mkdir(parents=True, exist_ok=True)
-            with known.open("a", encoding="utf-8") as file:
+            with known.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f"{runs_dir}\n")
 
 
 def _remembered() -> list[str]:
     try:
-        return _state_file().read_text(encoding="utf-8").splitlines()
+        return _state_file().read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return []
 

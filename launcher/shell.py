@@ -14,12 +14,14 @@ class Raw(str):
 
 
 def word(value: object) -> str:
-    """One shell word. Raises ValueError on a NUL or a newline, which no argv we emit needs."""
+    """One shell word. Raises ValueError on a NUL, a newline or what is not UTF-8, which no argv we emit needs."""
     if isinstance(value, Raw):
         return str(value)
     text = str(value)
     if "\0" in text or "\n" in text or "\r" in text:
         raise ValueError(f"{text!r} cannot be a word of a job script: it holds a line break or a NUL")
+    if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+        raise ValueError(f"{text!r} cannot be a word of a job script: it is no text in UTF-8")
     return shlex.quote(text)
 
 

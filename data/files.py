@@ -1,0 +1,72 @@
+"""What every dataset does with files: hash them, let one process at a time write them, and say things on stderr."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def notice(line: str) -> None:
+    """One line on stderr, which is the user's terminal at submit and the rank's log later."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+    """An error of somebody else's library in one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def os_error(number: int | None, line: str) -> OSError:
+    """An OSError that keeps its errno and prints as `line` alone, without the number in brackets."""
+    error = OSError(line)
+    error.errno = number
+    return error
+
+
+def cannot_write(cache: Path, error: OSError) -> OSError:
+    """What a failed write below `cache` means for the user."""
+    return os_error(
+        error.errno,
+        f"data.cache={cache}: cannot be written ({error.strerror or error}); free some space there, or set data.cache= or "
+        "LAUNCHER_CACHE to a directory that you can write and that has room",
+    )
+
+
+def sha256_file(path: Path) -> str:
+    """The file's sha256 in hex, read in pieces. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def one_at_a_time(lock: Path, doing: str) -> Iterator[None]:
+    """Hold the lock file `lock`; say once what is being waited for. The kernel frees it when a holder dies.
+
+    Some network file systems have no locks. Callers build aside and rename, so that there a missing lock costs work done
+    twice and nothing else. Makes the lock's directory; raises OSError, with its errno, where it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(str(lock))
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            notice(f"Waiting for another process that is {doing} (lock: {lock})")
+            held.acquire()
+    except NotImplementedError:
+        notice(f"WARNING: {lock.parent} has no file locks; {doing} without one")
+    except OSError as error:
+        raise cannot_write(lock.parent, error) from error
+    try:
+        yield
+    finally:
+        held.release()

@@ -1,0 +1,51 @@
+"""Which sample comes when: pure functions of (seed, epoch, index), with no torch and no state.
+
+Everything is made from the raw 64-bit words of PCG64 seeded through SeedSequence. NumPy promises these words for ever
+(NEP 19); it does not promise `Generator.permutation` or `Generator.integers`, whose streams have changed between
+releases. So a run that is resumed under another NumPy, device, rank or world still sees the same samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The streams of one seed. A number is never given a second meaning: that would change every old run.
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP = 1, 2, 3, 4, 5
+
+
+def words(n: int, *key: int) -> NDArray[np.uint64]:
+    """`n` random 64-bit words, a function of `key` alone; each part of `key` is a whole number >= 0."""
+    if n == 0:
+        return np.zeros(0, np.uint64)
+    return np.asarray(np.random.PCG64(np.random.SeedSequence(list(key))).random_raw(n), np.uint64)
+
+
+def shuffled(n: int, *key: int) -> NDArray[np.int64]:
+    """A random order of 0..n-1, shape (n,): each index gets a random word, and the words are sorted."""
+    return np.argsort(words(n, *key), kind="stable").astype(np.int64)
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order in which epoch `epoch` visits the positions 0..n-1 of the training part, shape (n,)."""
+    return shuffled(n, ORDER, seed, epoch)
+
+
+def split(n: int, validation: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sample indices (training part, validation part) of `n` samples, both in shuffled order.
+
+    The first `validation` of the shuffled indices are held out, so the parts of two sizes are nested.
+    Raises ValueError where nothing would be left to train on.
+    """
+    if not 0 <= validation < n:
+        raise ValueError(
+            f"data.validation={validation}: there are {n} training samples, so nothing would be left to train on; "
+            f"type data.validation= with a number from 0 to {n - 1}"
+        )
+    order = shuffled(n, SPLIT, seed)
+    return order[validation:], order[:validation]
+
+
+def share(n: int, rank: int, world: int) -> slice:
+    """The contiguous part of 0..n-1 that `rank` of `world` evaluates: parts differ by at most one sample."""
+    return slice(n * rank // world, n * (rank + 1) // world)

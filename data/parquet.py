@@ -1,0 +1,86 @@
+"""Images and labels out of a parquet file in the schema of Hugging Face image datasets (`<image>.bytes`, `<label>`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.files import first_line, os_error
+
+ROWS = 1000
+Refusal = Callable[[str], ValueError]
+
+
+def read_images(
+    root: Path, name: str, *, image: str, label: str, classes: int, size: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Decode `root/name`, at most 1000 rows at a time: images (b, height, width, 3) and labels (b,).
+
+    `size` is (height, width). Raises ValueError with the row where the file is torn, has another schema, or holds an image of
+    another size or a label out of 0..classes-1; OSError where it cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def refuse(why: str) -> ValueError:
+        return ValueError(
+            f"data.root={root}: {name} {why}; download it again or point data.root at a good copy (columns: {image}.bytes, {label})"
+        )
+
+    try:
+        with pq.ParquetFile(root / name) as file:
+            _check_schema(file.schema_arrow, image, label, refuse)
+            row = 0
+            for batch in file.iter_batches(ROWS, columns=[f"{image}.bytes", label]):
+                encoded = batch.column(image).field("bytes").to_pylist()
+                pixels = [_decode(item, size, row + i, refuse) for i, item in enumerate(encoded)]
+                labels = [_class(item, classes, row + i, refuse) for i, item in enumerate(batch.column(label).to_pylist())]
+                yield np.stack(pixels), np.array(labels, np.int64)
+                row += len(labels)
+    except pa.ArrowException as error:
+        raise refuse(f"is not readable as parquet ({first_line(error)})") from error
+    except OSError as error:
+        # Arrow reports a page that does not decompress as an OSError without a number; the disk's own errors have one.
+        if error.errno is None:
+            raise refuse(f"is not readable as parquet ({first_line(error)})") from error
+        raise os_error(error.errno, str(refuse(f"cannot be read ({error.strerror or first_line(error)})"))) from error
+
+
+def _check_schema(schema: Any, image: str, label: str, refuse: Refusal) -> None:
+    import pyarrow as pa
+
+    columns = ", ".join(f"{field.name}: {field.type}" for field in schema) or "none"
+    if image not in schema.names or label not in schema.names:
+        raise refuse(f"has the columns {columns}")
+    kind = schema.field(image).type
+    inner = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else None
+    if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        raise refuse(f"has no encoded images in {image}.bytes ({image}: {kind})")
+    if not pa.types.is_integer(schema.field(label).type):
+        raise refuse(f"has labels that are not whole numbers ({label}: {schema.field(label).type})")
+
+
+def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refusal) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    if encoded is None:
+        raise refuse(f"has no image in row {row}")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:  # not every decoder that Pillow has
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise refuse(f"has an image in row {row} that cannot be decoded ({first_line(error)})") from error
+    if pixels.shape[:2] != size:
+        raise refuse(f"has an image of {pixels.shape[0]}x{pixels.shape[1]} in row {row}, not {size[0]}x{size[1]}")
+    return pixels
+
+
+def _class(value: int | None, classes: int, row: int, refuse: Refusal) -> int:
+    if value is None or not 0 <= value < classes:
+        raise refuse(f"has the label {value} in row {row}, not one of 0..{classes - 1}")
+    return value
