@@ -49,7 +49,7 @@ def compose(arguments: list[str], job: Job) -> None:
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
     main = hydra.main(config_path=str(CONF), config_name="config", **_version_base())(_job(job))
-    saved, sys.argv = sys.argv, ["launcher", *arguments]
+    saved, sys.argv = sys.argv, ["launcher", *_flags_first(arguments)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print and exit
     try:
         main()
@@ -93,6 +93,16 @@ def _check_arguments(arguments: list[str]) -> None:
             raise ConfigError(f"{flag}: Hydra's own config names code to run and is not for the command line; leave it out")
         if "pkg://" in argument:
             raise ConfigError(f"{argument}: pkg:// would import that package; give a directory")
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Flags may stand anywhere; Hydra's parser refuses overrides on both sides of one."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        taken = before in _ARGUMENTS and word in (_ARGUMENTS[before] or (word,))
+        (flags if taken or word.startswith("-") else overrides).append(word)
+    return flags + overrides
 
 
 def _check_flag(flag: str, value: str) -> None:

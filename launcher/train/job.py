@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import accelerate
 import numpy as np
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from launcher import lock, targets
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError, TrainingFailed
+from launcher.place import Place
 from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
 from launcher.rundir import RunDir, write_atomic
@@ -35,9 +36,6 @@ from launcher.train.ranks import Ranks
 from launcher.train.state import Parts, TrainState, restore
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
-
-if TYPE_CHECKING:
-    from launcher.worker import Place
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 LOCK_PATIENCE_SECONDS = 10.0
