@@ -8,19 +8,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import check, targets
+from launcher import PROJECT, check, targets, tree
 from launcher.errors import ConfigError
 from launcher.plan import Cluster, Plan, check_name
-
-PROJECT = Path(launcher.__file__).resolve().parent.parent
-"""Where launcher, models, data and conf lie side by side: a checkout, or site-packages."""
 
 NOT_COMPARED = ("resume", "id")
 """Keys in which a run may differ from the command that continues it."""
@@ -49,7 +46,7 @@ def freeze(config: DictConfig, overrides: list[str]) -> Frozen:
     check.check_world(values, world)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])
-    text = frozen_text(config, run_id)
+    text = frozen_text(config, {**values, "id": run_id})
     plan = Plan(
         name=name,
         id=run_id,
@@ -95,22 +92,30 @@ def time_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now * 1000) % 1000:03d}"
 
 
-def frozen_text(config: DictConfig, run_id: str) -> str:
-    """The config as every process will read it. `${oc.env:NAME}` stays as it is written."""
+def frozen_text(config: DictConfig, values: Mapping[str, Any]) -> str:
+    """The resolved `values` as every process will read them; a text that comes from `${oc.env:NAME}` stays as it is written."""
 
     def keep(name: str, default: str | None = None) -> str:
         return f"${{oc.env:{name}}}" if default is None else f"${{oc.env:{name},{default}}}"
 
-    masked = config.copy()
+    untyped: Any = OmegaConf.create(OmegaConf.to_container(config))  # where a number is due, `keep` would not fit
     OmegaConf.clear_resolver("oc.env")
     try:
         OmegaConf.register_new_resolver("oc.env", keep)
-        values: Any = OmegaConf.to_container(masked, resolve=True, enum_to_str=True)
+        kept = resolve(untyped)
     finally:
         OmegaConf.clear_resolver("oc.env")
         _restore_env_resolver()
-    values["id"] = run_id
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_masked(values, {**kept, "id": values["id"]}), sort_keys=False, allow_unicode=True)
+
+
+def _masked(value: Any, kept: Any) -> Any:
+    """`kept` for a text, `value` for a number, a truth value or null: those are no secrets, and a process could not read them back."""
+    if tree.is_mapping(value) and tree.is_mapping(kept):
+        return {key: _masked(child, kept[key]) for key, child in value.items()}
+    if isinstance(value, list) and isinstance(kept, list):
+        return [_masked(*pair) for pair in zip(cast("list[Any]", value), cast("list[Any]", kept), strict=True)]
+    return kept if isinstance(value, str | list | Mapping) else value
 
 
 def _restore_env_resolver() -> None:

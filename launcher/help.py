@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from launcher import __version__
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
+from launcher import CONF, __version__
 
 _VERBS = """\
   run           train here, or submit; the default verb

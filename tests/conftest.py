@@ -5,6 +5,7 @@
     toy(*words, …)                     launch with the toy project of tests/project (+exp=toy, ~5 s of training) and its runs below tmp_path
     toy_words                          the words that `toy` puts behind the verb, for `start(*toy_words, …)` or `command(…)`
     command(*words)                    the same command inside this process: Answer(code, out, err), for what a process would only slow down
+    sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
 
 All of them work in tmp_path, without the rank variables and the settings of whoever runs the tests, without network, and with the
@@ -17,25 +18,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from helpers import PROJECT, REPO, TOY, VERBS, Answer, Launch, Started, Sweep, environment_in
 
-REPO = Path(__file__).resolve().parent.parent
-PROJECT = REPO / "tests" / "project"
-TOY = ("--config-dir", str(PROJECT / "conf"), "+exp=toy")
-VERBS = ("run", "render", "plan")
+from launcher.rundir import RunDir
 
-_FOREIGN = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "TORCHELASTIC_", "PET_", "LAUNCHER_", "HYDRA_", "SLURM_")
-_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -54,19 +49,6 @@ def _adopt_orphans() -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where decoded data goes: once per session, not into the home of whoever runs the tests."""
     return tmp_path_factory.mktemp("cache")
-
-
-def environment_in(home: Path, cache: Path) -> dict[str, str]:
-    """The environment of a process that a test starts: this checkout, the toy project, and nothing of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if name not in _RANKS and not name.startswith(_FOREIGN)}
-    paths = [str(REPO), str(PROJECT), *filter(None, [kept.get("PYTHONPATH")])]
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "XDG_STATE_HOME": str(home / "state"),
-        "LAUNCHER_CACHE": str(cache),
-        "HF_HUB_OFFLINE": "1",
-    }
 
 
 @pytest.fixture
@@ -111,16 +93,6 @@ def _command_of(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return " ".join(process.cmdline())
     return "?"
-
-
-class Started(subprocess.Popen[bytes]):
-    """A launcher that runs beside the test. `out` and `err` are the files its streams go to."""
-
-    out: Path
-    err: Path
-
-
-Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -175,22 +147,11 @@ def toy(launch: Launch, toy_words: tuple[str, ...]) -> Launch:
     return call
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        """What stderr says beside warnings."""
-        return [line for line in self.err.splitlines() if not line.startswith("launcher: warning:")]
-
-
 @pytest.fixture
 def command(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., Answer]:
-    from launcher.cli import main
+    from launcher.cli import main  # here, so that collecting tests does not wait for it
 
     for name in os.environ.keys() - environment.keys():
         monkeypatch.delenv(name)
@@ -221,23 +182,27 @@ def shared_data() -> Path:
     return place
 
 
-def refused(answer: Answer, code: int, *parts: str) -> None:
-    """Assert the shape of every refusal: the exit code, one line on stderr that has `parts` in it, nothing on stdout."""
-    assert answer.code == code, answer
-    assert answer.out == ""
-    assert "Traceback" not in answer.err
-    assert len(answer.lines) == 1, answer.err
-    assert answer.lines[0].startswith("launcher: ")
-    for part in parts:
-        assert part in answer.lines[0], answer.err
-
-
-def run_dir(done: subprocess.CompletedProcess[str] | Answer) -> Path:
-    """The run directory, which `run` prints as its last line."""
-    out = done.out if isinstance(done, Answer) else done.stdout
-    return Path(out.splitlines()[-1])
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file, every line of which must be whole."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Sweep:
+    """`-m` with three members: one whose first step raises, one that trains for a step, one that is refused."""
+    home = tmp_path_factory.mktemp("sweep")
+    words = (*TOY, f"runs_dir={home / 'runs'}", "train.steps=1")
+    driver = f"""
+import sys
+from pathlib import Path
+from launcher.cli import main
+code = main(["-m", *{words!r}, "data.fail_at=0,null,never"])
+Path("heavy").write_text(" ".join(name for name in ("torch", "accelerate", "numpy", "safetensors") if name in sys.modules))
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", driver],
+        cwd=home,
+        env=environment_in(home, cache),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    runs = [RunDir(path) for path in sorted((home / "runs" / "toy").iterdir())]
+    return Sweep(done, (home / "heavy").read_text(), runs, words, home)

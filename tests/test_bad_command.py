@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Answer, Launch, refused
+from helpers import Answer, Launch, refused
 
 from launcher.compose import compose
 from launcher.freeze import Frozen, freeze
@@ -18,8 +18,8 @@ Command = Callable[..., Answer]
 
 VERBS = (
     (("rnu",), "rnu: no such verb; did you mean run?"),
-    (("renderr", "+exp=toy"), "renderr: no such verb; did you mean render?"),
-    (("stauts",), "stauts: no such verb; did you mean status?"),
+    (("rendr", "+exp=toy"), "rendr: no such verb; did you mean render?"),
+    (("stats",), "stats: no such verb; did you mean status?"),
     (("log", "x"), "log: no such verb; did you mean logs?"),
     (("tensorbord",), "tensorbord: no such verb; did you mean tensorboard?"),
     (("cifar",), "cifar: no such verb; it takes logs, plan, render, resume, run, status, tensorboard"),
@@ -118,7 +118,7 @@ REAL = (
     (("optim.lr=nan",), {}, 2, "optim.lr=nan is not a finite number"),
     (("+exp=cifr",), {}, 2, "exp=cifr: no such choice; did you mean cifar?"),
     (("name=${nope}",), {}, 2, "name: Interpolation key 'nope' not found"),
-    (("stauts",), {}, 2, "stauts: no such verb; did you mean status?"),
+    (("stats",), {}, 2, "stats: no such verb; did you mean status?"),
     (("+exp=cifar",), {"WORLD_SIZE": "abc"}, 2, "WORLD_SIZE='abc' in the environment"),
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Answer, refused
+from helpers import Answer, refused
 
 Command = Callable[..., Answer]
 
@@ -18,26 +18,26 @@ NAME = "cannot name a directory and a job"
 UNREADABLE = "cannot be read; type key=value, and quote"
 
 KEYS = """\
-nmae=x                          nmae: no such key; did you mean name?
+nme=x                           nme: no such key; did you mean name?
 di=x                            di: no such key; did you mean id?
 sed=1                           sed: no such key; did you mean seed?
 rundir=x                        rundir: no such key; did you mean runs_dir?
 train.epoch=3                   train.epoch: no such key; did you mean train.epochs?
 train.batchsize=8               train.batchsize: no such key; did you mean train.batch_size?
-train.precison=fp32             train.precison: no such key; did you mean train.precision?
+train.precisio=fp32             train.precisio: no such key; did you mean train.precision?
 train.clipnorm=1                train.clipnorm: no such key; did you mean train.clip_norm?
 train.log_evry=1                train.log_evry: no such key; did you mean train.log_every?
 train.evalevery=1               train.evalevery: no such key; did you mean train.eval_every?
 train.keeep=3                   train.keeep: no such key; did you mean train.keep?
-train.determinstic=true         train.determinstic: no such key; did you mean train.deterministic?
+train.determi=true              train.determi: no such key; did you mean train.deterministic?
 cluster.node=1                  cluster.node: no such key; did you mean cluster.nodes?
 cluster.process_per_node=1      cluster.process_per_node: no such key; did you mean cluster.processes_per_node?
-cluster.devcie=cpu              cluster.devcie: no such key; did you mean cluster.device?
+cluster.devicee=cpu             cluster.devicee: no such key; did you mean cluster.device?
 cluster.max_restart=1           cluster.max_restart: no such key; did you mean cluster.max_restarts?
 optim.lrr=1                     optim.lrr: no such key; did you mean optim.lr?
 optim.learning_rate=1           optim.learning_rate: no such key; it takes lr, momentum, nesterov, weight_decay
-model.widht=1                   model.widht: no such key; did you mean model.width?
-+model.widht=1                  model.widht: toyproject.net.Net takes no such keyword; did you mean width?
+model.widthh=1                  model.widthh: no such key; did you mean model.width?
++model.widthh=1                 model.widthh: toyproject.net.Net takes no such keyword; did you mean width?
 data.sample=1                   data.sample: no such key; did you mean data.samples?
 task.label_smothing=0.1         task.label_smothing: no such key; did you mean task.label_smoothing?
 lr=0.1                          lr: no such key; did you mean optim.lr?
@@ -48,7 +48,7 @@ epochs=3                        epochs: no such key; did you mean train.epochs?
 ~task                           task is needed
 ~model                          model has no value and needs one
 ~train.epochs                   train.epochs
-modle=resnet8                   modle: no such key; did you mean model?
+modl=resnet8                    modl: no such key; did you mean model?
 model=resnet88                  model=resnet88: no such choice; did you mean resnet
 model=../../etc/passwd          no such choice; it takes net, resnet18
 model=null                      model=null

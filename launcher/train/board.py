@@ -45,9 +45,12 @@ class Board:
 
     @_never_fatal
     def scalars(self, step: int, split: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._writer.add_scalar(f"{_TAGS.get(name, split)}/{name}", value, step)
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
+
+        # one event for all of them: add_scalar per value costs six times as much
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        shown = [Summary.Value(tag=f"{_TAGS.get(name, split)}/{name}", simple_value=value) for name, value in numbers.items()]
+        self._writer.file_writer.add_summary(Summary(value=shown), step)
 
     @_never_fatal
     def text(self, tag: str, text: str) -> None:

@@ -60,7 +60,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
     _begin(run, place, job, config)
     done = loop.train(job)
-    _close(run, plan, place, job, precision, config, loop.test(job) if done else None)
+    _close(run, plan, place, job, precision, config, loop.evaluate_split(job, "test") if done else None)
     del job
     _tear_down(accelerator, ranks)
 
@@ -156,7 +156,7 @@ def _build(
     with _user_errors("optim"):
         optimizer = _optimizer(config["optim"], inner)
     _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
-    meter = Meter(device)
+    meter = Meter(task.train_sums, device)
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     return loop.Job(
         config=train,

@@ -62,7 +62,7 @@ class Stepper:
         scaled = loss / parts if parts > 1 else loss
         (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
         with torch.no_grad():
-            self.meter.add(self.task.train_totals(loss.detach(), outputs.detach(), batch))
+            self.meter.samples += self.task.count(self.meter.sums, loss.detach(), outputs.detach(), batch)
 
     def _norm(self, wanted: bool) -> torch.Tensor | None:
         if self.clip_norm == 0 and not wanted:

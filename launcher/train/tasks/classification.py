@@ -33,14 +33,19 @@ class Classification:
                 f"type model.num_classes={classes}"
             )
 
-    def train_totals(self, loss: torch.Tensor, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """(sum of losses, correct, samples): summable over micro-batches, steps and ranks; stays on the device."""
-        labels = batch[1]
-        correct = (outputs.argmax(1) == labels).sum()
-        return torch.stack((loss * labels.numel(), correct, torch.full_like(loss, labels.numel()))).double()
+    train_sums = 2
+    """How many sums `count` adds to: of losses, of correct answers."""
 
-    def train_metrics(self, totals: Sequence[float]) -> dict[str, float]:
-        loss, correct, samples = totals
+    def count(self, sums: Sequence[torch.Tensor], loss: torch.Tensor, outputs: torch.Tensor, batch: Batch) -> int:
+        """Add a micro-batch to `sums` (float64 scalars on the device), without waiting for it. Returns its samples."""
+        labels = batch[1]
+        sums[0].add_(loss, alpha=labels.numel())
+        sums[1].add_((outputs.argmax(1) == labels).sum())
+        return labels.numel()
+
+    def train_metrics(self, sums: Sequence[float], samples: float) -> dict[str, float]:
+        """`sums` and `samples` over some steps and all ranks."""
+        loss, correct = sums
         return {"loss": loss / samples, "accuracy": correct / samples}
 
     def eval_totals(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -1,0 +1,116 @@
+"""Our loop as a contender: `launcher.train.loop.train` itself, on what a process builds for it, made to take turns by its loader."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from data.resident import TrainLoader
+from launcher import targets
+from launcher.config import TrainConfig
+from launcher.train import loop
+from launcher.train.board import Board
+from launcher.train.checkpoint import CheckpointStore
+from launcher.train.ema import Ema, NoEma
+from launcher.train.metrics import Meter, MetricsFile
+from launcher.train.precision import accelerate_name
+from launcher.train.ranks import Ranks
+from launcher.train.state import Parts, TrainState
+from launcher.train.step import Stepper
+from launcher.train.stop import Stopper
+
+CONTENDERS = ("A", "B", "B'")
+CPU = torch.device("cpu")
+Times = dict[str, list[tuple[float, float]]]
+"""Contender -> (wall, CPU) seconds of each of its blocks."""
+
+
+class Turns:
+    """Our loop's loader, and the referee: at the end of each of A's blocks the others get their turns before A gets its next batch.
+
+    So `loop.train` runs as it does in a run, from its first step to its last, and never knows.
+    """
+
+    def __init__(self, inner: TrainLoader, block: int, order: list[str], plain: dict[str, Iterator[Any]]) -> None:
+        self.samples, self.steps_per_epoch = inner.samples, inner.steps_per_epoch
+        self.times: Times = {name: [] for name in CONTENDERS}
+        self._inner, self._block, self._order, self._plain = inner, block, iter(order), plain
+        self._began: tuple[float, float] | None = None
+
+    def steps(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        batches = self._inner.steps(epoch, start)
+        for step in range(epoch * self.steps_per_epoch + start, (epoch + 1) * self.steps_per_epoch):
+            if step % self._block == 0:
+                self._boundary()
+            yield next(batches)
+
+    def _boundary(self) -> None:
+        """Close A's block, run whoever is before A's next one, open that."""
+        if self._began is not None:
+            self._note("A", self._began)
+        self._began = None
+        for name in self._order:
+            began = _now()
+            if name == "A":
+                self._began = began
+                return
+            next(self._plain[name])
+            self._note(name, began)
+
+    def _note(self, name: str, began: tuple[float, float]) -> None:
+        wall, cpu = _now()
+        self.times[name].append((wall - began[0], cpu - began[1]))
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+class Images:
+    """Stands for the dataset in `loop.Job`: it has nothing to evaluate, for evaluation is no part of a step."""
+
+    class_names = ()
+    samples = 0
+
+    def eval_loader(self, split: str, **where: Any) -> Images:
+        return self
+
+
+def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, folder: Path, precision: str) -> loop.Job:
+    """What launcher/train/job.py builds for one process, around a loader of ours."""
+    train, ranks = TrainConfig(**config["train"]), Ranks(0, 1)
+    accelerator = Accelerator(cpu=True, mixed_precision=accelerate_name(precision), rng_types=[])
+    strategy, task = targets.build(config["strategy"]), targets.build(config["task"])
+    meter = Meter(task.train_sums, CPU)
+    model = strategy.wrap(accelerator, inner)
+    optimizer = targets.build(config["optim"], model=inner)
+    ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    stopper = Stopper(folder / "STOP", ranks)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ctrl-C ends a benchmark
+    return loop.Job(
+        config=train,
+        steps=config["train"]["steps"],
+        state=TrainState(),
+        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU),
+        ema=ema,
+        inner=inner,
+        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync),
+        schedule=targets.build(config["schedule"]),
+        task=task,
+        data=Images(),
+        loader=loader,
+        ranks=ranks,
+        store=CheckpointStore(folder / "checkpoints", ranks, 0, train.keep),
+        stopper=stopper,
+        metrics=MetricsFile(folder / "metrics.jsonl"),
+        board=Board(folder / "tb", first_step=0),
+        where={},
+    )

@@ -1,0 +1,51 @@
+"""Where the time goes: in steps, in waiting for data, outside (evaluation, saving)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from launcher.train.state import TrainState
+
+
+class Clock:
+    """Reads the clock twice a step, and never the device's: nothing here waits for a GPU."""
+
+    def __init__(self) -> None:
+        self._began = self._lap = time.perf_counter()
+        self._waited = self._outside = self._outside_lap = 0.0
+
+    def watch(self, updates: Iterator[Any]) -> Iterator[Any]:
+        """Pass updates on, counting the wait for each."""
+        while True:
+            asked = time.perf_counter()
+            update = next(updates, None)
+            self._waited += time.perf_counter() - asked
+            if update is None:
+                return
+            yield update
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """What happens in this context is no part of a step."""
+        began = time.perf_counter()
+        yield
+        spent = time.perf_counter() - began
+        self._outside += spent
+        self._outside_lap += spent
+
+    def lap(self) -> tuple[float, float]:
+        """(seconds in steps, seconds of these spent waiting for data) since the last lap."""
+        now = time.perf_counter()
+        seconds, waited = now - self._lap - self._outside_lap, self._waited
+        self._lap, self._waited, self._outside_lap = now, 0.0, 0.0
+        return seconds, waited
+
+    def bring_up(self, state: TrainState) -> None:
+        """Add what has passed since the last call to the state's own seconds."""
+        now = time.perf_counter()
+        state.seconds += now - self._began
+        state.train_seconds += max(0.0, now - self._began - self._outside)
+        self._began, self._outside = now, 0.0

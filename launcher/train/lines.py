@@ -1,0 +1,70 @@
+"""The lines of metrics.jsonl about training: begun at one step, written at the next, so that no step waits for the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from launcher.progress import step_line
+from launcher.train.clock import Clock
+from launcher.train.metrics import Fetch, memory_bytes
+
+if TYPE_CHECKING:
+    from launcher.train.loop import Job
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A line whose numbers are on their way to the host."""
+
+    step: int
+    sums: Fetch
+    samples: int
+    norm: Fetch | None
+    known: dict[str, Any]
+    seconds_per_step: float
+
+
+class Lines:
+    """At most one line is under way. Every rank calls the same methods at the same steps, for the totals are summed over all."""
+
+    def __init__(self, job: Job, clock: Clock) -> None:
+        self._job = job
+        self._clock = clock
+        self._begun: _Begun | None = None
+
+    def begin(self, norm: torch.Tensor | None) -> None:
+        """Close the steps since the last line: start the copies, read the clock."""
+        job, state, steps = self._job, self._job.state, self._job.stepper.meter.steps
+        sums, samples = job.stepper.meter.take()
+        seconds, waited = self._clock.lap()
+        known = {
+            "epoch": state.step / job.loader.steps_per_epoch,
+            "samples": state.samples,
+            "samples_per_second": steps * job.config.batch_size / seconds,
+            "step_seconds": seconds / steps,
+            "data_seconds": waited / steps,
+            "memory_bytes": memory_bytes(job.parts.device),
+        }
+        known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
+        self._begun = _Begun(state.step, sums, samples, None if norm is None else Fetch(norm), known, seconds / steps)
+
+    def finish(self) -> None:
+        """Write the line under way, if there is one: means over its steps, over all ranks."""
+        if self._begun is None:
+            return
+        begun, self._begun, job = self._begun, None, self._job
+        own = torch.tensor([*begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
+        *sums, samples = job.ranks.sum(own).tolist()
+        metrics = job.task.train_metrics(sums, samples)
+        norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
+        if not job.ranks.is_first:
+            return
+        values = {**metrics, **norm, **begun.known}
+        job.metrics.write(begun.step, "train", **values)
+        job.board.scalars(begun.step, "train", values)
+        shown = {name: values[name] for name in (*metrics, "lr")}
+        left = (job.steps - begun.step) * begun.seconds_per_step
+        print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))

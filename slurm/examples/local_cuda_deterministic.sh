@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# cifar/20261121-081500-123: 1 node x 8 processes on cuda. Rendered by launcher 0.1.0; what runs is this file.
+set -euo pipefail
+umask 077
+cd /home/ada/project
+run=/home/ada/project/runs/cifar/20261121-081500-123
+
+# What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.
+unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
+unset MASTER_ADDR MASTER_PORT NODE_RANK
+for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCHELASTIC_@}" "${!PET_@}"; do
+    unset "$name"
+done
+
+export PYTHONPATH=/home/ada/launcher"${PYTHONPATH:+:$PYTHONPATH}"
+export OMP_NUM_THREADS=12
+export GLOO_SOCKET_IFNAME=lo
+export CUBLAS_WORKSPACE_CONFIG=:4096:8
+
+# One directory per attempt. mkdir is atomic: two starts never share one.
+attempt=0
+while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do
+    [ -d "$run/attempts/$(printf %03d "$attempt")" ] || { echo "$run/attempts cannot be written" >&2; exit 3; }
+    attempt=$((attempt + 1))
+done
+LAUNCHER_ATTEMPT=$(printf %03d "$attempt")
+export LAUNCHER_ATTEMPT
+ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest"
+
+export LAUNCHER_AGENT_PID=$$
+echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"
+exec /home/ada/project/.venv/bin/python \
+    -m torch.distributed.run \
+    --standalone \
+    --local-addr=127.0.0.1 \
+    --nproc-per-node=8 \
+    --max-restarts=0 \
+    --module launcher.worker \
+    "$run" \
+    >"$run/attempts/$LAUNCHER_ATTEMPT/agent.log" 2>&1

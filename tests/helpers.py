@@ -1,0 +1,85 @@
+"""What the tests share that is no fixture; the fixtures are in conftest.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launcher.rundir import RunDir
+
+REPO = Path(__file__).resolve().parent.parent
+PROJECT = REPO / "tests" / "project"
+TOY = ("--config-dir", str(PROJECT / "conf"), "+exp=toy")
+VERBS = ("run", "render", "plan")
+
+_FOREIGN = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "TORCHELASTIC_", "PET_", "LAUNCHER_", "HYDRA_", "SLURM_")
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+
+
+def environment_in(home: Path, cache: Path) -> dict[str, str]:
+    """The environment of a process that a test starts: this checkout, the toy project, and nothing of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if name not in _RANKS and not name.startswith(_FOREIGN)}
+    paths = [str(REPO), str(PROJECT), *filter(None, [kept.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "XDG_STATE_HOME": str(home / "state"),
+        "LAUNCHER_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+class Started(subprocess.Popen[bytes]):
+    """A launcher that runs beside the test. `out` and `err` are the files its streams go to."""
+
+    out: Path
+    err: Path
+
+
+Launch = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What stderr says beside warnings."""
+        return [line for line in self.err.splitlines() if not line.startswith("launcher: warning:")]
+
+
+class Sweep(NamedTuple):
+    done: subprocess.CompletedProcess[str]
+    heavy: str
+    """Which of torch, accelerate, numpy and safetensors the launcher's own process had imported at its end."""
+    runs: list[RunDir]
+    words: tuple[str, ...]
+    home: Path
+
+
+def refused(answer: Answer, code: int, *parts: str) -> None:
+    """Assert the shape of every refusal: the exit code, one line on stderr that has `parts` in it, nothing on stdout."""
+    assert answer.code == code, answer
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    assert len(answer.lines) == 1, answer.err
+    assert answer.lines[0].startswith("launcher: ")
+    for part in parts:
+        assert part in answer.lines[0], answer.err
+
+
+def run_dir(done: subprocess.CompletedProcess[str] | Answer) -> Path:
+    """The run directory, which `run` prints as its last line."""
+    out = done.out if isinstance(done, Answer) else done.stdout
+    return Path(out.splitlines()[-1])
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file, every line of which must be whole."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
