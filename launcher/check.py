@@ -83,13 +83,13 @@ def check_values(config: Config) -> None:
     """Raises ConfigError for the first value that cannot be meant: nan and infinity anywhere, then RULES."""
     for key, value in tree.leaves(config):
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value} is not a finite number; type one, for example {key}=0.1")
+            raise ConfigError(f"{key}={value} is not a finite number; type one")
         if value == "???":
             raise ConfigError(f"{key} has no value and needs one; add {key}=…")
     for key, rule, wanted in RULES:
         value = tree.look_up(config, key)
         if value is not tree.ABSENT and not rule(value):
-            raise ConfigError(f"{key}={_shown(value)} cannot be; type {wanted}")
+            raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
 
 
 def check_world(config: Config, world: World) -> None:
@@ -112,14 +112,10 @@ def differences(old: Config, new: Config) -> list[str]:
     before, after = dict(tree.leaves(old)), dict(tree.leaves(new))
     keys = sorted(before.keys() | after.keys())
     return [
-        f"{key}: {_shown(before.get(key, 'absent'))} -> {_shown(after.get(key, 'absent'))}"
+        f"{key}: {tree.shown(before.get(key, 'absent'))} -> {tree.shown(after.get(key, 'absent'))}"
         for key in keys
         if before.get(key, tree.ABSENT) != after.get(key, tree.ABSENT)
     ]
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value) or "''"
 
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")

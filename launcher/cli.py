@@ -6,6 +6,7 @@ import os
 import sys
 from importlib import import_module
 
+from launcher import put_ours_first
 from launcher.errors import ConfigError, Interrupted, LaunchError
 
 VERBS = {
@@ -23,6 +24,7 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Entry of `python -m launcher` and of the console script. Returns the exit code (launcher/errors.py)."""
     os.umask(0o077)
+    put_ours_first()
     words = sys.argv[1:] if argv is None else argv
     try:
         return _dispatch(words)
@@ -41,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if "-sc" in words or "--shell-completion" in words:
+        line = os.environ.get("COMP_LINE", "").split(" ")
+        os.environ["COMP_LINE"] = " ".join(line[:1] + line[2:] if line[1:2] and line[1] in VERBS else line)  # Hydra knows no verbs
     verb, rest = ("run", words) if not words or not words[0].isidentifier() else (words[0], words[1:])
     if "--help" in words or "-h" in words or words == ["help"]:
         from launcher.help import help_text

@@ -44,26 +44,32 @@ _ARGUMENTS = {
 
 
 def compose(arguments: list[str], job: Job) -> None:
-    """Run `job` on what `arguments` compose to, once, or once per member of a `--multirun`. Raises ConfigError."""
+    """Run `job` on what `arguments` compose to, once, or once per member of a `--multirun`.
+
+    Raises ConfigError for what cannot be composed, and afterwards the first exception of a job.
+    """
     arguments = [f"+{word}" if word.startswith("exp=") else word for word in arguments]
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
+    failures: list[Exception] = []
     try:
         if any(word.startswith("-") for word in arguments):
-            _through_hydra_main(_flags_first(arguments), _job(job))
+            _through_hydra_main(_flags_first(arguments), _job(job, failures))
         else:
-            _once(arguments, _job(job))
+            _once(arguments, _job(job, failures))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, arguments)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config: {error}; correct it there") from error
     except OSError as error:  # the directory that Hydra makes for a sweep
         raise RunError(f"runs_dir: {error.filename} cannot be made ({error.strerror}); choose another with runs_dir=…") from error
-    except ValueError as error:  # `model=null`, a yaml that is a list: Hydra has no type of its own for it; a job's never comes this way
+    except ValueError as error:  # `model=null`, a yaml that is a list: Hydra has no type of its own for it
         choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=(null|true|false|[\d.-].*)$", word)]
         raise ConfigError(
             f"{' '.join(choices)}: {error}; type a choice, such as model=resnet8" if choices else f"config: {error}"
         ) from error
+    if failures:
+        raise failures[0]
 
 
 def _once(overrides: list[str], call: Callable[[DictConfig], None]) -> None:
@@ -88,7 +94,10 @@ def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], None]
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def _job(job: Job) -> Callable[[DictConfig], None]:
+def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
+    """`job` for Hydra, which prints its own lines around whatever a job raises, and of which we translate the errors: the job's own
+    are kept out of both."""
+
     def call(config: DictConfig) -> None:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         settings = HydraConfig.get()
@@ -96,7 +105,10 @@ def _job(job: Job) -> Callable[[DictConfig], None]:
         overrides: Any = OmegaConf.to_container(settings.overrides.task)
         if settings.mode == RunMode.MULTIRUN and plain["id"]:
             config.id = f"{plain['id']}-{settings.job.num}"  # members of a sweep are runs of their own
-        job(config, overrides)
+        try:
+            job(config, overrides)
+        except Exception as error:
+            failures.append(error)
 
     return call
 

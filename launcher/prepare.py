@@ -8,21 +8,22 @@ import os
 import sys
 from typing import Any
 
-from launcher import targets
-from launcher.errors import ConfigError, RunError
+from launcher import put_ours_first, targets
+from launcher.errors import ConfigError, LaunchError, RunError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def main() -> int:
     os.umask(0o077)
+    put_ours_first()
     answer_to = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints, stdout carries the answer alone
     node: dict[str, Any] = json.load(sys.stdin)
     try:
         data = targets.build(node)
         answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
-    except (ValueError, TypeError, OSError) as error:
+    except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
         answer = {"error": user_line(error), "exit_code": exit_code(error)}

@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
             return
         try:
             _launch(config, overrides)
-        except LaunchError as error:  # Hydra would print its own lines around it; and a sweep goes on with the next member
+        except LaunchError as error:  # a sweep goes on with its next member
             failures.append(error)
             if multirun:
                 print(f"launcher: {' '.join(overrides)}: {error}", file=sys.stderr)
@@ -72,17 +72,7 @@ def _one(words: list[str], verb: str) -> Frozen:
     if "-m" in words or "--multirun" in words:
         raise ConfigError(f"{verb} shows one run; leave out --multirun")
     frozen: list[Frozen] = []
-    failures: list[LaunchError] = []
-
-    def job(config: DictConfig, overrides: list[str]) -> None:
-        try:
-            frozen.append(freeze(config, overrides))
-        except LaunchError as error:
-            failures.append(error)
-
-    compose(words, job)
-    if failures:
-        raise failures[0]
+    compose(words, lambda config, overrides: frozen.append(freeze(config, overrides)))
     if not frozen:
         raise SystemExit(0)  # --cfg, --info and the like: Hydra has answered
     return frozen[0]

@@ -60,11 +60,18 @@ def check(config: Mapping[str, Any], trust: Sequence[str]) -> None:
 
 
 def build(node: Mapping[str, Any], **given: Any) -> Any:
-    """Import and call a target that `check` has passed; nested targets first. `given` are the keywords only a worker knows."""
-    module, _, name = node["_target_"].rpartition(".")
-    factory = getattr(importlib.import_module(module), name)
+    """Import and call a target that `check` has passed; nested targets first. `given` are the keywords only a worker knows.
+
+    Raises ConfigError where it cannot be imported or does not take its keywords.
+    """
+    target = node["_target_"]
+    module, _, name = target.rpartition(".")
     keywords = {key: _value(value) for key, value in node.items() if key != "_target_"}
-    return factory(**keywords, **given)
+    try:
+        return getattr(importlib.import_module(module), name)(**keywords, **given)
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+        named = re.match(r"\w+\.\w+", str(error))  # a constructor that names its key needs no help from us
+        raise ConfigError(str(error) if named else f"{target}: {error}") from error
 
 
 def _value(value: Any) -> Any:
@@ -100,7 +107,8 @@ def _check_keywords(path: str, node: Mapping[str, Any], known: Signature | None)
             if not known.open:
                 raise ConfigError(f"{path}.{key}: {node['_target_']} takes no such keyword{nearest(key, known.annotations)}")
         elif not fits(value, known.annotations[key]):
-            raise ConfigError(f"{path}.{key}={value!r} is not of type {known.annotations[key]}")
+            typed = repr(value) if isinstance(value, str) else tree.shown(value)  # '3' is a text, 3 is not
+            raise ConfigError(f"{path}.{key}={typed} is not of type {known.annotations[key]}")
 
 
 def nearest(name: str, choices: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:

@@ -42,3 +42,10 @@ def look_up(node: Any, path: str) -> Any:
             return ABSENT
         node = node[part]
     return node
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it."""
+    if value is None or value == "":
+        return "null" if value is None else "''"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any
 
-from launcher import progress
+from launcher import progress, put_ours_first
 from launcher.deathsig import die_with_parent
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
 from launcher.place import Place, check_world
@@ -33,6 +33,7 @@ def die_with_agent() -> None:
 def main(argv: list[str]) -> int:
     die_with_agent()
     os.umask(0o077)
+    put_ours_first()
     run = RunDir(argv[1])
     try:
         place = Place.from_environment()

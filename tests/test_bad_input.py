@@ -91,8 +91,8 @@ optim.lr=1e999                  optim.lr=inf is not a finite number
 optim.lr=-0.1                   optim.lr=-0.1 cannot be; type a number above 0
 optim.lr=0                      optim.lr=0 cannot be
 optim.lr=fast                   optim.lr='fast' is not of type float
-optim.lr=true                   optim.lr=True is not of type float
-optim.lr=null                   optim.lr=None is not of type float
+optim.lr=true                   optim.lr=true is not of type float
+optim.lr=null                   optim.lr=null is not of type float
 optim.momentum=1                optim.momentum=1 cannot be
 optim.weight_decay=-1           optim.weight_decay=-1 cannot be
 optim.nesterov=3                optim.nesterov=3 is not of type bool

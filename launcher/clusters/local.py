@@ -49,6 +49,9 @@ class Local:
                 f"cluster.processes_per_node={count}: this machine shows {machine.gpus_here()}; "
                 f"type cluster.processes_per_node={machine.gpu_count()} or auto"
             )
+        most = 8 * machine.cpu_count()
+        if count > most:
+            raise ConfigError(f"cluster.processes_per_node={count}: this machine has {machine.cpu_count()} CPUs; type at most {most}")
         return count
 
     def threads(self, world: World) -> int:

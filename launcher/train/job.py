@@ -78,13 +78,13 @@ def read_config(run: RunDir) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _user_errors(key: str) -> Iterator[None]:
-    """What a constructor says of its keywords, and a data set of its files, is for the user: one line."""
+def _data_errors() -> Iterator[None]:
+    """What a data set says of its files is for the user: one line."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         kind = RunError if exit_code(error) == RunError.exit_code else ConfigError
-        raise kind(user_line(error) if key == "data" else f"{key}: {error}") from error
+        raise kind(user_line(error)) from error
 
 
 def _device(plan: Plan, place: Place) -> torch.device:
@@ -131,7 +131,7 @@ def _build(
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
     _seed(config["seed"])  # the same on every rank: initial weights
-    with _user_errors("data"):
+    with _data_errors():
         data = targets.build(config["data"])
         loader = data.train_loader(
             batch_size=train.batch_size,
@@ -143,18 +143,14 @@ def _build(
         )
     if loader.steps_per_epoch < 1:
         raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    with _user_errors("model"):
-        inner = targets.build(config["model"])
-    with _user_errors("task"):
-        task = targets.build(config["task"])
-    with _user_errors("schedule"):
-        schedule = targets.build(config["schedule"])
+    inner = targets.build(config["model"])
+    task = targets.build(config["task"])
+    schedule = targets.build(config["schedule"])
     inner = inner.to(device=device, memory_format=torch.channels_last) if train.channels_last else inner.to(device)
     if train.compile:
         inner.compile()
     model = strategy.wrap(accelerator, inner)
-    with _user_errors("optim"):
-        optimizer = _optimizer(config["optim"], inner)
+    optimizer = _optimizer(config["optim"], inner)
     _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
     meter = Meter(task.train_sums, device)
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
