@@ -27,7 +27,7 @@ test-slow: $(READY)  ## two processes, kill -9, whole runs
 check: $(READY)  ## lint, types, shell, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/shellcheck slurm/examples/*.sh .ci/run
 	$(BIN)/codespell
 
