@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from data.resident import TrainLoader
 from launcher import targets
 from launcher.config import TrainConfig
-from launcher.train import loop
 from launcher.train.board import Board
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
+from launcher.train.job import Job
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
@@ -73,7 +73,7 @@ def _now() -> tuple[float, float]:
 
 
 class Images:
-    """Stands for the dataset in `loop.Job`: it has nothing to evaluate, for evaluation is no part of a step."""
+    """Stands for the dataset in `Job`: it has nothing to evaluate, for evaluation is no part of a step."""
 
     class_names = ()
     samples = 0
@@ -82,8 +82,8 @@ class Images:
         return self
 
 
-def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, folder: Path, precision: str) -> loop.Job:
-    """What launcher/train/job.py builds for one process, around a loader of ours."""
+def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, folder: Path, precision: str) -> Job:
+    """What launcher/train/work.py builds for one process, around a loader of ours."""
     train, ranks = TrainConfig(**config["train"]), Ranks(0, 1)
     accelerator = Accelerator(cpu=True, mixed_precision=accelerate_name(precision), rng_types=[])
     strategy, task = targets.build(config["strategy"]), targets.build(config["task"])
@@ -95,7 +95,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     stopper = Stopper(folder / "STOP", ranks)
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
-    return loop.Job(
+    return Job(
         config=train,
         steps=config["train"]["steps"],
         state=TrainState(),

@@ -36,6 +36,7 @@ from data.resident import Recipe, Resident, TrainLoader
 from launcher import targets
 from launcher.config import Config
 from launcher.train import loop
+from launcher.train.job import Job
 from launcher.train.precision import choose
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +90,7 @@ def equal(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in right)
 
 
-def equal_averages(job: loop.Job, model: torch.nn.Module, averages: list[torch.Tensor]) -> bool:
+def equal_averages(job: Job, model: torch.nn.Module, averages: list[torch.Tensor]) -> bool:
     """Ours have names; the plain loop's come in the order of the model's parameters, then of its floating-point buffers."""
     shadow = dict(zip(job.ema.names, job.ema.shadow, strict=True))
     names = [name for name, _ in model.named_parameters()]

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     try:
         plan = run.read_plan()
         check_world(plan, place)
-        from launcher.train.job import work
+        from launcher.train.work import work
 
         work(run, plan, place, where)
     except Exception as error:

@@ -160,7 +160,7 @@ def test_every_rule_is_about_a_module_that_exists() -> None:
         ("launcher.strategies.fsdp", "try:\n    import accelerate\nexcept ImportError:\n    pass"),
         ("launcher.strategies.fsdp", "def wrap():\n    from launcher.train import loop"),
         ("launcher.run", "def late():\n    import numpy as np"),
-        ("launcher.compose", "from launcher.train.job import work"),
+        ("launcher.compose", "from launcher.train.work import work"),
         ("launcher.status", "from launcher import compose"),
         ("launcher.help", "import hydra"),
         ("launcher.cli", "from launcher import train"),
@@ -187,7 +187,7 @@ def test_a_planted_violation_is_caught(module: str, source: str) -> None:
     [
         ("launcher.plan", "from __future__ import annotations\nimport json\nfrom launcher.errors import RunError"),
         ("launcher.strategies.fsdp", "def wrap():\n    from torch.distributed.fsdp import fully_shard"),
-        ("launcher.train.job", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from launcher.run import run"),
+        ("launcher.train.work", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from launcher.run import run"),
         ("launcher.run", "from launcher import submit, training_words"),  # not launcher.train
         ("models.vit", "import torch\nfrom torch import nn\nfrom models.resnet import resnet8"),
         ("data.text", "import numpy\nimport pyarrow.parquet as pq"),

@@ -242,7 +242,7 @@ def test_an_attack_through_target_is_refused(target: object) -> None:
         ("optim._target_=torch.optim.lr_scheduler.LambdaLR",),
         ("cluster._target_=subprocess.Popen",),
         ("strategy._target_=launcher.run.run",),
-        ("task._target_=launcher.train.job.work",),
+        ("task._target_=launcher.train.work.work",),
         ("hydra.launcher._target_=os.system",),
         ("+hydra.callbacks.x._target_=os.system",),
         ("model._target_=pathlib.Path.touch", "+hydra.callbacks.x=${model}"),

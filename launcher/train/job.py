@@ -1,248 +1,43 @@
-"""From the frozen config to objects, and from objects to a finished run."""
+"""Everything a process trains with, in one place."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
-import os
-import random
-import time
-from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 
-import accelerate
-import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
-from omegaconf import OmegaConf
+from torch import nn
 
-from launcher import lock, targets
 from launcher.config import TrainConfig
-from launcher.errors import ConfigError, RunError, TrainingFailed
-from launcher.place import Place
-from launcher.plan import Plan, Strategy
-from launcher.prepare import exit_code, user_line
-from launcher.rundir import RunDir, write_atomic
-from launcher.train import loop
 from launcher.train.board import Board, NoBoard
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
-from launcher.train.metrics import Meter, MetricsFile
-from launcher.train.precision import accelerate_name, choose
+from launcher.train.metrics import MetricsFile
 from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, TrainState, restore
+from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-LOCK_PATIENCE_SECONDS = 10.0
 
+@dataclass
+class Job:
+    """Built and restored by launcher/train/work.py, driven by loop.py."""
 
-def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
-    """Build, restore, train, test, close the run. `where["step"]` is kept up to date for whoever reports an error."""
-    config = read_config(run)
-    if place.rank == 0:
-        lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS)
-    train = TrainConfig(**config["train"])
-    device = _device(plan, place)
-    precision, reason = choose(train.precision, device)
-    strategy: Strategy = targets.build(config["strategy"])
-    accelerator = _accelerator(plan, place, precision, strategy)
-    ranks = Ranks(place.rank, place.world)
-    if ranks.from_first(_is_done(run)):
-        _tear_down(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
-        return
-    job = _build(run, place, config, train, accelerator, strategy, ranks, where)
-    if ranks.is_first:
-        print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
-    _begin(run, place, job, config)
-    done = loop.train(job)
-    _close(run, plan, place, job, precision, config, loop.evaluate_split(job, "test") if done else None)
-    del job
-    _tear_down(accelerator, ranks)
-
-
-def _is_done(run: RunDir) -> bool:
-    summary = run.read_summary()
-    return summary is not None and summary["state"] == "done"
-
-
-def read_config(run: RunDir) -> dict[str, Any]:
-    """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(run.config), resolve=True)
-    targets.check(values, values["trust"])
-    return values
-
-
-@contextlib.contextmanager
-def _data_errors() -> Iterator[None]:
-    """What a data set says of its files is for the user: one line."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        kind = RunError if exit_code(error) == RunError.exit_code else ConfigError
-        raise kind(user_line(error)) from error
-
-
-def _device(plan: Plan, place: Place) -> torch.device:
-    if plan.world.device == "cpu":
-        torch.set_num_threads(plan.threads)
-        return torch.device("cpu")
-    if torch.cuda.device_count() <= place.local_rank:
-        raise ConfigError(
-            f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
-            f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
-        )
-    return torch.device("cuda", place.local_rank)
-
-
-def _accelerator(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
-    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
-    if place.world == 1:
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
-    accelerator = Accelerator(
-        cpu=plan.world.device == "cpu",
-        mixed_precision=accelerate_name(precision),
-        gradient_accumulation_steps=1,  # ours: see train/step.py
-        rng_types=[],
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT), *strategy.accelerator_handlers()],
-    )
-    if accelerator.num_processes != place.world:
-        raise TrainingFailed(f"Accelerate made a world of {accelerator.num_processes}, torchrun one of {place.world}; nothing was trained")
-    return accelerator
-
-
-def _build(
-    run: RunDir,
-    place: Place,
-    config: dict[str, Any],
-    train: TrainConfig,
-    accelerator: Accelerator,
-    strategy: Strategy,
-    ranks: Ranks,
-    where: dict[str, Any],
-) -> loop.Job:
-    device = accelerator.device
-    stopper = Stopper(run.stop, ranks)
-    if train.deterministic:
-        torch.use_deterministic_algorithms(True)
-    _seed(config["seed"])  # the same on every rank: initial weights
-    with _data_errors():
-        data = targets.build(config["data"])
-        loader = data.train_loader(
-            batch_size=train.batch_size,
-            accumulate=train.accumulate,
-            rank=ranks.rank,
-            world=ranks.world,
-            seed=config["seed"],
-            device=device,
-        )
-    if loader.steps_per_epoch < 1:
-        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    inner = targets.build(config["model"])
-    task = targets.build(config["task"])
-    schedule = targets.build(config["schedule"])
-    inner = inner.to(device=device, memory_format=torch.channels_last) if train.channels_last else inner.to(device)
-    if train.compile:
-        inner.compile()
-    model = strategy.wrap(accelerator, inner)
-    optimizer = _optimizer(config["optim"], inner)
-    _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
-    meter = Meter(task.train_sums, device)
-    ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
-    return loop.Job(
-        config=train,
-        steps=train.steps or train.epochs * loader.steps_per_epoch,
-        state=TrainState(),
-        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device),
-        ema=ema,
-        inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync),
-        schedule=schedule,
-        task=task,
-        data=data,
-        loader=loader,
-        ranks=ranks,
-        store=CheckpointStore(run.checkpoints, ranks, place.attempt, train.keep),
-        stopper=stopper,
-        metrics=MetricsFile(run.metrics),
-        board=NoBoard(),
-        where=where,
-    )
-
-
-def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:
-    if node["_target_"].startswith("torch.optim."):
-        return targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
-    return targets.build(node, model=model)
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)  # CUDA too
-
-
-def _begin(run: RunDir, place: Place, job: loop.Job, config: dict[str, Any]) -> None:
-    """Restore the newest good checkpoint, if there is one, and open what rank 0 writes."""
-    say = print if job.ranks.is_first else lambda text: None
-    checkpoint = job.store.load(say)
-    if checkpoint is not None:
-        job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
-        job.where["step"] = job.state.step
-        say(f"resumed from {checkpoint.path.name}")
-    if not job.ranks.is_first:
-        return
-    run.summary.unlink(missing_ok=True)
-    dropped = job.metrics.rewind(job.state.step)
-    run.log_event("started", attempt=place.attempt, restart=place.restart, step=job.state.step, steps=job.steps, dropped_lines=dropped)
-    job.board = Board(run.tensorboard, first_step=job.state.step + 1 if checkpoint else 0)
-    job.board.text("config", "\n".join(f"    {line}" for line in run.config.read_text(encoding="utf-8").splitlines()))
-    if getattr(job.data, "standin", False):
-        job.board.text("data", "THE BUILT-IN STAND-IN, not the real data set")
-
-
-def _close(
-    run: RunDir, plan: Plan, place: Place, job: loop.Job, precision: str, config: dict[str, Any], test: dict[str, float] | None
-) -> None:
-    """summary.json and the last events. Rank 0 alone; the others only wait for it."""
-    if job.ranks.is_first:
-        state = job.state
-        final = {f"test_{name}": value for name, value in (test or {}).items() if name != "samples"}
-        ended = "stopped" if test is None else "done"
-        summary = {
-            "state": ended,
-            "name": plan.name,
-            "id": plan.id,
-            **final,
-            "steps": state.step,
-            "samples": state.samples,
-            "seconds": state.seconds,
-            "samples_per_second": state.samples / max(state.train_seconds, 1e-9),
-            "attempt": place.attempt,
-            "attempts": sum(event["event"] == "started" for event in run.read_events()),
-            "data_is_standin": bool(getattr(job.data, "standin", False)),
-            "precision": precision,
-            "world": str(plan.world),
-            "torch": torch.__version__,
-            "accelerate": accelerate.__version__,
-            "finished": time.time(),
-        }
-        if test is not None:
-            job.board.hparams(config, {f"hparam/{name}": value for name, value in final.items()}, state.step)
-        job.board.close()
-        write_atomic(run.summary, json.dumps(summary, indent=2) + "\n")
-        run.log_event(ended, attempt=place.attempt, step=state.step)
-    job.ranks.wait()
-
-
-def _tear_down(accelerator: Accelerator, ranks: Ranks) -> None:
-    """In this order: gloo processes otherwise die at exit with SIGABRT after all work is done."""
-    accelerator.free_memory()
-    gc.collect()
-    ranks.wait()
-    accelerator.end_training()
+    config: TrainConfig
+    steps: int
+    """Optimizer updates in the whole run."""
+    state: TrainState
+    parts: Parts
+    ema: Ema | NoEma
+    inner: nn.Module
+    stepper: Stepper
+    schedule: Any
+    task: Any
+    data: Any
+    loader: Any
+    ranks: Ranks
+    store: CheckpointStore
+    stopper: Stopper
+    metrics: MetricsFile
+    board: Board | NoBoard
+    where: dict[str, Any]
+    """Where this process is, for the report of an error."""

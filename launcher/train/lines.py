@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from launcher.progress import step_line
 from launcher.train.clock import Clock
+from launcher.train.job import Job
 from launcher.train.metrics import Fetch, memory_bytes
-
-if TYPE_CHECKING:
-    from launcher.train.loop import Job
 
 
 @dataclass(frozen=True)

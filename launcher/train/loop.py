@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from launcher.config import TrainConfig
-from launcher.train.board import Board, NoBoard
-from launcher.train.checkpoint import CheckpointStore
 from launcher.train.clock import Clock
-from launcher.train.ema import Ema, NoEma, averaged_buffers
+from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
+from launcher.train.job import Job
 from launcher.train.lines import Lines
-from launcher.train.metrics import MetricsFile
-from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, TrainState, capture
-from launcher.train.step import Stepper
-from launcher.train.stop import Stopper
-
-
-@dataclass
-class Job:
-    """Everything a process trains with, built and restored."""
-
-    config: TrainConfig
-    steps: int
-    """Optimizer updates in the whole run."""
-    state: TrainState
-    parts: Parts
-    ema: Ema | NoEma
-    inner: nn.Module
-    stepper: Stepper
-    schedule: Any
-    task: Any
-    data: Any
-    loader: Any
-    ranks: Ranks
-    store: CheckpointStore
-    stopper: Stopper
-    metrics: MetricsFile
-    board: Board | NoBoard
-    where: dict[str, Any]
-    """Where this process is, for the report of an error."""
+from launcher.train.state import capture
 
 
 def train(job: Job) -> bool:
