@@ -23,7 +23,7 @@ class TrainConfig:
     accumulate: int = 1
     """Micro-batches per update; gradients are reduced across processes once, with the last."""
     precision: str = "auto"
-    """auto | bf16 | fp16 | fp32. auto takes bf16 where the device computes it, fp16 on GPUs that have only that, else fp32, and logs why."""
+    """auto | bf16 | fp16 | fp32. auto takes bf16 where the device computes it, fp16 on GPUs that have only that; it logs why."""
     compile: bool = False
     """torch.compile the model. Slower on a CPU, and half a minute of start-up."""
     channels_last: bool = True
