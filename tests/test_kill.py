@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from processes import events, finish, kill_tree, lines, losses, start, toy_words, wait_for
 
-KILLS = 20
 SEED = 20261121
 # Dropout draws from each rank's generator, BatchNorm keeps statistics per rank, 13 does not divide an epoch of 40 steps.
 LONG = ("train.batch_size=16", "train.steps=1600", "train.save_every=13", "train.eval_every=200")
@@ -55,17 +54,17 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("processes", [2])
-def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize(("processes", "kills"), [(1, 4), (2, 20)])
+def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int, kills: int) -> None:
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     common = (f"cluster.processes_per_node={processes}", *LONG)
     reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=200)
     assert reference.returncode == 0, reference.stderr
-    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), KILLS, rng)
+    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), kills, rng)
 
     whole, killed = tmp_path / "runs" / "toy" / "whole", tmp_path / "runs" / "toy" / "killed"
-    print(f"{KILLS} kills, {replayed} steps replayed")
+    print(f"{processes} processes, {kills} kills, {replayed} steps replayed")
     assert replayed > 0
     assert seen == {step: {loss} for step, loss in losses(whole).items()}
     assert shards(killed) == shards(whole)

@@ -66,7 +66,7 @@ def test_ctrl_c_twice_stops_now(tmp_path: Path) -> None:
         wait_for_training(tmp_path)
         tree = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.03)
+        wait_for(run_of(tmp_path).joinpath("STOP").exists, what="the first Ctrl-C")  # two pending signals would be one
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=5)
         assert process.returncode == 130

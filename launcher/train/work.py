@@ -15,9 +15,10 @@ from typing import Any
 import accelerate
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import OmegaConf
+from torch.distributed.rendezvous import rendezvous
 
 from launcher import lock, targets
 from launcher.config import TrainConfig
@@ -97,6 +98,7 @@ def _device(plan: Plan, place: Place) -> torch.device:
             f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
             f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
         )
+    torch.cuda.set_device(place.local_rank)
     return torch.device("cuda", place.local_rank)
 
 
@@ -105,16 +107,34 @@ def _accelerator(plan: Plan, place: Place, precision: str, strategy: Strategy) -
     if place.world == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
+    else:
+        _join(plan, place)
     accelerator = Accelerator(
         cpu=plan.world.device == "cpu",
         mixed_precision=accelerate_name(precision),
         gradient_accumulation_steps=1,  # ours: see train/step.py
         rng_types=[],
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT), *strategy.accelerator_handlers()],
+        kwargs_handlers=strategy.accelerator_handlers(),
     )
     if accelerator.num_processes != place.world:
         raise TrainingFailed(f"Accelerate made a world of {accelerator.num_processes}, torchrun one of {place.world}; nothing was trained")
     return accelerator
+
+
+def _join(plan: Plan, place: Place) -> None:
+    """Make the process group ourselves; Accelerate takes the one it finds.
+
+    torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
+    addresses of the dead (pytorch#135712; with torch 2.13 about one restart in three). So each restart reads and writes under a prefix.
+    """
+    store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+    dist.init_process_group(
+        "gloo" if plan.world.device == "cpu" else "nccl",
+        store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+        rank=rank,
+        world_size=world,
+        timeout=COLLECTIVE_TIMEOUT,
+    )
 
 
 def _build(
