@@ -31,7 +31,7 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        # nohup sets SIGHUP to ignore before we start: that choice stays
+        # nohup ignores SIGHUP before we start, a shell SIGINT for what it puts into the background: that choice stays
         self._saved = {number: signal.getsignal(number) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
         for number in self._saved:
             signal.signal(number, self._note)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", action="store_true", help="rewrite the golden scripts in slurm/examples/")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_means_something() -> None:
+    """A shell starts what it puts into the background with SIGINT ignored, and every process below inherits that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
