@@ -125,7 +125,7 @@ def _join(plan: Plan, place: Place) -> None:
     """Make the process group ourselves; Accelerate takes the one it finds.
 
     torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
-    addresses of the dead (pytorch#135712; with torch 2.13 about one restart in three). So each restart reads and writes under a prefix.
+    addresses of the dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart reads and writes under a prefix.
     """
     store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
     dist.init_process_group(

@@ -25,14 +25,6 @@ class Classification:
         """Mean over the micro-batch; outputs (N, classes)."""
         return self.criterion(outputs, batch[1])
 
-    def check(self, outputs: torch.Tensor, classes: int) -> None:
-        """Raises ValueError where the model's outputs are not one score per class."""
-        if outputs.ndim != 2 or outputs.shape[1] != classes:
-            raise ValueError(
-                f"model.num_classes: the model gives scores of shape {tuple(outputs.shape)} and the data has {classes} classes; "
-                f"type model.num_classes={classes}"
-            )
-
     train_sums = 2
     """How many sums `count` adds to: of losses, of correct answers."""
 
