@@ -17,6 +17,7 @@ VERBS = {
     "status": "launcher.status",
     "logs": "launcher.logs",
     "tensorboard": "launcher.logs",
+    "cancel": "launcher.cancel",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

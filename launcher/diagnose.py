@@ -14,7 +14,9 @@ from launcher.rundir import RunDir
 _DEATH = re.compile(r"rank\s*: (\d+) .*\n\s*exitcode\s*: (-\d+)")
 """torchrun's table of failures: a rank, and the signal that ended it."""
 
-_LOST_PEER = re.compile(r"Connection (reset|closed)|Broken pipe|remote process|peer closed|NCCL", re.IGNORECASE)
+LOST_PEER = re.compile(
+    r"Connection (was likely )?(reset|closed)|Broken pipe|remote process|peer closed|NCCL|Failed to recv|Socket Timeout", re.IGNORECASE
+)
 """What a rank says whose peer has died: true, and not the cause."""
 
 
@@ -23,7 +25,7 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
     report = _newest_report(run.attempt(attempt))
     agent = _text(run.agent_log(attempt))
     death = _DEATH.search(agent)
-    if report is not None and not (death and _LOST_PEER.search(report["message"])):
+    if report is not None and not (death and LOST_PEER.search(report["message"])):
         return _reported(run, attempt, report)
     if death:
         rank = int(death[1])

@@ -6,6 +6,8 @@
     ├── RunError              3   the run directory
     │   └── CheckpointError   3   a checkpoint
     ├── ClusterError          4   the cluster refused, or cannot be reached
+    │   ├── NoScheduler       4   its programs are not on this machine
+    │   └── NoAnswer          4   they are, and nobody answers: what was asked may have been done
     ├── Stopped              75   stopped on request and resumable (EX_TEMPFAIL)
     └── Interrupted         130   Ctrl-C (128 + SIGINT)
 
@@ -39,6 +41,14 @@ class CheckpointError(RunError):
 
 
 class ClusterError(LaunchError):
+    exit_code = 4
+
+
+class NoScheduler(ClusterError):
+    exit_code = 4
+
+
+class NoAnswer(ClusterError):
     exit_code = 4
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from launcher.errors import RunError
 
 
-def hold(path: Path, what: str, patience: float) -> int:
+def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
     """Take the lock for the life of this process; wait `patience` seconds for one that is just dying.
 
-    Returns the open descriptor. Raises RunError that names the holder.
+    A scheduler that starts `job` again has given its earlier attempt up: where that one still has the lock, go on without (it can
+    write nothing, launcher/claim.py). Returns the open descriptor. Raises RunError that names the holder.
     """
+    what = f"{what} of job {job}" if job else what
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + patience
     while True:
@@ -23,6 +25,8 @@ def hold(path: Path, what: str, patience: float) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
+                if job and f" of job {job} " in _holder(path):
+                    return descriptor
                 raise RunError(_held(path)) from None
             time.sleep(0.1)
             continue
@@ -52,5 +56,8 @@ def refuse_if_held(path: Path) -> None:
 
 
 def _held(path: Path) -> str:
-    holder = path.read_text(encoding="utf-8").strip() or "another process"
-    return f"{path.parent} is being trained by {holder}; watch it with: python -m launcher logs {path.parent} -f"
+    return f"{path.parent} is being trained by {_holder(path)}; watch it with: python -m launcher logs {path.parent} -f"
+
+
+def _holder(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() or "another process"

@@ -6,10 +6,14 @@ import argparse
 import sys
 import time
 
-from launcher import lock, submit
+from launcher import standing, submit
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir, all_runs, find
+from launcher.status import waiting
 from launcher.tail import Tail
+
+ASK_EVERY_SECONDS = 5.0
+"""Between two questions to a scheduler whether a run that is followed may go on."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -18,46 +22,88 @@ class _Parser(argparse.ArgumentParser):
 
 
 def logs(words: list[str]) -> int:
-    """Print one rank's log of one attempt; with -f follow it, across attempts, until the run ends."""
+    """Print the logs of one attempt, all ranks' or one's; with -f follow them, across attempts, until the run ends."""
     parser = _Parser("logs", add_help=False)
     parser.add_argument("run")
     parser.add_argument("-f", "--follow", action="store_true")
-    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--rank", type=int)
     parser.add_argument("--attempt", type=int)
     asked = parser.parse_args(words)
     run = find(asked.run)
     newest = run.newest_attempt()
     attempt = newest if asked.attempt is None else asked.attempt
-    if attempt is None and not asked.follow:
-        raise ConfigError(f"{run} has no attempt yet, so no log; add -f to wait for it")
-    if attempt is not None and not asked.follow and not run.rank_log(attempt, asked.rank).exists():
-        raise ConfigError(f"{run} has no log of rank {asked.rank} in attempt {attempt}; see {run.attempts}")
-    _print_logs(run, attempt, asked.rank, asked.follow)
+    if not asked.follow:
+        _check(run, attempt, asked.rank)
+    _Follower(run, asked.rank, asked.follow).run(attempt)
     return 0
 
 
-def _print_logs(run: RunDir, attempt: int | None, rank: int, follow: bool) -> None:
-    tail = Tail(run.rank_log(attempt, rank)) if attempt is not None else None
-    while True:
-        alive = lock.is_held(run.lock)  # asked first, so that the read below sees everything
-        for line in tail.lines() if tail else ():
-            print(line, flush=True)
-        newest = run.newest_attempt()
-        if follow and newest is not None and (attempt is None or newest > attempt):
-            attempt, tail = newest, Tail(run.rank_log(newest, rank))
-            print(f"--- attempt {newest}", flush=True)
-        elif not follow or not (alive or _starting(run)):
-            return
-        else:
-            time.sleep(0.2)
+def _check(run: RunDir, attempt: int | None, rank: int | None) -> None:
+    if attempt is None:
+        raise ConfigError(f"{run} has no attempt yet, so no log; add -f to wait for it")
+    if rank is not None and not run.rank_log(attempt, rank).exists():
+        raise ConfigError(f"{run} has no log of rank {rank} in attempt {attempt}; see {run.attempts}")
+    if not run.attempt(attempt).is_dir():
+        raise ConfigError(f"{run} has no attempt {attempt}; the newest is {run.newest_attempt()}")
 
 
-def _starting(run: RunDir) -> bool:
-    """Submitted, or an attempt that has not come to its first rank yet."""
-    newest = run.newest_attempt()
-    place = run.plan if newest is None else run.attempt(newest)
-    began = sum(event["event"] == "started" for event in run.read_events())
-    return began <= (newest or 0) and time.time() - place.stat().st_mtime < 60
+class _Follower:
+    """The lines of one attempt after the other."""
+
+    def __init__(self, run: RunDir, rank: int | None, follow: bool) -> None:
+        self._run = run
+        self._rank = rank
+        self._follow = follow
+        self._tails: dict[str, Tail] = {}
+        self._next_question = 0.0
+        self._alive = True
+        self._told = ""
+
+    def run(self, attempt: int | None) -> None:
+        while True:
+            alive = self._follow and self._goes_on()  # asked first, so that the read below sees everything
+            if attempt is not None:
+                self._print(attempt)
+            newest = self._run.newest_attempt()
+            if self._follow and newest is not None and (attempt is None or newest > attempt):
+                attempt, self._tails = newest, {}
+                print(f"--- attempt {newest}", flush=True)
+            elif not alive:
+                return
+            else:
+                time.sleep(0.2)
+
+    def _print(self, attempt: int) -> None:
+        names = [f"rank_{self._rank}.log"] if self._rank is not None else self._names(attempt)
+        for name in names:
+            tail = self._tails.setdefault(name, Tail(self._run.attempt(attempt) / name))
+            mark = "" if name == "rank_0.log" or self._rank is not None else f"[{name.removesuffix('.log').replace('_', ' ')}] "
+            for line in tail.lines():
+                print(f"{mark}{line}", flush=True)
+
+    def _names(self, attempt: int) -> list[str]:
+        found = [path.name for path in self._run.attempt(attempt).glob("rank_*.log")]
+        return sorted(found, key=lambda name: int(name[5:-4]))
+
+    def _goes_on(self) -> bool:
+        """Whether there may be more. A scheduler is not asked more often than every few seconds."""
+        if time.monotonic() >= self._next_question:
+            jobs, _ = standing.ask([self._run])
+            now = standing.standing(self._run, jobs)
+            self._alive = now.alive or now.word == "unknown" or self._is_new()
+            if standing.job_ids(self._run):
+                self._next_question = time.monotonic() + ASK_EVERY_SECONDS
+            if now.word == "queued" and now.job is not None and now.job.reason != self._told:
+                self._told = now.job.reason
+                print(f"launcher: job {now.job.id} is {waiting(now.job)}", file=sys.stderr)
+        return self._alive
+
+    def _is_new(self) -> bool:
+        """On this machine: submitted, or an attempt that has not come to its first rank yet."""
+        newest = self._run.newest_attempt()
+        place = self._run.plan if newest is None else self._run.attempt(newest)
+        began = sum(event["event"] == "started" for event in self._run.read_events())
+        return not standing.job_ids(self._run) and began <= (newest or 0) and time.time() - place.stat().st_mtime < 60
 
 
 def tensorboard(words: list[str]) -> int:

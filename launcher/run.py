@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import check, lock, rundir, submit, targets
+from launcher import batch, check, lock, rundir, submit, targets
 from launcher.attend import attend
+from launcher.clusters.slurm import Slurm
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
 from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve
@@ -84,8 +85,11 @@ def _launch(config: DictConfig, overrides: list[str]) -> None:
     OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
     if pinned.get("source") == "standin":
         config.name = f"{config.name}-standin"
+    start = None
     while True:
         frozen = freeze(config, overrides)
+        if isinstance(frozen.cluster, Slurm) and start is None:
+            start = batch.check(frozen.cluster, frozen)
         try:
             here = rundir.create(Path(frozen.plan.run_dir))
             break
@@ -95,13 +99,24 @@ def _launch(config: DictConfig, overrides: list[str]) -> None:
                 return
             continue  # another run was given this millisecond as its id
     try:
+        if isinstance(frozen.cluster, Slurm):
+            batch.copy_code(frozen, frozen.cluster, here)
         here.freeze(frozen.plan, frozen.config, frozen.script)
         here.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash)
     except BaseException:
         shutil.rmtree(here.path, ignore_errors=True)  # nothing half-written stays
         raise
     rundir.remember(here.path.parent.parent)
-    _finish(here, attend(here, frozen.plan, frozen.cluster))
+    _start(here, frozen.plan, frozen.cluster, start or "")
+
+
+def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:
+    """Stay with a run on this machine until it ends; hand a batch job to its scheduler and return."""
+    if isinstance(cluster, Slurm):
+        batch.queue(here, cluster, start)
+        print(here, flush=True)
+        return
+    _finish(here, attend(here, plan, cluster))
 
 
 def _go_on(here: RunDir, frozen: Frozen, how: str) -> None:
@@ -122,7 +137,10 @@ def _compared(line: str) -> bool:
 
 
 def _continue(here: RunDir, plan: Plan, cluster: Cluster, *, fresh: bool = False) -> None:
-    lock.refuse_if_held(here.lock)
+    if cluster.attached:
+        lock.refuse_if_held(here.lock)
+    elif (job := batch.active_job(here)) is not None:
+        raise RunError(batch.already(here, job))
     if fresh:
         here.set_checkpoints_aside()
     summary = here.read_summary()
@@ -132,9 +150,9 @@ def _continue(here: RunDir, plan: Plan, cluster: Cluster, *, fresh: bool = False
         return
     if cluster.world() != plan.world:
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
-    if code_hash() != plan.code_hash:
+    if cluster.attached and code_hash() != plan.code_hash:
         _warn("the code has changed since this run was submitted; it continues with the code as it is now")
-    _finish(here, attend(here, plan, cluster))
+    _start(here, plan, cluster)
 
 
 def _finish(here: RunDir, summary: dict[str, Any]) -> None:

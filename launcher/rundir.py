@@ -3,11 +3,13 @@
 runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600
   config.yaml plan.json job.sh   frozen inputs
   events.jsonl            the ledger: submitted, started, stopped, done
-  attempts/000/           rank_0.log …, agent.log and agent.pid (torchrun), error.json; attempts/latest -> newest
+  code/ prelude.sh        of a batch job: what was submitted is what runs; job.log: what its shell said
+  attempts/000/           rank_0.log …, agent_0.log … (torchrun, one a node), error.json, outcome; attempts/latest -> newest
   checkpoints/            step_000000400/ …: complete or absent
   metrics.jsonl  tb/      the truth, and the view made from it
   summary.json            how it ended
   STOP                    a request to save and stop
+  .lock .claim            who trains it (launcher/lock.py), who may write (launcher/claim.py)
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class RunDir:
         self.summary = self.path / "summary.json"
         self.stop = self.path / "STOP"
         self.lock = self.path / ".lock"
+        self.claim = self.path / ".claim"
+        self.code = self.path / "code"
+        self.prelude = self.path / "prelude.sh"
+        self.log = self.path / "job.log"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -75,11 +81,15 @@ class RunDir:
     def rank_log(self, attempt: int, rank: int) -> Path:
         return self.attempt(attempt) / f"rank_{rank}.log"
 
-    def agent_log(self, attempt: int) -> Path:
-        return self.attempt(attempt) / "agent.log"
+    def agent_log(self, attempt: int, node: int = 0) -> Path:
+        return self.attempt(attempt) / f"agent_{node}.log"
 
     def error(self, attempt: int) -> Path:
         return self.attempt(attempt) / "error.json"
+
+    def outcome(self, attempt: int) -> Path:
+        """One line that rank 0 leaves for the batch shell: done, failed, or stopped and why."""
+        return self.attempt(attempt) / "outcome"
 
     def log_event(self, event: str, **fields: Any) -> None:
         """One line of the ledger. A single O_APPEND write, so that writers never interleave within a line."""

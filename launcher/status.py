@@ -1,76 +1,84 @@
-"""`status [RUN]`: a table of runs, or one of them."""
+"""`status [RUN]`: a table of runs, or one of them, or a sweep."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from launcher import lock
+from launcher import progress, standing
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir, all_runs, find
+from launcher.scheduler import Job
+from launcher.standing import Standing
 
-COLUMNS = ("run", "state", "step", "attempts", "test accuracy", "last loss", "updated")
+COLUMNS = ("run", "state", "step", "progress", "eta", "attempts", "nodes", "last loss", "test accuracy", "updated")
 _TAIL_BYTES = 65_536
 
 
 def status(words: list[str]) -> int:
-    """Print the newest 20 runs, or the one asked for. Needs neither Hydra nor torch."""
+    """Print the newest 20 runs, or the one asked for. Needs neither Hydra nor torch, and asks the scheduler once at most."""
     if len(words) > 1:
         raise ConfigError("status takes no run, for all of them, or one: a path, an id or a name")
     runs = [find(words[0])] if words else all_runs()[-20:]
     if not runs:
         print("no runs yet; start one with: python -m launcher +exp=cifar")
         return 0
-    rows = [COLUMNS, *(_row(run) for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    jobs = print_table(runs)
     if words:
-        _print_details(runs[0])
+        _print_details(runs[0], standing.standing(runs[0], jobs))
     return 0
 
 
-def state(run: RunDir) -> str:
-    """done, stopped, failed, running, or dead (no process, no word: killed; it can be resumed)."""
-    if lock.is_held(run.lock):
-        return "running"
-    summary = run.read_summary()
-    newest = run.newest_attempt()
-    if summary is not None and summary.get("attempt") == newest:
-        return str(summary["state"])
-    if newest is None:
-        return "submitted"
-    return "failed" if list(run.attempt(newest).glob("error*.json")) else "dead"
+def print_table(runs: list[RunDir]) -> Mapping[str, Job] | None:
+    """One row a run. Returns what the scheduler said."""
+    jobs, excuse = standing.ask(runs)
+    if excuse:
+        print(f"launcher: warning: the scheduler was not asked: {excuse}", file=sys.stderr)
+    rows = [COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return jobs
 
 
-def _row(run: RunDir) -> tuple[str, ...]:
-    events = run.read_events()
-    started = [event for event in events if event["event"] == "started"]
+def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
+    started = [event for event in run.read_events() if event["event"] == "started"]
     last = _last_metrics(run)
-    total = started[-1]["steps"] if started else "?"
+    step, total = last.get("step", 0), started[-1]["steps"] if started else 0
     summary = run.read_summary() or {}
     accuracy = summary.get("test_accuracy")
     return (
         run.label,
-        state(run),
-        f"{last.get('step', 0)}/{total}",
+        now.word,
+        f"{step}/{total or '?'}",
+        f"{step / total:.0%}" if total else "",
+        _eta(run) if now.word == "running" else "",
         str(len(started)),
-        "" if accuracy is None else f"{accuracy:.2%}",
+        now.job.nodes if now.job is not None and now.alive else "",
         f"{last['loss']:.4g}" if "loss" in last else "",
+        "" if accuracy is None else f"{accuracy:.2%}",
         _ago(run),
     )
 
 
-def _last_metrics(run: RunDir) -> dict[str, Any]:
-    """The last line of metrics.jsonl that is about training, from the end of the file alone."""
-    try:
-        with run.metrics.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return {}
+def _eta(run: RunDir) -> str:
+    """Out of the last line of progress in rank 0's log."""
+    newest = run.newest_attempt()
+    lines = [] if newest is None else _last_lines(run.rank_log(newest, 0))
     for line in reversed(lines):
+        shown = progress.parse(line)
+        if shown is not None:
+            return shown.text.rpartition("eta ")[2]
+    return ""
+
+
+def _last_metrics(run: RunDir) -> dict[str, Any]:
+    """The last line of metrics.jsonl that is about training."""
+    for line in reversed(_last_lines(run.metrics)):
         try:
             record = json.loads(line)
         except ValueError:
@@ -78,6 +86,16 @@ def _last_metrics(run: RunDir) -> dict[str, Any]:
         if record.get("split") == "train":
             return record
     return {}
+
+
+def _last_lines(path: Path) -> list[str]:
+    """From the end of the file alone: a log may be large."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _ago(run: RunDir) -> str:
@@ -89,8 +107,16 @@ def _ago(run: RunDir) -> str:
     return f"{seconds:.0f} s ago"
 
 
-def _print_details(run: RunDir) -> None:
+def _print_details(run: RunDir, now: Standing) -> None:
     print(f"\ndirectory  {run}")
+    if now.job is not None:
+        print(f"job        {now.job.id}: {waiting(now.job) if now.word == 'queued' else now.job.state.lower()}")
     for event in run.read_events()[-8:]:
         fields = ", ".join(f"{name}={value}" for name, value in event.items() if name not in ("time", "event"))
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event['time']))}  {event['event']}  {fields}")
+
+
+def waiting(job: Job) -> str:
+    """Why a pending job waits, since when, until when."""
+    start = "" if job.start in ("N/A", "") else f", estimated start {job.start}"
+    return f"pending since {job.submitted} ({job.reason}){start}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.deathsig import die_with_parent
-from launcher.errors import BY_EXIT_CODE, ConfigError, LaunchError
+from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
 from launcher.plan import Cluster, Plan
 
 
@@ -24,6 +25,45 @@ def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
         start_new_session=True,
         preexec_fn=die_with_parent,
     )
+
+
+class Reply(NamedTuple):
+    """What a program of the scheduler answered."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """Its own words of complaint, on one line, without `sbatch: error:` before each."""
+        lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in self.err.splitlines()]
+        return "; ".join(line for line in lines if line) or f"it ended with status {self.status} and no word"
+
+
+def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
+    """Run a program of the scheduler, without what an outer job left in the environment. Raises ClusterError where it is missing or
+    does not answer within `seconds`.
+    """
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, errors="replace", timeout=seconds, env=_clean(), check=False
+        )
+    except FileNotFoundError:
+        raise NoScheduler(
+            f"{argv[0]}: not found; type this on a login node of the cluster, or cluster=local to train on this machine"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"{argv[0]} did not answer within {seconds:.0f} s") from None
+    except OSError as error:
+        raise ClusterError(f"{argv[0]} cannot be run ({error.strerror})") from error
+    return Reply(done.returncode, done.stdout, done.stderr)
+
+
+def _clean() -> dict[str, str]:
+    """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one; `SLURM_CONF` says where it is."""
+    foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
+    return {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or not name.startswith(foreign)}
 
 
 def prepare_data(node: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 
 from launcher import progress, put_ours_first
 from launcher.deathsig import die_with_parent
-from launcher.errors import ConfigError, LaunchError, TrainingFailed
+from launcher.diagnose import LOST_PEER
+from launcher.errors import ConfigError, LaunchError, RunError, TrainingFailed
 from launcher.place import Place, check_world
-from launcher.rundir import RunDir
+from launcher.rundir import RunDir, write_atomic
 
 
 def die_with_agent() -> None:
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
     try:
         plan = run.read_plan()
         check_world(plan, place)
+        os.chdir(plan.directory)  # a batch job starts where its copy of the code is
         from launcher.train.work import work
 
         work(run, plan, place, where)
@@ -86,7 +88,9 @@ def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
     try:
         spare.write_text(json.dumps(report, indent=2), encoding="utf-8")
         os.link(spare, run.attempt(place.attempt) / name)  # fails where it exists: the first one stays
-    except OSError:
+        if not LOST_PEER.search(str(report["message"])):  # else the batch shell finds out whether a node was lost
+            write_atomic(run.outcome(place.attempt), "failed\n")
+    except (OSError, RunError):
         pass  # another rank was first, or the disk is full; the log above has it
     finally:
         spare.unlink(missing_ok=True)

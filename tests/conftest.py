@@ -5,6 +5,7 @@
     toy(*words, …)                     launch with the toy project of tests/project (+exp=toy, ~5 s of training) and its runs below tmp_path
     toy_words                          the words that `toy` puts behind the verb, for `start(*toy_words, …)` or `command(…)`
     command(*words)                    the same command inside this process: Answer(code, out, err), for what a process would only slow down
+    devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
 
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -188,6 +190,22 @@ def shared_data() -> Path:
     if not (place / "plain_text").is_dir():
         pytest.skip(f"the real CIFAR-10 is not in {place}")
     return place
+
+
+@pytest.fixture(scope="session")
+def devcluster() -> Iterator[Any]:
+    """The real SLURM of slurm/devcluster: the one that is up, or one for this session; or a skip in plain sight."""
+    from devcluster import DevCluster
+
+    cluster = DevCluster()
+    reason = cluster.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    was_up = cluster.is_up()
+    cluster.up()
+    yield cluster
+    if not was_up:
+        cluster.down()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.claim import Claim
 from launcher.rundir import RunDir
 
 REPO = Path(__file__).resolve().parent.parent
@@ -61,6 +62,13 @@ class Sweep(NamedTuple):
     runs: list[RunDir]
     words: tuple[str, ...]
     home: Path
+
+
+def claimed(path: Path, attempt: int = 0) -> Claim:
+    """The claim of a run directory, taken."""
+    claim = Claim(RunDir(path), attempt)
+    claim.take()
+    return claim
 
 
 def refused(answer: Answer, code: int, *parts: str) -> None:

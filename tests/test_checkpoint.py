@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import claimed
 
 from launcher.errors import CheckpointError, RunError
 from launcher.train.checkpoint import CheckpointStore, verify
@@ -18,7 +19,7 @@ FILES = {"model.safetensors": bytes(range(256)) * 40, "state.json": b'{"step": 1
 
 
 def store_at(path: Path, keep: int = 3) -> CheckpointStore:
-    return CheckpointStore(path, Ranks(0, 1), attempt=0, keep=keep)
+    return CheckpointStore(path, Ranks(0, 1), claimed(path.parent), attempt=0, keep=keep)
 
 
 @pytest.fixture

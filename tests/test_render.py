@@ -155,7 +155,7 @@ def _start(plan: Plan, env: dict[str, str] | None = None) -> dict[str, Any]:
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HOSTILE")}
     done = subprocess.run(argv, env={**kept, **(env or {})}, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return json.loads((Path(plan.run_dir) / "attempts" / "latest" / "agent.log").read_text(encoding="utf-8"))
+    return json.loads((Path(plan.run_dir) / "attempts" / "latest" / "agent_0.log").read_text(encoding="utf-8"))
 
 
 WORDS = [text for text in HOSTILE if "/" not in text]
@@ -202,7 +202,7 @@ def test_the_script_sets_what_it_promises_and_scrubs_what_others_left(tmp_path: 
     assert said["env"]["LAUNCHER_AGENT_PID"] == str(said["pid"])  # `exec`: the shell became torchrun
     first = Path(plan.run_dir) / "attempts" / "000"
     assert stat.S_IMODE(first.stat().st_mode) == 0o700
-    assert stat.S_IMODE((first / "agent.log").stat().st_mode) == 0o600
+    assert stat.S_IMODE((first / "agent_0.log").stat().st_mode) == 0o600
 
 
 def test_every_start_is_an_attempt_of_its_own(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from launcher import lock, rundir
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan
 from launcher.rundir import RunDir, create, find, read_jsonl, write_atomic
-from launcher.status import state
+from launcher.standing import standing
 
 
 def _frozen(path: Path, **changes: Any) -> RunDir:
@@ -249,23 +249,23 @@ def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
     home: Path, holder: Callable[[Path], subprocess.Popen[str]], command: Callable[..., Answer]
 ) -> None:
     here = _frozen(home / "runs" / "toy" / "a")
-    seen = [state(here)]
+    seen = [standing(here, {}).word]
     here.attempt(0).mkdir()
-    seen.append(state(here))  # an attempt, no word from it, nobody alive
+    seen.append(standing(here, {}).word)  # an attempt, no word from it, nobody alive
     child = holder(here.lock)
     _says(child)
-    seen.append(state(here))
+    seen.append(standing(here, {}).word)
     child.kill()
     child.wait()
     for ended in ("stopped", "done"):
         _summary(here, 0, ended)
-        seen.append(state(here))
+        seen.append(standing(here, {}).word)
     here.attempt(1).mkdir()
-    seen.append(state(here))  # the summary is of an attempt before
+    seen.append(standing(here, {}).word)  # the summary is of an attempt before
     here.error(1).write_text("{}")
-    seen.append(state(here))
+    seen.append(standing(here, {}).word)
     here.summary.write_text('{"state": "do')
-    seen.append(state(here))
+    seen.append(standing(here, {}).word)
     assert seen == ["submitted", "dead", "running", "stopped", "done", "dead", "failed", "failed"]
 
 
@@ -284,9 +284,9 @@ def test_status_shows_every_run_torn_files_and_all(command: Callable[..., Answer
     assert (answer.code, answer.err) == (0, "")
     rows = [line.split() for line in answer.out.splitlines()]
     assert [row[:4] for row in rows[1:]] == [
-        ["toy/0", "done", "8/40", "1"],
-        ["toy/1", "stopped", "8/40", "1"],
-        ["toy/2", "failed", "8/40", "1"],
+        ["toy/0", "done", "8/40", "20%"],
+        ["toy/1", "stopped", "8/40", "20%"],
+        ["toy/2", "failed", "8/40", "20%"],
         ["toy/3", "dead", "0/?", "0"],
     ]
     assert all("0.5" in row for row in rows[1:4])

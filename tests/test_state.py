@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import claimed
 from toyproject.net import Net
 
 from launcher.errors import CheckpointError
@@ -55,7 +56,7 @@ def advance(here: Parts, steps: int) -> list[float]:
 @pytest.mark.parametrize("scaler", [False, True])
 @pytest.mark.parametrize("optimizer", [sgd, adamw])
 def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, scaler: bool) -> None:
-    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     random.seed(1)
     np.random.seed(1)
     here = parts(optimizer, scaler=scaler)
@@ -88,7 +89,7 @@ def test_only_rank_0_writes_what_is_the_same_on_all_ranks() -> None:
 
 
 def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     here, there = parts(), parts(seed=5)
     advance(here, 3)
     store.save(3, capture(here, TrainState(), 0))
@@ -100,7 +101,7 @@ def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("other", "words"), [({"width": 16}, "another model"), ({"average": True}, "another model")])
 def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any], words: str) -> None:
-    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     store.save(1, capture(parts(average=False), TrainState(), 0))
     checkpoint = store.load(print)
     assert checkpoint is not None
@@ -109,7 +110,7 @@ def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any],
 
 
 def test_another_world_is_refused(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), 0, 2)
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     store.save(1, capture(parts(), TrainState(), 0))
     checkpoint = store.load(print)
     assert checkpoint is not None

@@ -78,7 +78,7 @@ class Local:
             "",
             export("LAUNCHER_AGENT_PID", Raw("$$")),
             'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',
-            "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent.log" 2>&1',
+            "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"
 

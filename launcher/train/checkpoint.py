@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.claim import Claim
 from launcher.errors import CheckpointError, RunError
 from launcher.train.ranks import Ranks
 
@@ -56,10 +57,11 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one run. Every rank calls every method at the same step."""
 
-    def __init__(self, path: Path, ranks: Ranks, attempt: int, keep: int) -> None:
+    def __init__(self, path: Path, ranks: Ranks, claim: Claim, attempt: int, keep: int) -> None:
         self.path = path
         self.keep = keep
         self._ranks = ranks
+        self._claim = claim
         self._temporary = path / f"tmp.{attempt:03d}"
         if ranks.is_first:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -116,6 +118,8 @@ class CheckpointStore:
             result = action() if action else None
         except OSError as error:
             problem = f"rank {self._ranks.rank}: {error.strerror or error}"
+        except RunError as error:
+            problem = str(error)
         answers = self._ranks.gather((result, problem))
         problems = [problem for _, problem in answers if problem]
         if problems:
@@ -128,6 +132,7 @@ class CheckpointStore:
         return [result for result, _ in answers]
 
     def _make_room(self) -> None:
+        self._claim.check()
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(mode=0o700)
 
@@ -138,6 +143,7 @@ class CheckpointStore:
     def _commit(self, step: int, manifest: dict[str, Any]) -> None:
         _write_synced(self._temporary / MANIFEST, _seal(manifest))
         _sync_directory(self._temporary)
+        self._claim.check()
         final = self.path / f"step_{step:09d}"
         if final.exists():
             _set_aside(final)

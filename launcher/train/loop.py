@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,8 @@ from launcher.train.lines import Lines
 from launcher.train.state import capture
 
 
-def train(job: Job) -> bool:
-    """Train from where the state is. True when all steps are done, False when stopped on request; saved either way.
+def train(job: Job) -> str:
+    """Train from where the state is. Returns why it stopped before the last step, empty when all are done; saved either way.
 
     Within a step: update, then log, then evaluate, then save. So a checkpoint at step n has everything up to n in its metrics, and
     an attempt that resumes from it repeats nothing before n and misses nothing after.
@@ -38,7 +39,7 @@ def train(job: Job) -> bool:
         if log:
             lines.begin(norm)
         stop = job.stopper.agreed()
-        evaluates, saves = every.evaluation(state.step) or last, every.save(state.step) or last or stop
+        evaluates, saves = every.evaluation(state.step) or last, every.save(state.step) or last or bool(stop)
         if evaluates or saves:
             lines.finish()
             with clock.outside():
@@ -46,11 +47,13 @@ def train(job: Job) -> bool:
                     evaluate_split(job, "val")
                 if saves:
                     clock.bring_up(state)
+                    began = time.monotonic()
                     job.store.save(state.step, capture(job.parts, state, job.ranks.rank))
+                    job.stopper.deadline.saved(time.monotonic() - began)
         if last or stop:
             job.stopper.settle()
-            return last
-    return True  # resumed from a checkpoint of the last step
+            return "" if last else stop
+    return ""  # resumed from a checkpoint of the last step
 
 
 def _updates(job: Job) -> Iterator[Any]:

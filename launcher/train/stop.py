@@ -1,4 +1,4 @@
-"""Stopping: signals and the STOP file set a flag; a step boundary acts on it, on all ranks at the same step."""
+"""Stopping: signals, the STOP file and the end of the job's time set a reason; a step boundary acts on it, on all ranks at once."""
 
 from __future__ import annotations
 
@@ -10,51 +10,94 @@ from typing import Any
 
 import torch
 
+from launcher.claim import Claim
 from launcher.train.ranks import Ranks
 
 LOOK_EVERY_SECONDS = 0.5
 """Between two looks for the STOP file: on a network file system one look can cost a millisecond."""
 
+REASONS = ("", "deadline", "file", "signal")
+"""Why to stop, the strongest last: the ranks agree on the largest number. Empty: go on."""
+
+
+class Deadline:
+    """When the job's time is up, and how much earlier to stop: what a save and a step have been seen to take, and some air."""
+
+    AIR_SECONDS = 10.0
+
+    def __init__(self, end: float | None) -> None:
+        self._end = end
+        """Seconds since the epoch, None where nothing ends the job."""
+        self._slowest_save = 0.0
+        self._slowest_step = 0.0
+        self._last = time.monotonic()
+
+    def saved(self, seconds: float) -> None:
+        self._slowest_save = max(self._slowest_save, seconds)
+
+    def is_near(self) -> bool:
+        """Call once per step, so that the time between two calls is what one more may take, evaluation included."""
+        now = time.monotonic()
+        self._slowest_step, self._last = max(self._slowest_step, now - self._last), now
+        return self._end is not None and time.time() + self.lead >= self._end
+
+    @property
+    def lead(self) -> float:
+        """Seconds before the end at which to stop: a save may take twice what the slowest took, for then all jobs save."""
+        return 2 * self._slowest_save + self._slowest_step + self.AIR_SECONDS
+
 
 class Stopper:
-    """Whether to stop here. TERM, INT and USR2 to a worker mean the same as the STOP file."""
+    """Whether to stop here. TERM, INT, USR1 and USR2 to a worker mean the same as the STOP file."""
 
-    def __init__(self, file: Path, ranks: Ranks) -> None:
+    def __init__(self, file: Path, ranks: Ranks, claim: Claim, deadline: Deadline) -> None:
+        self.deadline = deadline
         self._file = file
         self._ranks = ranks
-        self._asked = False
+        self._claim = claim
+        self._signalled = False
+        self._reason = 0
         self._next_look = 0.0
         self._pending: tuple[Any, torch.Tensor] | None = None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self._signalled = True
 
-    def _look(self) -> bool:
+    def _look(self) -> int:
+        """Raises RunError where a newer attempt has taken over."""
+        if self._signalled:
+            return REASONS.index("signal")
+        if not self._ranks.is_first:
+            return 0
+        if self.deadline.is_near():
+            self._reason = max(self._reason, REASONS.index("deadline"))
         now = time.monotonic()
-        if not self._asked and self._ranks.is_first and now >= self._next_look:
+        if now >= self._next_look:
             self._next_look = now + LOOK_EVERY_SECONDS
-            self._asked = self._file.exists()
-        return self._asked
+            self._claim.check()
+            if self._file.exists():
+                self._reason = REASONS.index("file")
+        return self._reason
 
-    def agreed(self) -> bool:
-        """Call once per step on every rank: true on all of them at the same step.
+    def agreed(self) -> str:
+        """Call once per step on every rank: one of REASONS, the same on all of them at the same step.
 
         The answer of one step is collected at the next, so that no step waits for it.
         """
         if self._ranks.world == 1:
-            return self._look()
+            return REASONS[self._look()]
         stop = self.settle()
-        flag = torch.tensor([int(self._look())], dtype=torch.int32)
+        flag = torch.tensor([self._look()], dtype=torch.int32)
         self._pending = (self._ranks.begin_max(flag), flag)
         return stop
 
-    def settle(self) -> bool:
+    def settle(self) -> str:
         """Wait for the message under way: once more at the end, so that none is left when the group is torn down."""
         if self._pending is None:
-            return False
+            return ""
         work, flag = self._pending
         work.wait()
         self._pending = None
-        return bool(flag.item())
+        return REASONS[int(flag.item())]

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from torch.distributed.rendezvous import rendezvous
 
 from launcher import lock, targets
+from launcher.claim import Claim
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError, TrainingFailed
 from launcher.place import Place
@@ -37,7 +38,7 @@ from launcher.train.precision import accelerate_name, choose
 from launcher.train.ranks import Ranks
 from launcher.train.state import Parts, TrainState, restore
 from launcher.train.step import Stepper
-from launcher.train.stop import Stopper
+from launcher.train.stop import Deadline, Stopper
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 LOCK_PATIENCE_SECONDS = 10.0
@@ -46,8 +47,13 @@ LOCK_PATIENCE_SECONDS = 10.0
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Build, restore, train, test, close the run. `where["step"]` is kept up to date for whoever reports an error."""
     config = read_config(run)
+    claim = Claim(run, place.attempt)
     if place.rank == 0:
-        lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS)
+        job_id = os.environ.get("LAUNCHER_JOB")
+        lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS, job_id)
+        if job_id is None:  # a batch job's shell has claimed the run already
+            claim.take()
+        claim.check()
     train = TrainConfig(**config["train"])
     device = _device(plan, place)
     precision, reason = choose(train.precision, device)
@@ -57,12 +63,12 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     if ranks.from_first(_is_done(run)):
         _tear_down(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
         return
-    job = _build(run, place, config, train, accelerator, strategy, ranks, where)
+    job = _build(run, place, config, train, accelerator, strategy, ranks, claim, where)
     if ranks.is_first:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
     _begin(run, place, job, config)
-    done = loop.train(job)
-    _close(run, plan, place, job, precision, config, loop.evaluate_split(job, "test") if done else None)
+    stopped = loop.train(job)
+    _close(run, plan, place, job, precision, config, stopped, {} if stopped else loop.evaluate_split(job, "test"))
     del job
     _tear_down(accelerator, ranks)
 
@@ -145,10 +151,11 @@ def _build(
     accelerator: Accelerator,
     strategy: Strategy,
     ranks: Ranks,
+    claim: Claim,
     where: dict[str, Any],
 ) -> Job:
     device = accelerator.device
-    stopper = Stopper(run.stop, ranks)
+    stopper = Stopper(run.stop, ranks, claim, Deadline(_end_of_job()))
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
     _seed(config["seed"])  # the same on every rank: initial weights
@@ -188,12 +195,18 @@ def _build(
         data=data,
         loader=loader,
         ranks=ranks,
-        store=CheckpointStore(run.checkpoints, ranks, place.attempt, train.keep),
+        store=CheckpointStore(run.checkpoints, ranks, claim, place.attempt, train.keep),
         stopper=stopper,
         metrics=MetricsFile(run.metrics),
         board=NoBoard(),
         where=where,
     )
+
+
+def _end_of_job() -> float | None:
+    """Seconds since the epoch, as the batch shell has it from the scheduler."""
+    text = os.environ.get("LAUNCHER_DEADLINE", "")
+    return float(text) if text.isdecimal() else None
 
 
 def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -227,14 +240,17 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
         job.board.text("data", "THE BUILT-IN STAND-IN, not the real data set")
 
 
-def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, config: dict[str, Any], test: dict[str, float] | None) -> None:
-    """summary.json and the last events. Rank 0 alone; the others only wait for it."""
+def _close(
+    run: RunDir, plan: Plan, place: Place, job: Job, precision: str, config: dict[str, Any], stopped: str, test: dict[str, float]
+) -> None:
+    """summary.json, the last events, and the word for the batch shell. Rank 0 alone; the others only wait for it."""
     if job.ranks.is_first:
         state = job.state
-        final = {f"test_{name}": value for name, value in (test or {}).items() if name != "samples"}
-        ended = "stopped" if test is None else "done"
+        final = {f"test_{name}": value for name, value in test.items() if name != "samples"}
+        ended = "stopped" if stopped else "done"
         summary = {
             "state": ended,
+            "stopped_by": stopped or None,
             "name": plan.name,
             "id": plan.id,
             **final,
@@ -251,11 +267,12 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, conf
             "accelerate": accelerate.__version__,
             "finished": time.time(),
         }
-        if test is not None:
+        if not stopped:
             job.board.hparams(config, {f"hparam/{name}": value for name, value in final.items()}, state.step)
         job.board.close()
         write_atomic(run.summary, json.dumps(summary, indent=2) + "\n")
         run.log_event(ended, attempt=place.attempt, step=state.step)
+        write_atomic(run.outcome(place.attempt), f"{ended} {stopped}".strip() + "\n")
     job.ranks.wait()
 
 

@@ -37,4 +37,4 @@ exec /home/ada/project/.venv/bin/python \
     --max-restarts=0 \
     --module launcher.worker \
     "$run" \
-    >"$run/attempts/$LAUNCHER_ATTEMPT/agent.log" 2>&1
+    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1

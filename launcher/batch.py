@@ -1,0 +1,132 @@
+"""Giving a run to a batch scheduler: once, with the code as it is now, and not before everything that can be asked has been asked."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launcher import limits, rundir, scheduler
+from launcher.clusters.slurm import Slurm
+from launcher.errors import ClusterError, ConfigError, NoAnswer, NoScheduler, RunError
+from launcher.freeze import Frozen
+from launcher.rundir import RunDir
+from launcher.scheduler import Job
+
+LOCAL_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/proc")
+"""Directories that each machine has for itself, whatever is mounted elsewhere."""
+
+
+def check(cluster: Slurm, frozen: Frozen) -> str:
+    """Ask whatever can be asked before anything is written. Returns when the job would start, as far as the scheduler knows.
+
+    Raises ConfigError or ClusterError; NoScheduler where this is no machine of the cluster. A controller that does not answer is no
+    reason to refuse here: the run directory is kept then, for another try.
+    """
+    if shutil.which("sbatch") is None:
+        raise NoScheduler("sbatch: not found; type this on a login node of the cluster, or cluster=local to train on this machine")
+    _check_shared(cluster, frozen.plan.run_dir)
+    if cluster.prelude is not None and not Path(cluster.prelude).is_file():
+        raise ConfigError(f"cluster.prelude={cluster.prelude} is no file; type the path of a shell script, or null")
+    try:
+        if shutil.which("scontrol") is not None:
+            limits.check(cluster, scheduler.partitions())
+        return scheduler.estimate(cluster.submit_argv(frozen.plan), frozen.script)
+    except NoAnswer:
+        return "unknown"
+
+
+def _check_shared(cluster: Slurm, path: str) -> None:
+    """A run directory that the nodes do not see fails with no log anywhere: sbatch accepts it."""
+    if cluster.shared_filesystem:
+        return
+    place = os.path.realpath(path)
+    if any(place.startswith(f"{local}/") for local in LOCAL_PLACES) or _file_system(place) in ("tmpfs", "ramfs"):
+        raise ConfigError(
+            f"runs_dir: {place} is on this machine alone, the compute nodes would not see it; choose a directory on a shared file system, "
+            "or type cluster.shared_filesystem=true if they do"
+        )
+
+
+def _file_system(path: str) -> str:
+    """Type of the file system that holds `path`, or will: its longest mount point in /proc/mounts."""
+    best, kind = "", ""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    for fields in mounts:
+        point = fields[1].encode().decode("unicode_escape")
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+def copy_code(frozen: Frozen, cluster: Slurm, here: RunDir) -> None:
+    """What the job needs beside the frozen inputs. Raises RunError."""
+    if frozen.code is not None and frozen.code.place is None:
+        frozen.code.source.copy_to(here.code)
+    if cluster.prelude is not None:
+        rundir.write_atomic(here.prelude, rundir.read_text(Path(cluster.prelude)))
+
+
+def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
+    """Submit a run's script unless it is queued or running already. Raises RunError where it is, ClusterError where that failed."""
+    plan = here.read_plan()
+    name = f"{plan.name}.{plan.id}"
+    with _one_at_a_time(here):
+        job = active_job(here)
+        if job is not None:
+            raise RunError(already(here, job))
+        try:
+            number = scheduler.submit(cluster.submit_argv(plan), name)
+        except NoAnswer as error:
+            raise ClusterError(
+                f"{error}; the script is kept in {here}, and nothing is submitted twice by trying again: python -m launcher resume {here}"
+            ) from error
+        here.log_event("queued", job=number)
+    if os.environ.get("SLURM_JOB_ID"):
+        print(f"launcher: warning: typed inside job {os.environ['SLURM_JOB_ID']}; the new job takes nothing from it", file=sys.stderr)
+    print(_told(here, number, start))
+
+
+def already(here: RunDir, job: Job) -> str:
+    return (
+        f"{here} is {job.state.lower()} as job {job.id} already; watch it with: python -m launcher logs {here} -f, end it with: "
+        f"python -m launcher cancel {here}"
+    )
+
+
+def active_job(here: RunDir) -> Job | None:
+    """The job that this run has in the queue, None where it has none. Raises ClusterError."""
+    numbers = {str(event["job"]) for event in here.read_events() if event["event"] == "queued"}
+    plan = here.read_plan()
+    name = f"{plan.name}.{plan.id}"
+    return next((job for job in scheduler.jobs().values() if job.active and (job.name == name or job.id in numbers)), None)
+
+
+@contextmanager
+def _one_at_a_time(here: RunDir) -> Generator[None]:
+    """Two `resume`s typed at once: the second looks at the queue only when the first one's job is in it."""
+    descriptor = os.open(here.path / ".submit", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _told(here: RunDir, number: str, start: str) -> str:
+    run = shlex.quote(str(here))
+    rows = [
+        ("job", f"{number}{f' (estimated start {start})' if start else ''}"),
+        ("watch", f"python -m launcher logs {run} -f"),
+        ("state", f"python -m launcher status {run}"),
+        ("cancel", f"python -m launcher cancel {run}"),
+    ]
+    return "\n".join(f"{name:<8}{value}" for name, value in rows)

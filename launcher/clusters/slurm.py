@@ -1,0 +1,274 @@
+"""A batch job on SLURM: one text per run, a pure function of the options and the plan.
+
+`#SBATCH` lines come from checked values alone; what the job does afterwards is slurm.sh, copied in whole. One task per node: torchrun
+starts that node's processes. Nothing a node knows better is decided here: launcher/node.py finds its address when it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
+from launcher.clusters.slurm_values import directive, limit_text, passed_on, seconds_of
+from launcher.errors import ConfigError
+from launcher.plan import Plan, World
+from launcher.shell import Raw, block, command, export
+
+BODY = Path(__file__).with_name("slurm.sh")
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+@-]*")
+_LIST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,&|*()\[\]+@-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Nodes of a cluster, and how this site wants to be asked for them."""
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    """One per GPU; on `device=cpu` as many as the node shall run."""
+    device: str = "cuda"
+    """cuda | cpu. The compute nodes cannot be looked at from here, so there is no auto."""
+    cpus_per_process: int = 4
+    """Its threads; the job asks for processes_per_node times as many on each node."""
+    time: str | int = "4:00:00"
+    """Limit as sbatch reads it: MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS. A job that reaches it saves, requeues and goes on."""
+    warning: str | int = "auto"
+    """Seconds before the limit at which the scheduler warns. auto: 5 % of the limit, 60 to 300 s; the run itself stops as early as its
+    measured saves need."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    """Nodes not to use: node3,node[7-9]."""
+    memory: str | None = None
+    """Of each node: 64G; 0 is all of it; null leaves it to the partition."""
+    gpu_type: str | None = None
+    """As the site names it in its GRES: h100."""
+    gpu_request: str = "gpus-per-node"
+    """gpus-per-node | gres: what this site's SLURM is asked with; gres also works where select/cons_tres is missing."""
+    requeue: bool = True
+    """Go on by itself after preemption, a time limit or the loss of a node."""
+    max_restarts: int = 0
+    """How often torchrun starts a node's processes again within one attempt."""
+    interface: str | None = None
+    """Network interface between nodes, where the route to the first node is not the right one: ib0."""
+    env: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Exported in the job: NCCL_IB_HCA and the like."""
+    prelude: str | None = None
+    """A shell file that the job reads before anything else (`module load …`). It is copied at submit."""
+    container: str | None = None
+    """pyxis | apptainer"""
+    image: str | None = None
+    mounts: list[str] = field(default_factory=list[str])
+    """host:container pairs beside the run, the code and the working directory."""
+    container_python: str = "python3"
+    sbatch: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Any other option of sbatch: true is a bare flag, null is absent."""
+    srun: dict[str, Any] = field(default_factory=dict[str, Any])
+    site_options: list[str] = field(default_factory=list[str])
+    """Options that a plugin of this site adds to sbatch and srun."""
+    throttle: int | None = None
+    """How many members of a sweep may run at once."""
+    shared_filesystem: bool = False
+    """You vouch that the compute nodes see runs_dir, though it looks like a directory of this machine alone."""
+    doctor: bool = False
+    """Examine the nodes before training; leave a bad one out and requeue once."""
+
+    attached: ClassVar[bool] = False
+
+    def world(self) -> World:
+        """Check every option. Raises ConfigError that names the key and what to type."""
+        if self.device not in ("cuda", "cpu"):
+            raise ConfigError(f"cluster.device={self.device} cannot be on a cluster one does not see from here; type cuda or cpu")
+        for key in ("nodes", "processes_per_node", "cpus_per_process"):
+            _whole(key, getattr(self, key), 1)
+        _whole("max_restarts", self.max_restarts, 0)
+        if self.throttle is not None:
+            _whole("throttle", self.throttle, 1)
+        if self.warning != "auto":
+            _whole("warning", self.warning, 1, "auto or a whole number of seconds from 1")
+            if int(self.warning) >= self.seconds:
+                raise ConfigError(f"cluster.warning={self.warning} is not before the limit cluster.time={self.time}; type auto")
+        for key in ("partition", "account", "qos", "gpu_type", "interface"):
+            _match(key, getattr(self, key), _WORD, "one word of letters, digits and _.:+@-")
+        for key in ("constraint", "exclude"):
+            _match(key, getattr(self, key), _LIST, "names separated by commas, without spaces or quotes")
+        _match("memory", self.memory, re.compile(r"\d+[KMGT]?"), "such as 64G, or 0 for all of a node")
+        if self.gpu_request not in ("gpus-per-node", "gres"):
+            raise ConfigError(f"cluster.gpu_request={self.gpu_request} cannot be; type gpus-per-node or gres")
+        self._check_container()
+        for name in self.env:
+            _match(f"env.{name}", name, _VARIABLE, "a name of letters, digits and _")
+        passed_on("sbatch", self.sbatch, self.site_options)
+        passed_on("srun", self.srun, self.site_options)
+        return World(self.nodes, self.processes_per_node, self.device)
+
+    def _check_container(self) -> None:
+        if self.container not in (None, "pyxis", "apptainer"):
+            raise ConfigError(f"cluster.container={self.container} cannot be; type pyxis, apptainer or null")
+        if (self.container is None) != (self.image is None):
+            raise ConfigError("cluster.container and cluster.image go together; type both, or null for both")
+        for mount in self.mounts:
+            if any(mark in mount for mark in ',"\n'):
+                raise ConfigError(f"cluster.mounts: {mount!r} holds a comma, a quote or a line break; mount a directory without")
+
+    def threads(self, world: World) -> int:
+        return self.cpus_per_process
+
+    @property
+    def seconds(self) -> int:
+        """The time limit. Raises ConfigError."""
+        return seconds_of(self.time)
+
+    @property
+    def lead(self) -> int:
+        """Seconds before the limit at which the batch shell is warned; sent up to 60 s early by SLURM itself."""
+        if self.warning != "auto":
+            return int(self.warning)
+        return min(max(60, self.seconds // 20), 300, self.seconds // 3)
+
+    def render(self, plan: Plan) -> str:
+        """The job script."""
+        lines = [
+            "#!/bin/bash",
+            *self.directives(plan),
+            f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
+            "set -euo pipefail",
+            "umask 077",
+            f"run={command([plan.run_dir])}",
+            f"code={command([plan.project])}",
+            f"python={command([plan.python if self.container is None else self.container_python])}",
+            f"limit={self.seconds}",
+            f"requeue={'yes' if self.requeue else 'no'}",
+            "",
+            *SCRUB,
+            "",
+            export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
+            export("OMP_NUM_THREADS", plan.threads),
+            "# Since 22.05 srun no longer takes this from the job.",
+            export("SRUN_CPUS_PER_TASK", self._cpus_per_node),
+            "# torchrun gives its workers this long when one of them has failed; the others hang in a collective by then.",
+            export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
+            *([export("LAUNCHER_INTERFACE", self.interface)] if self.interface else []),
+            *(export(name, value) for name, value in plan.env),
+            *(export(name, value) for name, value in self.env.items() if value is not None),
+            *(PRELUDE if self.prelude else ()),
+            "",
+            'cd "$code"',
+            *NEXT_ATTEMPT,
+            "",
+            "step() {",
+            "    " + block(self._srun(plan)).replace("\n", "\n    "),
+            "}",
+            *(["examine() {", "    " + block(self._examine(plan)).replace("\n", "\n    "), "}"] if self.doctor else []),
+            "",
+            BODY.read_text(encoding="utf-8").rstrip("\n"),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def directives(self, plan: Plan, *, array: str | None = None, output: str = "job.log") -> list[str]:
+        """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument: no path is ever a pattern."""
+        name = f"{plan.name}.{plan.id}"
+        options: dict[str, Any] = {
+            "job-name": name,
+            "nodes": self.nodes,
+            "ntasks-per-node": 1,
+            "cpus-per-task": self._cpus_per_node,
+            **self._gpus(),
+            "mem": self.memory,
+            "time": limit_text(self.seconds),
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "exclude": self.exclude,
+            "signal": f"B:USR2@{self.lead}",
+            "requeue" if self.requeue else "no-requeue": True,
+            "array": array,
+            "open-mode": "append",
+            "output": output,
+            **passed_on("sbatch", self.sbatch, self.site_options),
+        }
+        return [directive(key, value) for key, value in options.items() if value is not None]
+
+    @property
+    def _cpus_per_node(self) -> int:
+        return self.cpus_per_process * self.processes_per_node
+
+    def _gpus(self) -> dict[str, str]:
+        """Per node: from 24.11 on, GPUs bound per task keep NCCL from peer-to-peer copies."""
+        if self.device != "cuda":
+            return {}
+        count = f"{self.gpu_type}:{self.processes_per_node}" if self.gpu_type else str(self.processes_per_node)
+        return {"gres": f"gpu:{count}"} if self.gpu_request == "gres" else {"gpus-per-node": count}
+
+    def _srun(self, plan: Plan, module: str = "launcher.worker") -> list[object]:
+        options = passed_on("srun", self.srun, self.site_options)
+        return [
+            "srun",
+            f"--nodes={self.nodes}",
+            Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
+            *(f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()),
+            *self._inside(plan),
+            Raw('"$python" -m launcher.node "$run"'),
+            *self._torchrun(plan),
+            command_option("-m", module),
+            Raw('"$run"'),
+        ]
+
+    def _examine(self, plan: Plan) -> list[object]:
+        return self._srun(dataclasses.replace(plan, max_restarts=0), "launcher.train.examine")
+
+    def _torchrun(self, plan: Plan) -> list[object]:
+        return [
+            Raw('"$python" -m torch.distributed.run'),
+            f"--nnodes={plan.world.nodes}",
+            f"--nproc-per-node={plan.world.processes_per_node}",
+            f"--max-restarts={plan.max_restarts}",
+            Raw('--rdzv-backend=c10d --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'),
+        ]
+
+    def _inside(self, plan: Plan) -> list[object]:
+        """The container, where there is one."""
+        mounts = [f"{path}:{path}" for path in dict.fromkeys((plan.run_dir, plan.project, plan.directory))] + list(self.mounts)
+        if self.container == "pyxis":
+            return [f"--container-image={self.image}", f"--container-mounts={','.join(mounts)}", Raw('--container-workdir="$code"')]
+        if self.container == "apptainer":
+            graphics = ["--nv"] if self.device == "cuda" else []
+            return [
+                command_option("apptainer", "exec", *graphics),
+                *(f"--bind={mount}" for mount in mounts),
+                Raw('--pwd="$code"'),
+                self.image,
+            ]
+        return []
+
+    def submit_argv(self, plan: Plan) -> list[str]:
+        return ["sbatch", "--parsable", f"--chdir={plan.run_dir}", f"{plan.run_dir}/job.sh"]
+
+
+PRELUDE = (
+    "",
+    "# This site's own lines. Module systems are rarely written for `set -eu`.",
+    "set +eu",
+    "# shellcheck source=/dev/null",
+    '. "$run/prelude.sh"',
+    "set -eu",
+)
+
+
+def _whole(key: str, value: object, low: int, wanted: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"cluster.{key}={value} cannot be; type {wanted or f'a whole number from {low}'}")
+
+
+def _match(key: str, value: object, pattern: re.Pattern[str], wanted: str) -> None:
+    if value is not None and not pattern.fullmatch(str(value)):
+        raise ConfigError(f"cluster.{key}={value!r} cannot be; type {wanted}")

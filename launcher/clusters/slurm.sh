@@ -1,0 +1,144 @@
+# ---- The life of one attempt. From here on every job has the same text: launcher/clusters/slurm.sh.
+
+here="$run/attempts/$LAUNCHER_ATTEMPT"
+job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+job="${job:-$SLURM_JOB_ID}"
+export LAUNCHER_JOB="$SLURM_JOB_ID"
+LAUNCHER_DEADLINE="${SLURM_JOB_END_TIME:-$(($(date +%s) + limit))}"
+export LAUNCHER_DEADLINE
+
+say() { printf '%s launcher: %s\n' "$(date +%Y-%m-%dT%H:%M:%S)" "$*"; }
+
+event() { # NAME WORD…: one line of the ledger
+    printf '{"time": %s, "event": "%s", "attempt": %d, "job": "%s", "reason": "%s"}\n' \
+        "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${*:2}" >>"$run/events.jsonl" || true
+}
+
+end() { # WORD STATUS REASON…: how this attempt ended, for the next one and for `why`
+    printf '%s\n' "$1" >"$here/ended" || true
+    say "attempt $LAUNCHER_ATTEMPT $1: ${*:3}"
+    exit "$2"
+}
+
+newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf '%f\n' 2>/dev/null | sort | tail -n 1 || true; }
+
+read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
+
+job_state() { scontrol show job "$job" -o 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 || true; }
+
+# An exception is not retried; what is retried must get somewhere: after three attempts of this job that brought no new checkpoint
+# (ten, where the scheduler ended them and not the run) it is over.
+stop_if_stuck() {
+    local newest earlier all=0 counted=0
+    newest=$(newest_checkpoint)
+    printf '%s\n' "$newest" >"$here/checkpoint"
+    printf '%s\n' "$job" >"$here/job"
+    for ((earlier = 10#$LAUNCHER_ATTEMPT - 1; earlier >= 0; earlier--)); do
+        local there
+        there="$run/attempts/$(printf %03d "$earlier")"
+        [ "$(read_word "$there/job")" = "$job" ] && [ "$(read_word "$there/checkpoint")" = "$newest" ] || break
+        all=$((all + 1))
+        case "$(read_word "$there/ended")" in requeued-preempted | requeued-node | '') ;; *) counted=$((counted + 1)) ;; esac
+    done
+    if [ "$counted" -ge 3 ] || [ "$all" -ge 10 ]; then
+        event stuck "$all attempts without a new checkpoint"
+        end stuck 1 "$all attempts of job $job in a row brought no new checkpoint (newest: ${newest:-none}); look at: python -m launcher why $run"
+    fi
+}
+
+# The address at which the other nodes reach this one. Never a loopback, never a guess: each node would train a world of its own.
+find_head() {
+    head=$(
+        {
+            [ -z "${LAUNCHER_INTERFACE:-}" ] || ip -4 -o address show dev "$LAUNCHER_INTERFACE" | awk '{ sub("/.*", "", $4); print $4 }'
+            for name in ${SLURMD_NODENAME:-} "$(hostname)"; do getent ahostsv4 "$name" | awk '{ print $1 }'; done
+            hostname -I | tr ' ' '\n'
+        } 2>/dev/null | awk '/^[0-9.]+$/ && !/^(127|0)\./ && !/^169\.254\./ { print; exit }' || true
+    )
+    [ -n "$head" ] || end failed 4 "no address of $(hostname) but loopback is known; name the interface between nodes: cluster.interface=…"
+}
+
+# From the job's number, so that two jobs on a node do not meet; the next one where something listens already.
+find_port() {
+    local try
+    for try in {0..99}; do
+        port=$((20000 + (SLURM_JOB_ID * 7 + try) % 20000))
+        (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null || return 0
+    done
+    end failed 4 "a hundred ports of $head from $port down are taken"
+}
+
+# Ask for another attempt, as long as the job is ours to requeue: one that was cancelled is not.
+requeue() { # WORD REASON…
+    local state tries
+    [ "$requeue" = yes ] || end stopped 75 "$2; go on with: python -m launcher resume $run"
+    [ "$(read_word "$run/.claim")" = "$LAUNCHER_ATTEMPT" ] || end fenced 1 "a newer attempt has taken over"
+    for tries in {1..60}; do
+        state=$(job_state)
+        case "$state" in
+        RUNNING)
+            printf 'requeued-%s\n' "$1" >"$here/ended"
+            event requeued "$2"
+            if scontrol requeue "$job"; then
+                say "requeued: $2"
+                exit 0
+            fi
+            ;;
+        '') [ "$tries" -gt 1 ] || say "the controller does not answer or scontrol is missing; trying for ten minutes" ;;
+        *) end "$(printf %s "$state" | tr '[:upper:]' '[:lower:]')" 0 "the scheduler has this job as $state; not requeued from here" ;;
+        esac
+        command -v scontrol >/dev/null || [ "$tries" -lt 3 ] || break
+        sleep 10 &
+        wait $! || true
+    done
+    printf '%s\n' "$2" >"$run/REQUEUE"
+    event left "no scontrol on $(hostname)"
+    end stopped 75 "$2, and this node cannot requeue the job (no scontrol, or no controller); go on with: python -m launcher resume $run"
+}
+
+# Whether every node of the job still answers: a step that only says so.
+nodes_answer() { timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1; }
+
+warned=''
+trap 'warned=1; say "the time limit or preemption is near: asking the run to save and stop"; printf "scheduler\n" >"$run/STOP" || true' USR2
+trap 'say "TERM"' TERM
+
+# From here on no older attempt writes into the run (launcher/claim.py), be it alive on a node that was given up.
+printf '%s\n' "$LAUNCHER_ATTEMPT" >"$run/.claim.new"
+mv -f "$run/.claim.new" "$run/.claim"
+
+stop_if_stuck
+find_head
+find_port
+export LAUNCHER_HEAD="$head"
+rm -f "$run/STOP" "$run/REQUEUE"
+event attempt "nodes $SLURM_JOB_NODELIST"
+say "attempt $LAUNCHER_ATTEMPT: job $job, restart ${SLURM_RESTART_COUNT:-0}, nodes $SLURM_JOB_NODELIST, meeting at $head:$port"
+
+step & # bash runs a trap while it waits, not behind a step in the foreground
+step=$!
+while :; do
+    status=0
+    wait "$step" || status=$?
+    kill -0 "$step" 2>/dev/null || break
+done
+
+outcome=$(read_word "$here/outcome")
+case "$outcome" in
+"done") end "done" 0 "all steps done" ;;
+stopped*)
+    [ -n "$warned" ] || [ "$outcome" != "stopped file" ] || end stopped 75 "as the STOP file asked; go on with: python -m launcher resume $run"
+    case "$outcome" in
+    'stopped signal') requeue preempted "told to stop and saved" ;;
+    *) requeue limit "the time limit is near, saved" ;;
+    esac
+    ;;
+failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
+esac
+state=$(job_state)
+if [ -n "$state" ] && [ "$state" != RUNNING ]; then
+    end "$(printf %s "$state" | tr '[:upper:]' '[:lower:]')" 1 "the scheduler has this job as $state"
+elif ! nodes_answer; then
+    requeue node "a node of $SLURM_JOB_NODELIST no longer answers"
+fi
+end failed 1 "the step ended with status $status; see: python -m launcher why $run"

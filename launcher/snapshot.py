@@ -1,0 +1,316 @@
+"""The code of a run, as it is at submit: which files it is, their hash, and a copy that no later edit reaches.
+
+A job may queue for days and restart for weeks; without a copy it would run whatever the checkout holds by then. What git would list
+is copied, committed or not. A package of the project's own that lies elsewhere is laid beside it, so that PYTHONPATH=<copy> finds all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.errors import ConfigError, RunError
+
+MOST_BYTES = 64 * 2**20
+"""Source is small: what is larger is data or results that somebody forgot to ignore, copied again with every run."""
+
+PACKAGES = ("launcher", "models", "data")
+INSTALLED = ("site-packages", "dist-packages")
+
+_MOST_WALKED = 20_000
+"""Files in one directory that git does not know. A link to a data set would otherwise be walked to its end before it is refused."""
+_GIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that a run consists of; nothing is read before `digest` or `copy_to`."""
+
+    files: tuple[tuple[str, Path], ...]
+    """(name in the copy, posix and relative; where it is now), sorted."""
+
+    def digest(self) -> str:
+        """sha256 over names, executable bits and contents; that of a link is its target. Raises ConfigError for what cannot be read."""
+        total = hashlib.sha256()
+        for name, path in self.files:
+            kind, content = _read(path)
+            total.update(b"%b\0%b%d\0" % (os.fsencode(name), kind, len(content)))
+            total.update(content)
+        return total.hexdigest()
+
+    def copy_to(self, destination: Path) -> None:
+        """Make `destination`, whole or not at all; directories and executables 0700, other files 0600.
+
+        Raises RunError where it cannot be written, ConfigError where a file cannot be read.
+        """
+        spare = destination.with_name(f".{destination.name}.{os.getpid()}")
+        try:
+            spare.mkdir(mode=0o700)
+            self._write_below(spare)
+            spare.rename(destination)
+        except OSError as error:
+            raise RunError(f"{destination} cannot be written ({error.strerror}); make room or choose another runs_dir=…") from error
+        finally:
+            shutil.rmtree(spare, ignore_errors=True)  # after Ctrl-C as well
+
+    def _write_below(self, root: Path) -> None:
+        for folder in sorted(_parents(name for name, _ in self.files)):
+            (root / folder).mkdir(mode=0o700)
+        for name, path in self.files:
+            kind, content = _read(path)
+            if kind == b"l":
+                (root / name).symlink_to(os.fsdecode(content))
+                continue
+            mode = 0o700 if kind == b"x" else 0o600
+            with os.fdopen(os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+
+
+def find(project: Path, trust: Sequence[str]) -> Source:
+    """The code of a run: `project`, which holds launcher, models and data, and the packages in `trust` that lie elsewhere.
+
+    In a git work tree that is what git lists below `project`, new files included and ignored ones not; elsewhere the three packages.
+    What is installed (site-packages, the standard library) stays where it is, and a trusted package that is nowhere is passed over.
+    Raises ConfigError where it is larger than MOST_BYTES or cannot be listed.
+    """
+    project = project.resolve()
+    listing = _project(project)
+    found = _self_contained(listing, (project,))
+    for top in dict.fromkeys(name.split(".")[0] for name in trust):
+        if top.isidentifier() and top not in PACKAGES:
+            more = _trusted(top, project, listing, found)
+            in_the_way = _parents(more) & {*found}
+            found = {name: here for name, here in found.items() if name not in in_the_way} | more
+    _refuse_above_cap(found)
+    return Source(tuple(sorted((name, here.path) for name, here in found.items())))
+
+
+# ---------------------------------------------------------------- listing
+
+
+class _Found(NamedTuple):
+    path: Path
+    mode: int
+    size: int
+
+
+_Listing = dict[str, _Found]
+"""By name relative to the directory that was listed: regular files and links."""
+
+
+def _project(project: Path) -> _Listing:
+    listing = None if project.name in INSTALLED else _by_git(project)
+    if listing is None or "launcher/__init__.py" not in listing:
+        listing = {}  # a larger repository around us, such as that of a home directory, says nothing of our files
+    for package in PACKAGES:
+        if f"{package}/__init__.py" not in listing:
+            listing |= _below(package, _walked(project / package))
+    return listing
+
+
+def _by_git(folder: Path) -> _Listing | None:
+    """What git would list below `folder`, and nested repositories by their own lights. None where git cannot say."""
+    names = _git_names(folder)
+    if names is None:
+        return None
+    found: _Listing = {}
+    for name in names:
+        here = None if "__pycache__" in name.split("/") else _look(folder / name)
+        if here and stat.S_ISDIR(here.mode):  # a nested repository
+            inside = _by_git(here.path)
+            found |= _below(name.rstrip("/"), _walked(here.path) if inside is None else inside)
+        elif here:
+            found[name] = here
+    return found
+
+
+def _git_names(folder: Path) -> list[str] | None:
+    argv = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
+    try:
+        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        reason = f"{_shown(str(folder))}: git took more than {_GIT_SECONDS} s to list it; add large directories to .gitignore"
+        raise ConfigError(reason) from error
+    except OSError:
+        return None
+    names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    return None if done.returncode or "./" in names else names  # "./" is a submodule that is not checked out
+
+
+def _walked(folder: Path) -> _Listing:
+    """Everything below `folder` but caches and .git. Raises ConfigError where that is more than source can be."""
+    found: _Listing = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *folders):
+            here = _look(Path(place, name))
+            if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc"):
+                found[here.path.relative_to(folder).as_posix()] = here
+            if len(found) > _MOST_WALKED:
+                reason = f"{_shown(str(folder))} holds more than {_MOST_WALKED:,} files, which is no code"
+                raise ConfigError(f"{reason}; add it, or the link to it, to .gitignore, or move it out of the project")
+        folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
+    return found
+
+
+def _look(path: Path) -> _Found | None:
+    """None for what is not there, or is no file, link or directory. Raises ConfigError for what cannot be looked at."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    known = stat.S_IFMT(status.st_mode) in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)
+    return _Found(path, status.st_mode, status.st_size) if known else None
+
+
+def _below(folder: str, listing: _Listing) -> _Listing:
+    return {f"{folder}/{name}": here for name, here in listing.items()}
+
+
+def _parents(names: Iterable[str]) -> set[str]:
+    """Every directory above the names, without the root."""
+    found: set[str] = set()
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in found:
+            found.add(name)
+    return found
+
+
+# ---------------------------------------------------------------- packages of the user's own
+
+
+def _trusted(top: str, project: Path, listing: _Listing, known: Mapping[str, object]) -> _Listing:
+    """The files of a top-level package or module, by their names in the copy."""
+    found: _Listing = {}
+    for place in _places(top):
+        if place.is_file():
+            here, name = _look(place), top + "".join(place.suffixes)
+            return {name: here} if here else {}
+        if place == project / top and top in _parents(known):
+            continue
+        prefix = f"{place.relative_to(project).as_posix()}/" if place.is_relative_to(project) else "/"
+        inside = {name.removeprefix(prefix): here for name, here in listing.items() if name.startswith(prefix)}
+        inside = inside or _by_git(place) or _walked(place)
+        found = _below(top, _self_contained(inside, (place,))) | found
+    return found
+
+
+def _places(top: str) -> list[Path]:
+    """Where a package's directories, or a module's file, are; none where it is installed, or nowhere. Nothing is imported."""
+    try:
+        spec = PathFinder.find_spec(top) or importlib.util.find_spec(top)  # the second knows what `pip install -e` hooks in
+    except (ImportError, ValueError):
+        return []
+    places = spec.submodule_search_locations if spec else ()
+    if spec and places is None:
+        places = [spec.origin] if spec.origin and spec.has_location else []
+    standard = Path(os.__file__).resolve().parent
+    found = [Path(place).resolve() for place in places or ()]
+    return [place for place in found if standard not in place.parents and not {*place.parts}.intersection(INSTALLED)]
+
+
+# ---------------------------------------------------------------- links
+
+
+def _self_contained(listing: _Listing, within: tuple[Path, ...]) -> _Listing:
+    """The same, but a link to anything that will not be in the copy is replaced by what it leads to.
+
+    `within` are the directories that are being listed, outermost first. Raises ConfigError where a link leads back around one of them.
+    """
+    links = {name: here for name, here in listing.items() if stat.S_ISLNK(here.mode)}
+    if not links:
+        return listing
+    known = {".", *listing, *_parents(listing)}
+    found = {name: here for name, here in listing.items() if name not in links}
+    for name, here in links.items():
+        leads_to = os.path.normpath(Path(name).parent / os.fsdecode(_read(here.path)[1]))
+        found |= {name: here} if leads_to in known else _behind(name, here, within)
+    return found
+
+
+def _behind(name: str, link: _Found, within: tuple[Path, ...]) -> _Listing:
+    real = Path(os.path.realpath(link.path))
+    here = _look(real)
+    if here is None or stat.S_ISLNK(here.mode):
+        return {name: link}  # it leads nowhere, to a device or in a circle, and may go on to
+    if stat.S_ISREG(here.mode):
+        return {name: here}
+    if any(real in (folder, *folder.parents) for folder in within):
+        raise ConfigError(f"{_shown(str(link.path))} is a link to {_shown(str(real))}, around itself; add it to .gitignore")
+    return _below(name, _self_contained(_by_git(real) or _walked(real), (*within, real)))
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _read(path: Path) -> tuple[bytes, bytes]:
+    """`l`ink, e`x`ecutable or `f`ile, and the content. Raises ConfigError."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return b"l", os.fsencode(path.readlink())
+        return (b"x" if mode & stat.S_IXUSR else b"f"), path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    reason = f"{_shown(str(path))} is to be kept with the run and cannot be read ({error.strerror})"
+    return ConfigError(f"{reason}; make it readable, or add it to .gitignore, and type the command again")
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+# ---------------------------------------------------------------- the cap
+
+
+def _refuse_above_cap(found: _Listing) -> None:
+    sizes = {name: here.size for name, here in found.items()}
+    total = sum(sizes.values())
+    if total > MOST_BYTES:
+        largest = ", ".join(f"{_shown(name)} ({_mebibytes(size)})" for name, size in _largest(sizes))
+        raise ConfigError(
+            f"the code to be kept with the run has {_mebibytes(total)}, and {_mebibytes(MOST_BYTES)} is the most; the largest: {largest}; "
+            "what is no code, add to .gitignore (and `git rm --cached` it if it is tracked), or move out of the project"
+        )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The three largest files or directories; what is in a directory instead of it, where three things are most of it."""
+    totals, inside = Counter(sizes), defaultdict[str, set[str]](set)
+    for name, size in sizes.items():
+        while name:
+            parent = name.rpartition("/")[0]
+            totals[parent] += size
+            inside[parent].add(name)
+            name = parent
+
+    def three(names: Iterable[str]) -> list[str]:
+        return sorted(names, key=lambda name: (-totals[name], name))[:3]
+
+    def opens(name: str) -> bool:
+        return sum(totals[child] for child in three(inside[name])) >= 0.9 * totals[name]
+
+    choice = inside.pop("")
+    while folder := next((name for name in three(choice) if name in inside and opens(name)), ""):
+        choice = choice - {folder} | inside[folder]
+    shown = (name for name in three(choice) if totals[name] >= 0.01 * totals[""])
+    return [(f"{name}/" if name in inside else name, totals[name]) for name in shown]

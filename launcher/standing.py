@@ -1,0 +1,113 @@
+"""What has become of a run: the scheduler's word for its job joined with what the run directory says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launcher import lock, scheduler
+from launcher.errors import ClusterError
+from launcher.rundir import RunDir
+from launcher.scheduler import Job
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run, now."""
+
+    word: str
+    """submitted, queued, starting, running, ending, done, stopped, failed, cancelled, stuck, dead (no process, no word: killed), or the
+    scheduler's own word for how the job ended, in lower case."""
+    job: Job | None = None
+    """The newest job of the run that the scheduler still knows."""
+
+    @property
+    def alive(self) -> bool:
+        """Something is still to come without anybody's help."""
+        return self.word in ("submitted", "queued", "starting", "running", "ending")
+
+
+def ask(runs: Sequence[RunDir]) -> tuple[Mapping[str, Job] | None, str]:
+    """One question to the scheduler for all these runs, none where none of them is a batch job that may still change.
+
+    Returns its jobs by id and by number, None where it does not answer, and its excuse.
+    """
+    if not any(_may_change(run) for run in runs):
+        return {}, ""
+    try:
+        found = scheduler.jobs()
+    except ClusterError as error:
+        return None, str(error)
+    return {**{job.number: job for job in found.values()}, **found}, ""
+
+
+def _may_change(run: RunDir) -> bool:
+    if not job_ids(run):
+        return False
+    summary = run.read_summary()
+    return summary is None or summary["state"] != "done"
+
+
+def job_ids(run: RunDir) -> list[str]:
+    """The jobs this run was given, oldest first; empty for a run on this machine."""
+    return [str(event["job"]) for event in run.read_events() if event["event"] == "queued"]
+
+
+def standing(run: RunDir, jobs: Mapping[str, Job] | None) -> Standing:
+    """`jobs` as `ask` returned them."""
+    ids = job_ids(run)
+    if not ids:
+        return Standing(_here(run))
+    job = (jobs or {}).get(ids[-1])
+    if job is not None and job.active:
+        return Standing(_active(run, job), job)
+    newest = run.newest_attempt()
+    if newest is not None and jobs is None and not _ended(run, newest):
+        return Standing("running" if lock.is_held(run.lock) else "unknown")
+    return Standing(_over(run, job, ids[-1], newest), job)
+
+
+def _active(run: RunDir, job: Job) -> str:
+    if job.state in ("RUNNING", "SUSPENDED", "STOPPED"):
+        newest = run.newest_attempt()
+        return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
+    return "ending" if job.state in ("COMPLETING", "SIGNALING") else "queued"
+
+
+def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
+    summary = run.read_summary()
+    if summary is not None and summary["state"] == "done":
+        return "done"
+    if job is not None and job.state not in ("COMPLETED", "FAILED"):
+        return job.state.lower()
+    events = run.read_events()
+    if any(event["event"] == "cancelled" and str(event.get("job")) == number for event in events):
+        return "cancelled"
+    word = "" if newest is None else _ended(run, newest)
+    if word and not word.startswith("requeued"):
+        return word
+    if newest is None and job is None:
+        return "submitted"
+    return "failed" if job is not None else "dead"
+
+
+def _ended(run: RunDir, attempt: int) -> str:
+    """The word that the batch shell left at the end of an attempt; empty where it was killed first."""
+    try:
+        return (run.attempt(attempt) / "ended").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _here(run: RunDir) -> str:
+    """Of a run on this machine."""
+    if lock.is_held(run.lock):
+        return "running"
+    summary: dict[str, Any] | None = run.read_summary()
+    newest = run.newest_attempt()
+    if summary is not None and summary.get("attempt") == newest:
+        return str(summary["state"])
+    if newest is None:
+        return "submitted"
+    return "failed" if list(run.attempt(newest).glob("error*.json")) else "dead"
