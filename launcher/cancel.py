@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from launcher import batch, lock, scheduler
-from launcher.errors import ConfigError, RunError
-from launcher.rundir import find
-from launcher.standing import job_ids
+from launcher import lock, scheduler, standing, sweep
+from launcher.errors import ClusterError, ConfigError, RunError
+from launcher.rundir import RunDir, find
 
 
 def cancel(words: list[str]) -> int:
     """Raises RunError where there is nothing to cancel, ClusterError where the scheduler does not do it."""
     if len(words) != 1:
-        raise ConfigError("cancel takes one run: a path, an id or a name; for example: python -m launcher cancel cifar")
-    run = find(words[0])
-    if not job_ids(run):
-        if not lock.is_held(run.lock):
-            raise RunError(f"{run} is not running; nothing to cancel")
-        run.stop.touch(mode=0o600)
-        print(f"{run} saves at the next step boundary and stops")
+        raise ConfigError("cancel takes one run or sweep: a path, an id or a name; for example: python -m launcher cancel cifar")
+    found = sweep.find(words[0])
+    runs = [entry.run for entry in found.entries()] if found else [find(words[0])]
+    if not any(standing.job_ids(run) for run in runs):
+        _stop_here(runs[0])
         return 0
-    job = batch.active_job(run)
-    if job is None:
-        raise RunError(f"{run} has no job in the queue; nothing to cancel")
-    run.log_event("cancelled", job=job_ids(run)[-1])
-    scheduler.cancel([job.id])
-    print(f"job {job.id} of {run} is cancelled; what it has saved stays: python -m launcher resume {run}")
+    jobs, excuse = standing.ask(runs)
+    if jobs is None:
+        raise ClusterError(f"{excuse}; nothing was cancelled")
+    alive = {run: job for run in runs if (job := standing.standing(run, jobs).job) is not None and job.active}
+    if not alive:
+        raise RunError(f"{words[0]} has no job in the queue; nothing to cancel")
+    for run, job in alive.items():
+        run.log_event("cancelled", job=job.id)
+    scheduler.cancel([job.id for job in alive.values()])
+    what = f"{len(alive)} jobs of sweep {found.id} are" if found else f"job {next(iter(alive.values())).id} of {runs[0]} is"
+    print(f"{what} cancelled; what has been saved stays: python -m launcher resume {words[0]}")
     return 0
+
+
+def _stop_here(run: RunDir) -> None:
+    if not lock.is_held(run.lock):
+        raise RunError(f"{run} is not running; nothing to cancel")
+    run.stop.touch(mode=0o600)
+    print(f"{run} saves at the next step boundary and stops")

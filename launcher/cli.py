@@ -18,6 +18,8 @@ VERBS = {
     "logs": "launcher.logs",
     "tensorboard": "launcher.logs",
     "cancel": "launcher.cancel",
+    "doctor": "launcher.doctor",
+    "collect": "launcher.collect",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import hydra
@@ -25,8 +27,8 @@ from launcher.errors import ConfigError, RunError
 from launcher.explain import explain, version_base
 from launcher.targets import nearest
 
-Job = Callable[[DictConfig, list[str]], None]
-"""Called once per composed config with the overrides that made it."""
+Job = Callable[[DictConfig, list[str]], Any]
+"""Called once per composed config with the overrides that made it. What it returns is for a sweeper that asks."""
 
 _FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
@@ -48,31 +50,45 @@ def compose(arguments: list[str], job: Job) -> None:
 
     Raises ConfigError for what cannot be composed, and afterwards the first exception of a job.
     """
+    arguments = prepare(arguments)
+    failures: list[Exception] = []
+    try:
+        with one_line(arguments):
+            if any(word.startswith("-") for word in arguments):
+                _through_hydra_main(flags_first(arguments), _job(job, failures))
+            else:
+                _once(arguments, _job(job, failures))
+    except OSError as error:  # the directory that Hydra makes for a sweep
+        raise RunError(f"runs_dir: {error.filename} cannot be made ({error.strerror}); choose another with runs_dir=…") from error
+    if failures:
+        raise failures[0]
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra shall see them: `exp=` is `+exp=`, the schema is known. Raises ConfigError for what it must not see."""
     arguments = [f"+{word}" if word.startswith("exp=") else word for word in arguments]
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
-    failures: list[Exception] = []
+    return arguments
+
+
+@contextlib.contextmanager
+def one_line(arguments: list[str]) -> Generator[None]:
+    """What Hydra raises while it composes `arguments`, as a ConfigError."""
     try:
-        if any(word.startswith("-") for word in arguments):
-            _through_hydra_main(_flags_first(arguments), _job(job, failures))
-        else:
-            _once(arguments, _job(job, failures))
+        yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, arguments)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config: {error}; correct it there") from error
-    except OSError as error:  # the directory that Hydra makes for a sweep
-        raise RunError(f"runs_dir: {error.filename} cannot be made ({error.strerror}); choose another with runs_dir=…") from error
     except ValueError as error:  # `model=null`, a yaml that is a list: Hydra has no type of its own for it
         choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=(null|true|false|[\d.-].*)$", word)]
         raise ConfigError(
             f"{' '.join(choices)}: {error}; type a choice, such as model=resnet8" if choices else f"config: {error}"
         ) from error
-    if failures:
-        raise failures[0]
 
 
-def _once(overrides: list[str], call: Callable[[DictConfig], None]) -> None:
+def _once(overrides: list[str], call: Callable[[DictConfig], Any]) -> None:
     """One composition, no flags: what `hydra.main` does, but for composing a second time to learn its own mode (70 ms)."""
     with initialize_config_dir(str(CONF), job_name="launcher", **version_base()):
         config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
@@ -82,7 +98,7 @@ def _once(overrides: list[str], call: Callable[[DictConfig], None]) -> None:
     call(config)
 
 
-def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], None]) -> None:
+def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], Any]) -> None:
     """Hydra's own flags, multirun among them."""
     main = hydra.main(config_path=str(CONF), config_name="config", **version_base())(call)
     saved, sys.argv = sys.argv, ["launcher", *arguments]
@@ -94,21 +110,22 @@ def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], None]
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
+def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], Any]:
     """`job` for Hydra, which prints its own lines around whatever a job raises, and of which we translate the errors: the job's own
     are kept out of both."""
 
-    def call(config: DictConfig) -> None:
+    def call(config: DictConfig) -> Any:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         settings = HydraConfig.get()
         plain: Any = OmegaConf.to_container(config)  # as typed: what `${oc.env:SECRET}` stands for is nobody's business here
         overrides: Any = OmegaConf.to_container(settings.overrides.task)
-        if settings.mode == RunMode.MULTIRUN and plain["id"]:
+        if settings.mode == RunMode.MULTIRUN and plain.get("id"):
             config.id = f"{plain['id']}-{settings.job.num}"  # members of a sweep are runs of their own
         try:
-            job(config, overrides)
+            return job(config, overrides)
         except Exception as error:
             failures.append(error)
+            return math.nan  # a trial that failed, to a sweeper that asks
 
     return call
 
@@ -130,7 +147,7 @@ def _check_arguments(arguments: list[str]) -> None:
             raise ConfigError(f"{argument}: pkg:// would import that package; give a directory")
 
 
-def _flags_first(arguments: list[str]) -> list[str]:
+def flags_first(arguments: list[str]) -> list[str]:
     """Flags may stand anywhere; Hydra's parser refuses overrides on both sides of one."""
     flags: list[str] = []
     overrides: list[str] = []

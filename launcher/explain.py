@@ -51,6 +51,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
 def _suggest(key: str, known: list[str]) -> str:
     """The same word elsewhere (`lr`: optim.lr), or else what is nearest among the keys beside it."""
     parent, dot, word = key.rpartition(".")
+    if parent in ("cluster.env", "cluster.sbatch", "cluster.srun") and parent in known:
+        return f"; to add it there, type +{key}=…"
     elsewhere = [name for name in known if name.rpartition(".")[2] == word]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, snapshot, targets, tree
-from launcher.errors import ConfigError
+from launcher import PROJECT, check, rundir, snapshot, targets, tree
+from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
+from launcher.rundir import RunDir
 from launcher.snapshot import Source
 
 NOT_COMPARED = ("resume", "id")
@@ -92,6 +93,21 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         raise ConfigError(f"runs_dir or the working directory: {error}") from error
 
 
+def stored_config(run: RunDir) -> dict[str, Any]:
+    """What a run was frozen with. Raises RunError."""
+    try:
+        return yaml.safe_load(rundir.read_text(run.config))
+    except yaml.YAMLError as error:
+        raise RunError(f"{run.config} is not readable as YAML; start a new run") from error
+
+
+def stored_cluster(run: RunDir) -> Cluster:
+    """Raises RunError, or ConfigError for a target outside the allowlist."""
+    config = stored_config(run)
+    targets.check({"cluster": config["cluster"]}, config["trust"])
+    return targets.build(config["cluster"])
+
+
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Plain values, every interpolation resolved. Raises ConfigError."""
     try:
@@ -130,16 +146,18 @@ def _kept(value: Any, written: Any, root: Mapping[str, Any]) -> Any:
         kept = {key: _kept(child, written[key], root) for key, child in value.items()}
         return tree.ABSENT if tree.ABSENT in kept.values() else kept
     if isinstance(value, list) and isinstance(written, list):
-        items = [_kept(*pair, root) for pair in zip(cast("list[Any]", value), cast("list[Any]", written), strict=True)]
+        items: list[Any] = [_kept(*pair, root) for pair in zip(cast("list[Any]", value), cast("list[Any]", written), strict=True)]
         return tree.ABSENT if tree.ABSENT in items else items
-    if not isinstance(value, str | list | Mapping) or "$" not in str(written):
+    if "$" not in str(written):
         return value
-    if isinstance(value, str) and _ENVIRONMENT_ONLY.fullmatch(written):
+    if not isinstance(value, str):
+        return tree.ABSENT if isinstance(value, list | Mapping) else value
+    if _ENVIRONMENT_ONLY.fullmatch(written):
         return written
     beside = _REFERENCE.sub("", written)
     plain = (str, int, float) if beside else str  # `${seed}` alone would be a number where a text is due
     found = [tree.look_up(root, key) for key in _REFERENCE.findall(written)]
-    clear = isinstance(value, str) and not {"$", "\\"} & {*beside} and all(isinstance(it, plain) and "$" not in str(it) for it in found)
+    clear = not {"$", "\\"} & {*beside} and all(isinstance(it, plain) and "$" not in str(it) for it in found)
     return value if clear else tree.ABSENT
 
 

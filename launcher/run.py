@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from launcher import batch, check, lock, rundir, submit, targets
-from launcher.attend import attend
-from launcher.clusters.slurm import Slurm
+from launcher import array, check, rundir, standing, sweep
 from launcher.compose import compose
-from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
-from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve
-from launcher.plan import Cluster, Plan
-from launcher.report import closing
-from launcher.rundir import RunDir
+from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
+from launcher.freeze import Frozen, freeze, stored_cluster
+from launcher.launch import go_on, launch
+from launcher.members import OtherSweeper, compose_members
+
+WAIT_SECONDS = 5.0
+"""Between two looks at a batch job that a sweeper waits for."""
 
 
 def render(words: list[str]) -> int:
@@ -36,36 +32,49 @@ def plan(words: list[str]) -> int:
 
 
 def run(words: list[str]) -> int:
-    """Train; with `-m`, every member one after the other. The last line of stdout is the run directory."""
-    failures: list[LaunchError] = []
-
-    def job(config: DictConfig, overrides: list[str]) -> None:
-        if failures and isinstance(failures[-1], Interrupted):
-            return
-        try:
-            _launch(config, overrides)
-        except LaunchError as error:  # a sweep goes on with its next member
-            failures.append(error)
-            if multirun:
-                print(f"launcher: {' '.join(overrides)}: {error}", file=sys.stderr)
-
-    multirun = "-m" in words or "--multirun" in words
+    """Train here, or submit. The last line of stdout is the run directory."""
     for warning in check.check_environment(os.environ):
         _warn(warning)
-    compose(words, job)
-    if not failures:
+    if "-m" in words or "--multirun" in words:
+        return _sweep(words)
+    compose(words, launch)
+    return 0
+
+
+def _sweep(words: list[str]) -> int:
+    """`-m`: one array on SLURM, one member after the other on this machine."""
+    try:
+        members = compose_members(words)
+    except OtherSweeper:  # it composes its members itself, from the results of those before
+        compose(words, _launch_and_wait)
         return 0
-    if multirun and not isinstance(failures[-1], Interrupted):
+    if str(members[0].config.cluster.get("_target_")).endswith(".Slurm"):
+        array.launch(members)
+        return 0
+    failures: list[LaunchError] = []
+    for member in members:
+        try:
+            launch(member.config, member.overrides)
+        except Interrupted:
+            raise
+        except LaunchError as error:  # the sweep goes on with its next member
+            failures.append(error)
+            print(f"launcher: {' '.join(member.overrides)}: {error}", file=sys.stderr)
+    if failures:
         raise type(failures[0])(f"{len(failures)} of the sweep's runs failed; the first: {failures[0]}")
-    raise failures[-1]
+    return 0
 
 
 def resume(words: list[str]) -> int:
     """Continue a run from its newest good checkpoint, by the plan it was submitted with."""
     if len(words) != 1:
-        raise ConfigError("resume takes one run: a path, an id or a name; for example: python -m launcher resume cifar")
+        raise ConfigError("resume takes one run or sweep: a path, an id or a name; for example: python -m launcher resume cifar")
+    found = sweep.find(words[0])
+    if found is not None:
+        array.resume(found)
+        return 0
     here = rundir.find(words[0])
-    _continue(here, here.read_plan(), _cluster_of(here))
+    go_on(here, stored_cluster(here))
     return 0
 
 
@@ -79,98 +88,18 @@ def _one(words: list[str], verb: str) -> Frozen:
     return frozen[0]
 
 
-def _launch(config: DictConfig, overrides: list[str]) -> None:
-    freeze(config, overrides)  # every mistake in the config surfaces before any data is touched
-    pinned = submit.prepare_data(resolve(config)["data"])
-    OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
-    if pinned.get("source") == "standin":
-        config.name = f"{config.name}-standin"
-    start = None
-    while True:
-        frozen = freeze(config, overrides)
-        if isinstance(frozen.cluster, Slurm) and start is None:
-            start = batch.check(frozen.cluster, frozen)
-        try:
-            here = rundir.create(Path(frozen.plan.run_dir))
-            break
-        except FileExistsError:
-            if config.id is not None:
-                _go_on(RunDir(frozen.plan.run_dir), frozen, str(config.resume))
-                return
-            continue  # another run was given this millisecond as its id
-    try:
-        if isinstance(frozen.cluster, Slurm):
-            batch.copy_code(frozen, frozen.cluster, here)
-        here.freeze(frozen.plan, frozen.config, frozen.script)
-        here.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash)
-    except BaseException:
-        shutil.rmtree(here.path, ignore_errors=True)  # nothing half-written stays
-        raise
-    rundir.remember(here.path.parent.parent)
-    _start(here, frozen.plan, frozen.cluster, start or "")
+def _launch_and_wait(config: DictConfig, overrides: list[str]) -> float:
+    """A member for a sweeper that needs its result: the config's `objective` out of its summary.
 
-
-def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:
-    """Stay with a run on this machine until it ends; hand a batch job to its scheduler and return."""
-    if isinstance(cluster, Slurm):
-        batch.queue(here, cluster, start)
-        print(here, flush=True)
-        return
-    _finish(here, attend(here, plan, cluster))
-
-
-def _go_on(here: RunDir, frozen: Frozen, how: str) -> None:
-    """The same command with the same id: continue, if it is the same run."""
-    deadline = time.monotonic() + 5
-    while not here.plan.exists():
-        if time.monotonic() > deadline:
-            raise RunError(f"{here} is no complete run directory; remove it or choose another id=…")
-        time.sleep(0.05)  # the other of two simultaneous submits is still writing it
-    changed = [line for line in check.differences(_config_of(here), yaml.safe_load(frozen.config)) if _compared(line)]
-    if changed:
-        raise ConfigError(f"id={here.path.name} is a run with another config ({'; '.join(changed[:5])}); choose another id=…")
-    _continue(here, here.read_plan(), frozen.cluster, fresh=how == "never")
-
-
-def _compared(line: str) -> bool:
-    return line.split(":")[0] not in NOT_COMPARED
-
-
-def _continue(here: RunDir, plan: Plan, cluster: Cluster, *, fresh: bool = False) -> None:
-    if cluster.attached:
-        lock.refuse_if_held(here.lock)
-    elif (job := batch.active_job(here)) is not None:
-        raise RunError(batch.already(here, job))
-    if fresh:
-        here.set_checkpoints_aside()
-    summary = here.read_summary()
-    if summary is not None and summary["state"] == "done":
-        print("this run is done already")
-        _finish(here, summary)
-        return
-    if cluster.world() != plan.world:
-        raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
-    if cluster.attached and code_hash() != plan.code_hash:
-        _warn("the code has changed since this run was submitted; it continues with the code as it is now")
-    _start(here, plan, cluster)
-
-
-def _finish(here: RunDir, summary: dict[str, Any]) -> None:
-    print(closing(here, summary))
-    print(here, flush=True)
-
-
-def _config_of(here: RunDir) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(rundir.read_text(here.config))
-    except yaml.YAMLError as error:
-        raise RunError(f"{here.config} is not readable as YAML; start a new run") from error
-
-
-def _cluster_of(here: RunDir) -> Cluster:
-    config = _config_of(here)
-    targets.check({"cluster": config["cluster"]}, config["trust"])
-    return targets.build(config["cluster"])
+    Raises TrainingFailed where there is none.
+    """
+    here = launch(config, overrides)
+    while standing.standing(here, standing.ask([here])[0]).alive:
+        time.sleep(WAIT_SECONDS)
+    value = (here.read_summary() or {}).get(str(config.objective))
+    if not isinstance(value, int | float):
+        raise TrainingFailed(f"{here} ended without {config.objective}; see: python -m launcher why {here}")
+    return float(value)
 
 
 def _warn(text: str) -> None:

@@ -109,12 +109,15 @@ class RunDir:
         except (OSError, ValueError):
             return None
 
-    def freeze(self, plan: Plan, config: str, script: str) -> None:
-        """Write the frozen inputs into a new directory; the plan last, for it says that the rest is there."""
+    def freeze(self, plan: Plan, config: str, script: str, *, sync: bool = True) -> None:
+        """Write the frozen inputs into a new directory; the plan last, for it says that the rest is there.
+
+        `sync=False` leaves it to the kernel when they reach the disk: hundreds of members of a sweep would wait for each other.
+        """
         self.attempts.mkdir()
-        write_atomic(self.config, config)
-        write_atomic(self.script, script)
-        write_atomic(self.plan, plan.to_json())
+        write_atomic(self.config, config, sync=sync)
+        write_atomic(self.script, script, sync=sync)
+        write_atomic(self.plan, plan.to_json(), sync=sync)
 
     def set_checkpoints_aside(self) -> None:
         """Rename what a fresh start must not see; nothing is deleted."""
@@ -138,14 +141,15 @@ def create(path: Path) -> RunDir:
     return RunDir(path)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
     """Write a whole file or nothing: temporary, fsync, rename. Raises RunError."""
     spare = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         spare.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -198,10 +202,14 @@ def _remembered() -> list[str]:
         return []
 
 
+def roots() -> list[Path]:
+    """./runs and every runs_dir used before."""
+    return [Path(root) for root in dict.fromkeys([str(Path("runs").resolve()), *_remembered()])]
+
+
 def all_runs() -> list[RunDir]:
-    """Every run under ./runs and every runs_dir used before, oldest id first."""
-    roots = dict.fromkeys([str(Path("runs").resolve()), *_remembered()])
-    found = {path.parent.resolve() for root in roots for path in Path(root).glob("*/*/plan.json")}
+    """Every run there is, oldest id first."""
+    found = {path.parent.resolve() for root in roots() for path in root.glob("*/*/plan.json")}
     return [RunDir(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
 
 

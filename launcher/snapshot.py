@@ -87,7 +87,7 @@ def find(project: Path, trust: Sequence[str]) -> Source:
     listing = _project(project)
     found = _self_contained(listing, (project,))
     for top in dict.fromkeys(name.split(".")[0] for name in trust):
-        if top.isidentifier() and top not in PACKAGES:
+        if top not in PACKAGES:
             more = _trusted(top, project, listing, found)
             in_the_way = _parents(more) & {*found}
             found = {name: here for name, here in found.items() if name not in in_the_way} | more

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher import progress, standing
+from launcher import progress, standing, sweep
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir, all_runs, find
 from launcher.scheduler import Job
 from launcher.standing import Standing
+from launcher.sweep import Sweep
 
 COLUMNS = ("run", "state", "step", "progress", "eta", "attempts", "nodes", "last loss", "test accuracy", "updated")
 _TAIL_BYTES = 65_536
@@ -22,7 +24,11 @@ _TAIL_BYTES = 65_536
 def status(words: list[str]) -> int:
     """Print the newest 20 runs, or the one asked for. Needs neither Hydra nor torch, and asks the scheduler once at most."""
     if len(words) > 1:
-        raise ConfigError("status takes no run, for all of them, or one: a path, an id or a name")
+        raise ConfigError("status takes no run, for all of them, or one run or sweep: a path, an id or a name")
+    found = sweep.find(words[0]) if words else None
+    if found is not None:
+        _print_sweep(found)
+        return 0
     runs = [find(words[0])] if words else all_runs()[-20:]
     if not runs:
         print("no runs yet; start one with: python -m launcher +exp=cifar")
@@ -35,14 +41,37 @@ def status(words: list[str]) -> int:
 
 def print_table(runs: list[RunDir]) -> Mapping[str, Job] | None:
     """One row a run. Returns what the scheduler said."""
+    jobs = _ask(runs)
+    _print_rows([COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)])
+    return jobs
+
+
+def _ask(runs: list[RunDir]) -> Mapping[str, Job] | None:
     jobs, excuse = standing.ask(runs)
     if excuse:
-        print(f"launcher: warning: the scheduler was not asked: {excuse}", file=sys.stderr)
-    rows = [COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+        print(f"launcher: warning: the scheduler does not say: {excuse}", file=sys.stderr)
+    return jobs
+
+
+def _print_rows(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return jobs
+
+
+def _print_sweep(found: Sweep) -> None:
+    """One row a member, and how many there are of each state."""
+    entries = found.entries()
+    jobs = _ask([entry.run for entry in entries])
+    rows: list[tuple[str, ...]] = []
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        row = _row(entry.run, standing.standing(entry.run, jobs))
+        counts[row[1]] += 1
+        rows.append((str(entry.number), " ".join(entry.overrides), *row[1:]))
+    _print_rows([("member", "overrides", *COLUMNS[1:]), *rows])
+    print(f"\n{len(rows)} members: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
+    print(f"directory  {found.path}")
 
 
 def _row(run: RunDir, now: Standing) -> tuple[str, ...]:

@@ -127,6 +127,7 @@ def _nearest_target(target: str) -> str:
     return nearest(name, [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)])
 
 
+@functools.lru_cache(maxsize=256)
 def signature(target: str) -> Signature | None:
     """The keywords of a class or function, read from its module's source. None where the module does not define it.
 

@@ -5,6 +5,7 @@
     toy(*words, …)                     launch with the toy project of tests/project (+exp=toy, ~5 s of training) and its runs below tmp_path
     toy_words                          the words that `toy` puts behind the verb, for `start(*toy_words, …)` or `command(…)`
     command(*words)                    the same command inside this process: Answer(code, out, err), for what a process would only slow down
+    batch                              batch jobs of the toy project on it (tests/batch_jobs.py)
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
@@ -26,10 +27,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from batch_jobs import Batch
+from devcluster import DevCluster, why_not
 from helpers import PROJECT, REPO, TOY, VERBS, Answer, Launch, Started, Sweep, environment_in
 
 from launcher.rundir import RunDir
@@ -193,19 +195,25 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def devcluster() -> Iterator[Any]:
+def devcluster() -> Iterator[DevCluster]:
     """The real SLURM of slurm/devcluster: the one that is up, or one for this session; or a skip in plain sight."""
-    from devcluster import DevCluster
-
-    cluster = DevCluster()
-    reason = cluster.why_not()
+    reason = why_not()
     if reason is not None:
         pytest.skip(reason)
+    cluster = DevCluster()
     was_up = cluster.is_up()
     cluster.up()
     yield cluster
     if not was_up:
         cluster.down()
+
+
+@pytest.fixture
+def batch(tmp_path: Path, devcluster: DevCluster, launch: Launch, toy_words: tuple[str, ...]) -> Iterator[Batch]:
+    """Batch jobs of the toy project; whatever is left of them at the end is cancelled, and a process that outlives that fails the test."""
+    jobs = Batch(tmp_path, devcluster, launch, toy_words)
+    yield jobs
+    jobs.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
-from launcher.clusters.slurm_values import directive, limit_text, passed_on, seconds_of
+from launcher.clusters.slurm_values import check_containers, check_env, check_text, directive, limit_text, passed_on, seconds_of
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
@@ -21,8 +21,10 @@ from launcher.shell import Raw, block, command, export
 BODY = Path(__file__).with_name("slurm.sh")
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+@-]*")
-_LIST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:,&|*()\[\]+@-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORDS = re.compile(rf"{_WORD.pattern}(,{_WORD.pattern})*")
+_LIST = re.compile(r"[A-Za-z0-9(\[][A-Za-z0-9_.:,&|*()\[\]+@-]*")
+_LONGEST_WARNING = 65_535
+"""Seconds; SLURM keeps them in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Slurm:
     warning: str | int = "auto"
     """Seconds before the limit at which the scheduler warns. auto: 5 % of the limit, 60 to 300 s; the run itself stops as early as its
     measured saves need."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
+    partition: str | int | None = None
+    """Or several, with commas between: the job goes to the first that has room."""
+    account: str | int | None = None
+    qos: str | int | None = None
     constraint: str | None = None
     exclude: str | None = None
     """Nodes not to use: node3,node[7-9]."""
-    memory: str | None = None
+    memory: str | int | None = None
     """Of each node: 64G; 0 is all of it; null leaves it to the partition."""
     gpu_type: str | None = None
     """As the site names it in its GRES: h100."""
@@ -96,28 +99,24 @@ class Slurm:
             _whole("warning", self.warning, 1, "auto or a whole number of seconds from 1")
             if int(self.warning) >= self.seconds:
                 raise ConfigError(f"cluster.warning={self.warning} is not before the limit cluster.time={self.time}; type auto")
-        for key in ("partition", "account", "qos", "gpu_type", "interface"):
+            if int(self.warning) > _LONGEST_WARNING:
+                raise ConfigError(f"cluster.warning={self.warning} is more than SLURM can count; type at most {_LONGEST_WARNING}, or auto")
+        for key in ("account", "qos", "gpu_type", "interface"):
             _match(key, getattr(self, key), _WORD, "one word of letters, digits and _.:+@-")
+        _match("partition", self.partition, _WORDS, "one word of letters, digits and _.:+@-, or several with commas between")
         for key in ("constraint", "exclude"):
-            _match(key, getattr(self, key), _LIST, "names separated by commas, without spaces or quotes")
-        _match("memory", self.memory, re.compile(r"\d+[KMGT]?"), "such as 64G, or 0 for all of a node")
+            _match(key, getattr(self, key), _LIST, "names and the signs ,&|*()[] between them, without spaces or quotes")
+        _match("memory", self.memory, re.compile(r"0|[1-9][0-9]*[KMGT]"), "a number and its unit, such as 64G, or 0 for all of a node")
         if self.gpu_request not in ("gpus-per-node", "gres"):
             raise ConfigError(f"cluster.gpu_request={self.gpu_request} cannot be; type gpus-per-node or gres")
-        self._check_container()
-        for name in self.env:
-            _match(f"env.{name}", name, _VARIABLE, "a name of letters, digits and _")
-        passed_on("sbatch", self.sbatch, self.site_options)
+        if self.prelude is not None:
+            check_text("prelude", self.prelude)
+        check_containers(self.container, self.image, self.mounts, self.container_python)
+        check_env(self.env)
+        if self.gpu_request == "gres" and "gres" in passed_on("sbatch", self.sbatch, self.site_options):
+            raise ConfigError("cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=gpus-per-node beside it")
         passed_on("srun", self.srun, self.site_options)
         return World(self.nodes, self.processes_per_node, self.device)
-
-    def _check_container(self) -> None:
-        if self.container not in (None, "pyxis", "apptainer"):
-            raise ConfigError(f"cluster.container={self.container} cannot be; type pyxis, apptainer or null")
-        if (self.container is None) != (self.image is None):
-            raise ConfigError("cluster.container and cluster.image go together; type both, or null for both")
-        for mount in self.mounts:
-            if any(mark in mount for mark in ',"\n'):
-                raise ConfigError(f"cluster.mounts: {mount!r} holds a comma, a quote or a line break; mount a directory without")
 
     def threads(self, world: World) -> int:
         return self.cpus_per_process
@@ -142,13 +141,16 @@ class Slurm:
             f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
             "set -euo pipefail",
             "umask 077",
+            "",
+            *SCRUB,
+            *(_prelude(plan) if self.prelude else ()),
+            "",
+            *(export(name, value) for name, value in self.env.items() if value is not None),
             f"run={command([plan.run_dir])}",
             f"code={command([plan.project])}",
             f"python={command([plan.python if self.container is None else self.container_python])}",
             f"limit={self.seconds}",
             f"requeue={'yes' if self.requeue else 'no'}",
-            "",
-            *SCRUB,
             "",
             export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
             export("OMP_NUM_THREADS", plan.threads),
@@ -158,8 +160,6 @@ class Slurm:
             export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
             *([export("LAUNCHER_INTERFACE", self.interface)] if self.interface else []),
             *(export(name, value) for name, value in plan.env),
-            *(export(name, value) for name, value in self.env.items() if value is not None),
-            *(PRELUDE if self.prelude else ()),
             "",
             'cd "$code"',
             *NEXT_ATTEMPT,
@@ -173,11 +173,22 @@ class Slurm:
         ]
         return "\n".join(lines) + "\n"
 
-    def directives(self, plan: Plan, *, array: str | None = None, output: str = "job.log") -> list[str]:
+    def render_array(self, plan: Plan, name: str, place: str, members: int) -> str:
+        """The script of an array whose members are the runs that `place`/<index> lead to; `plan` is one of theirs."""
+        indices = f"0-{members - 1}{f'%{self.throttle}' if self.throttle else ''}"
+        lines = [
+            "#!/bin/bash",
+            *self.directives(plan, name=name, array=indices, output="%a.log"),
+            f"# {members} members of a sweep. Each is a run like any other, with a job.sh of its own.",
+            f'member={command([place])}/"$SLURM_ARRAY_TASK_ID"',
+            'exec bash "$member/job.sh" >>"$member/job.log" 2>&1',
+        ]
+        return "\n".join(lines) + "\n"
+
+    def directives(self, plan: Plan, *, name: str | None = None, array: str | None = None, output: str = "job.log") -> list[str]:
         """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument: no path is ever a pattern."""
-        name = f"{plan.name}.{plan.id}"
         options: dict[str, Any] = {
-            "job-name": name,
+            "job-name": f"{plan.name}.{plan.id}" if name is None else name,
             "nodes": self.nodes,
             "ntasks-per-node": 1,
             "cpus-per-task": self._cpus_per_node,
@@ -237,7 +248,13 @@ class Slurm:
 
     def _inside(self, plan: Plan) -> list[object]:
         """The container, where there is one."""
-        mounts = [f"{path}:{path}" for path in dict.fromkeys((plan.run_dir, plan.project, plan.directory))] + list(self.mounts)
+        places = tuple(dict.fromkeys((plan.run_dir, plan.project, plan.directory))) if self.container else ()
+        for path in places:
+            if any(mark in path for mark in ',:"'):
+                raise ConfigError(
+                    f"cluster.container: {path!r} holds a sign with a meaning in mounts (, : or a quote); choose another path"
+                )
+        mounts = [f"{path}:{path}" for path in places] + self.mounts
         if self.container == "pyxis":
             return [f"--container-image={self.image}", f"--container-mounts={','.join(mounts)}", Raw('--container-workdir="$code"')]
         if self.container == "apptainer":
@@ -254,14 +271,16 @@ class Slurm:
         return ["sbatch", "--parsable", f"--chdir={plan.run_dir}", f"{plan.run_dir}/job.sh"]
 
 
-PRELUDE = (
-    "",
-    "# This site's own lines. Module systems are rarely written for `set -eu`.",
-    "set +eu",
-    "# shellcheck source=/dev/null",
-    '. "$run/prelude.sh"',
-    "set -eu",
-)
+def _prelude(plan: Plan) -> list[str]:
+    """Before any variable of ours, so that it takes none of them away."""
+    return [
+        "",
+        "# This site's own lines. Module systems are rarely written for `set -eu`.",
+        "set +eu",
+        "# shellcheck source=/dev/null",
+        command([".", f"{plan.run_dir}/prelude.sh"]),
+        "set -eu",
+    ]
 
 
 def _whole(key: str, value: object, low: int, wanted: str = "") -> None:

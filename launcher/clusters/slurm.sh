@@ -38,7 +38,7 @@ stop_if_stuck() {
         there="$run/attempts/$(printf %03d "$earlier")"
         [ "$(read_word "$there/job")" = "$job" ] && [ "$(read_word "$there/checkpoint")" = "$newest" ] || break
         all=$((all + 1))
-        case "$(read_word "$there/ended")" in requeued-preempted | requeued-node | '') ;; *) counted=$((counted + 1)) ;; esac
+        case "$(read_word "$there/ended")" in requeued-preempted | requeued-node | taken | '') ;; *) counted=$((counted + 1)) ;; esac
     done
     if [ "$counted" -ge 3 ] || [ "$all" -ge 10 ]; then
         event stuck "$all attempts without a new checkpoint"
@@ -68,6 +68,14 @@ find_port() {
     end failed 4 "a hundred ports of $head from $port down are taken"
 }
 
+# It has cancelled the job, or taken it off these nodes to start it elsewhere: not ours to requeue.
+leave_to_scheduler() { # STATE
+    case "$1" in
+    PENDING | CONFIGURING | COMPLETING | REQUEUE*) end taken 0 "the scheduler has taken the job off these nodes ($1)" ;;
+    *) end "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')" 1 "the scheduler has this job as $1" ;;
+    esac
+}
+
 # Ask for another attempt, as long as the job is ours to requeue: one that was cancelled is not.
 requeue() { # WORD REASON…
     local state tries
@@ -80,12 +88,13 @@ requeue() { # WORD REASON…
             printf 'requeued-%s\n' "$1" >"$here/ended"
             event requeued "$2"
             if scontrol requeue "$job"; then
+                leave_out
                 say "requeued: $2"
                 exit 0
             fi
             ;;
         '') [ "$tries" -gt 1 ] || say "the controller does not answer or scontrol is missing; trying for ten minutes" ;;
-        *) end "$(printf %s "$state" | tr '[:upper:]' '[:lower:]')" 0 "the scheduler has this job as $state; not requeued from here" ;;
+        *) leave_to_scheduler "$state" ;;
         esac
         command -v scontrol >/dev/null || [ "$tries" -lt 3 ] || break
         sleep 10 &
@@ -96,12 +105,75 @@ requeue() { # WORD REASON…
     end stopped 75 "$2, and this node cannot requeue the job (no scontrol, or no controller); go on with: python -m launcher resume $run"
 }
 
+# SLURM takes this of a job that waits, which a requeued one does at once; it starts no earlier than this shell has ended. Meanwhile it
+# sends TERM to all that runs here.
+leave_out() {
+    [ -n "$exclude" ] || return 0
+    trap '' TERM
+    scontrol update JobId="$job" ExcNodeList="$exclude" || say "the scheduler did not take ExcNodeList=$exclude"
+}
+
+# Where cluster.doctor=true asks for it: look at the nodes before training. Bad ones are left out, once a job; the next time it ends.
+look_at_nodes() {
+    local patient second bad state why
+    set -m # a process group of its own, to end all of it
+    examine &
+    patient=$!
+    set +m
+    for ((second = 0; second < 260; second++)); do
+        [ "$second" -ne 240 ] || kill -TERM -- "-$patient" 2>/dev/null || true
+        kill -0 "$patient" 2>/dev/null || break
+        sleep 1 &
+        wait $! || true
+    done
+    kill -KILL -- "-$patient" 2>/dev/null || true
+    state=$(job_state)
+    case "$state" in RUNNING | '') ;; *) leave_to_scheduler "$state" ;; esac
+    if [ ! -e "$here/doctor.json" ]; then
+        [ -z "$warned$told" ] || return 0 # the scheduler ended it, not a node
+        "$python" -m launcher.findings "$run" "$LAUNCHER_ATTEMPT" || say "the examination left no report; training without"
+    fi
+    bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
+    [ -n "$bad" ] || { say "the doctor names no bad node" && return 0; }
+    exclude=$(scontrol show job "$job" -o 2>/dev/null | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
+    exclude="${exclude#(null),}$bad"
+    why=''
+    [ "$(read_word "$run/.doctor")" != "$job" ] || why="this job has left bad nodes out before"
+    [ "$requeue" = yes ] || why="cluster.requeue=false"
+    [ "$(wc -l <"$here/bad_nodes")" -lt "$SLURM_JOB_NUM_NODES" ] || [ "$SLURM_JOB_NUM_NODES" -eq 1 ] || why="those are all nodes it has"
+    case "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" in
+    *'not available'*) why="without them there are too few" ;;
+    esac
+    event doctor "bad: $bad"
+    [ -z "$why" ] || end failed 4 "the doctor names bad nodes: $bad; $why; the reasons are in $here/doctor.json"
+    printf '%s\n' "$job" >"$run/.doctor"
+    requeue doctor "goes on without the bad nodes $bad; the reasons are in $here/doctor.json"
+}
+
 # Whether every node of the job still answers: a step that only says so.
 nodes_answer() { timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1; }
 
-warned=''
-trap 'warned=1; say "the time limit or preemption is near: asking the run to save and stop"; printf "scheduler\n" >"$run/STOP" || true' USR2
-trap 'say "TERM"' TERM
+warned='' told='' exclude=''
+# shellcheck disable=SC2329 # the trap calls it
+warn() {
+    warned=1
+    say "the time limit or preemption is near: asking the run to save and stop"
+    printf 'scheduler\n' >"$run/STOP" || true
+    [ "$requeue" = no ] || go_on_anyway &
+}
+
+# A step or a save that outlasts the warning must not end the run: at its limit a job is killed for good. Better to lose some steps.
+# shellcheck disable=SC2329
+go_on_anyway() {
+    sleep "$((LAUNCHER_DEADLINE - $(date +%s) - 8))"
+    [ "$(read_word "$run/.claim")" = "$LAUNCHER_ATTEMPT" ] && [ ! -e "$here/ended" ] || return 0 # where it outlived its attempt
+    say "no stop in time: requeueing before the limit, from the newest checkpoint"
+    event requeued "no stop before the time limit"
+    printf 'requeued-limit\n' >"$here/ended"
+    scontrol requeue "$job"
+}
+trap warn USR2
+trap 'told=1; say "TERM"' TERM
 
 # From here on no older attempt writes into the run (launcher/claim.py), be it alive on a node that was given up.
 printf '%s\n' "$LAUNCHER_ATTEMPT" >"$run/.claim.new"
@@ -115,6 +187,7 @@ rm -f "$run/STOP" "$run/REQUEUE"
 event attempt "nodes $SLURM_JOB_NODELIST"
 say "attempt $LAUNCHER_ATTEMPT: job $job, restart ${SLURM_RESTART_COUNT:-0}, nodes $SLURM_JOB_NODELIST, meeting at $head:$port"
 
+if declare -F examine >/dev/null; then look_at_nodes; fi
 step & # bash runs a trap while it waits, not behind a step in the foreground
 step=$!
 while :; do
@@ -137,7 +210,7 @@ failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
 esac
 state=$(job_state)
 if [ -n "$state" ] && [ "$state" != RUNNING ]; then
-    end "$(printf %s "$state" | tr '[:upper:]' '[:lower:]')" 1 "the scheduler has this job as $state"
+    leave_to_scheduler "$state"
 elif ! nodes_answer; then
     requeue node "a node of $SLURM_JOB_NODELIST no longer answers"
 fi

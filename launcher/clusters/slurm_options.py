@@ -6,26 +6,25 @@ From the manual pages of SLURM 22.05 to 25.05. Where a site's plugin (SPANK) bri
 from __future__ import annotations
 
 _BOTH = """
-accel-bind account acctg-freq bb bbf begin clusters
-cluster-constraint comment compress constraint container container-id contiguous core-spec
-cores-per-socket cpu-bind cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot dependency distribution
+account acctg-freq bb bbf begin clusters
+cluster-constraint comment constraint container container-id contiguous core-spec
+cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot dependency distribution
 exclude exclusive extra extra-node-info
-get-user-env
 gid gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket
-gpus-per-task gres gres-flags hint hold immediate input
+gpus-per-task gres gres-flags hint hold input
 licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus network nice no-kill nodefile nodelist
 ntasks-per-core ntasks-per-gpu ntasks-per-socket oom-kill-step overcommit oversubscribe partition power prefer priority profile propagate
-qos quiet reboot reservation resv-ports segment sockets-per-node spread-job stepmgr switches
-thread-spec threads-per-core time-min tmp tres-bind tres-per-task uid use-min-nodes verbose wait-all-nodes wckey x11
+qos quiet reboot reservation segment sockets-per-node spread-job stepmgr switches
+thread-spec threads-per-core time-min tmp tres-bind tres-per-task uid use-min-nodes verbose wckey x11
 """
 
-SBATCH = frozenset(f"{_BOTH} ignore-pbs kill-on-invalid-dep".split())
+SBATCH = frozenset(f"{_BOTH} batch get-user-env ignore-pbs kill-on-invalid-dep wait-all-nodes".split())
 SRUN = frozenset(
-    f"""{_BOTH} accel-bind bcast bcast-exclude cpu-bind epilog exact external-launcher interactive label mpi multi-prog network
-    no-allocate overlap preserve-env prolog pty quit-on-interrupt relative send-libs slurmd-debug task-epilog task-prolog threads treewidth
-    tres-bind unbuffered wait whole container-image container-mounts container-name container-save container-mount-home
-    no-container-mount-home container-remap-root no-container-remap-root container-entrypoint no-container-entrypoint container-writable
-    container-readonly container-env""".split()
+    f"""{_BOTH} accel-bind bcast bcast-exclude compress cpu-bind disable-status epilog exact external-launcher immediate interactive label
+    mpi msg-timeout multi-prog no-allocate overlap preserve-env prolog pty quit-on-interrupt relative resv-ports send-libs slurmd-debug
+    task-epilog task-prolog threads treewidth unbuffered wait whole container-image container-mounts container-name container-save
+    container-mount-home no-container-mount-home container-remap-root no-container-remap-root container-entrypoint
+    no-container-entrypoint container-writable container-readonly container-env""".split()
 )
 
 OURS = {
@@ -63,3 +62,6 @@ OURS = {
     "container-mounts": "cluster.mounts=[…]",
 }
 """Options that the launcher writes itself, and what to type instead."""
+
+OURS_OF_SBATCH = frozenset(("wait",))
+"""Of these the ones that srun has too, with another meaning that is the user's business."""

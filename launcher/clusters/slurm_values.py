@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from launcher.clusters.slurm_options import OURS, SBATCH, SRUN
+from launcher.clusters.slurm_options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
 from launcher.errors import ConfigError
 
 _TIME = re.compile(
-    r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+))?(?::(?P<seconds>\d+))?)|(?:(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+))"
+    r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+))?(?::(?P<seconds>\d+))?)|(?:(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+))",
+    re.ASCII,
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;=@%+/*&|()\[\]-]+")
+_OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_SCRUBBED = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "TORCHELASTIC_", "PET_")
+_ENV_OURS = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK"), "cluster.cpus_per_process=…"),
+    **dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"), "nothing: leave it out"),
+    **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"), "cluster.processes_per_node=…"),
+    **dict.fromkeys(("MASTER_ADDR", "LAUNCHER_INTERFACE"), "cluster.interface=…"),
+    **dict.fromkeys(("MASTER_PORT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"), "nothing: leave it out"),
+}
+_ENV_OF_BASH = ("IFS", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO")
+_LONGEST = 4000
+"""Characters of one value: sbatch reads an option into a buffer of 8 KiB."""
 
 
 def seconds_of(time: str | int) -> int:
@@ -21,7 +34,12 @@ def seconds_of(time: str | int) -> int:
 
     Raises ConfigError, for a bare number too: YAML reads `2:30` without quotes as 150, and sbatch reads 150 as minutes.
     """
-    match = _TIME.fullmatch(time) if isinstance(time, str) else None
+    if not isinstance(time, str):
+        raise ConfigError(
+            f"cluster.time={time} is a bare number, which SLURM takes for minutes and a yaml makes of 2:30 without quotes; type MM:SS or "
+            "HH:MM:SS, in quotes in a yaml: '4:00:00'"
+        )
+    match = _TIME.fullmatch(time) if len(time) <= 40 else None
     if match is None:
         raise ConfigError(f"cluster.time={time!r} is no time limit; type HH:MM:SS or D-HH:MM, in quotes in a yaml: '4:00:00', '1-12:30'")
     part = {name: int(value or 0) for name, value in match.groupdict().items()}
@@ -43,31 +61,85 @@ def directive(key: str, value: Any) -> str:
     """One `#SBATCH` line. Raises ConfigError for what would end the line and begin another."""
     if value is True:
         return f"#SBATCH --{key}"
-    text = str(value)
-    if any(ord(mark) < 32 or ord(mark) == 127 for mark in text):
-        raise ConfigError(f"cluster.sbatch.{key}={text!r} holds a line break or a control character; leave it out")
+    text = check_text(f"sbatch.{key}", value)
     if _PLAIN.fullmatch(text):
         return f"#SBATCH --{key}={text}"
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'#SBATCH --{key}="{escaped}"'
 
 
-def passed_on(command: str, options: Mapping[str, Any], site: Sequence[str]) -> dict[str, Any]:
+def check_text(key: str, value: object) -> str:
+    """A text below `cluster` that a script and a scheduler can carry. Raises ConfigError."""
+    text = str(value)
+    if isinstance(value, list | dict) or value is None:
+        raise ConfigError(f"cluster.{key}={value!r} cannot be; type one text")
+    if any(ord(mark) < 32 or ord(mark) == 127 for mark in text):
+        raise ConfigError(f"cluster.{key}={text!r} holds a line break or a control character; leave it out")
+    if any("\ud800" <= mark <= "\udfff" for mark in text):
+        raise ConfigError(f"cluster.{key}={text!r} is no text in UTF-8; leave out what is none")
+    if len(text) > _LONGEST:
+        raise ConfigError(f"cluster.{key}={text[:40]!r}… has {len(text)} characters; type at most {_LONGEST}")
+    return text
+
+
+def check_env(env: object) -> None:
+    """Raises ConfigError for a variable that the script could not export, or that would undo what the launcher decides."""
+    for name, value in _options("env", env).items():
+        if not _VARIABLE.fullmatch(name):
+            raise ConfigError(f"cluster.env.{name}: {name!r} cannot name a variable; type letters, digits and _")
+        if name in _ENV_OURS or name.startswith(_ENV_SCRUBBED):
+            raise ConfigError(f"cluster.env.{name}: the launcher sets it itself; type {_ENV_OURS.get(name, 'nothing: leave it out')}")
+        if name in _ENV_OF_BASH:
+            raise ConfigError(f"cluster.env.{name} belongs to the shell that runs the job; leave it out")
+        if value is not None:
+            check_text(f"env.{name}", value)
+
+
+def check_containers(kind: str | None, image: str | None, mounts: object, python: str) -> None:
+    """Raises ConfigError."""
+    if kind not in (None, "pyxis", "apptainer"):
+        raise ConfigError(f"cluster.container={kind} cannot be; type pyxis, apptainer or null")
+    if (kind is None) != (image is None):
+        raise ConfigError("cluster.container and cluster.image go together; type both, or null for both")
+    for key, value in (("image", image), ("container_python", python)):
+        if value is not None and (not check_text(key, value) or value.startswith("-")):
+            raise ConfigError(f"cluster.{key}={value!r} cannot be; type a name or a path")
+    for mount in _texts("mounts", mounts):
+        if any(mark in check_text("mounts", mount) for mark in ',"'):
+            raise ConfigError(f"cluster.mounts: {mount!r} holds a comma or a quote; mount a directory without")
+        if not re.fullmatch(r"[^:]+:[^:]+(:[^:]+)?", mount):
+            raise ConfigError(f"cluster.mounts: {mount!r} cannot be; type host:container, or host:container:ro")
+
+
+def _options(key: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"cluster.{key}={value!r} cannot be; type name and value, as in +cluster.{key}.NAME=VALUE")
+    return {str(name): item for name, item in cast("dict[Any, Any]", value).items()}
+
+
+def _texts(key: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[Any]", value)):
+        raise ConfigError(f"cluster.{key}={value!r} cannot be; type a list of texts, as in 'cluster.{key}=[a,b]'")
+    return cast("list[str]", value)
+
+
+def passed_on(command: str, options: object, site: object) -> dict[str, Any]:
     """`cluster.sbatch` or `cluster.srun` as options: `true` a bare flag, `null` and `false` absent. Raises ConfigError."""
-    known = (SBATCH if command == "sbatch" else SRUN) | set(site)
+    known = (SBATCH if command == "sbatch" else SRUN) | {name.replace("_", "-") for name in _texts("site_options", site)}
     found: dict[str, Any] = {}
-    for key, value in options.items():
-        name = str(key).replace("_", "-")
-        if name in OURS:
+    for key, value in _options(command, options).items():
+        name = key.replace("_", "-")
+        if name in OURS and not (command == "srun" and name in OURS_OF_SBATCH):
             raise ConfigError(f"cluster.{command}.{key}: the launcher sets --{name} itself; type {OURS[name]}")
-        if name not in known:
+        if name not in known or not _OPTION.fullmatch(name):
             near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
             hint = f"did you mean cluster.{command}.{near[0]}?" if near else f"see `man {command}`"
             raise ConfigError(f"cluster.{command}.{key}: {command} has no option --{name}; {hint}")
         if isinstance(value, list | dict):
             raise ConfigError(f"cluster.{command}.{key} is a list; type one value, with commas where {command} wants them")
-        if any(ord(mark) < 32 for mark in str(value)):
-            raise ConfigError(f"cluster.{command}.{key}={value!r} holds a line break; leave it out")
+        if name in found:
+            raise ConfigError(f"cluster.{command}.{key} is there twice, with - and with _; leave one out")
         if value is not None and value is not False:
+            check_text(f"{command}.{key}", value)
             found[name] = value
     return found

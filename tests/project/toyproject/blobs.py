@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+STEP_SECONDS = float(os.environ.get("TOY_STEP_SECONDS", "0"))
+"""Makes a run last as long as a test needs."""
 
 
 class Blobs:
@@ -54,6 +59,7 @@ class _Train:
                 raise RuntimeError("the toy broke on purpose")
             whole = order[step * batch : (step + 1) * batch]
             chunks = [whole[(part * world + rank) * micro :][:micro] for part in range(accumulate)]
+            time.sleep(STEP_SECONDS)
             yield [(images[chunk], labels[chunk]) for chunk in chunks]
 
 

@@ -1,0 +1,107 @@
+"""Starting one run, or going on with one: here, until it ends, or as a batch job, and return."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from launcher import batch, check, lock, rundir, submit
+from launcher.attend import attend
+from launcher.clusters.slurm import Slurm
+from launcher.errors import ConfigError, RunError
+from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve, stored_config
+from launcher.plan import Cluster, Plan
+from launcher.report import closing
+from launcher.rundir import RunDir
+
+
+def launch(config: DictConfig, overrides: list[str]) -> RunDir:
+    """Freeze a config, make its run directory, start it. Raises any LaunchError."""
+    freeze(config, overrides)  # every mistake in the config surfaces before any data is touched
+    pinned = submit.prepare_data(resolve(config)["data"])
+    OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
+    if pinned.get("source") == "standin":
+        config.name = f"{config.name}-standin"
+    start = None
+    while True:
+        frozen = freeze(config, overrides)
+        if isinstance(frozen.cluster, Slurm) and start is None:
+            start = batch.check(frozen.cluster, frozen)
+        try:
+            here = rundir.create(Path(frozen.plan.run_dir))
+            break
+        except FileExistsError:
+            if config.id is not None:
+                return _same_id(RunDir(frozen.plan.run_dir), frozen, str(config.resume))
+            continue  # another run was given this millisecond as its id
+    try:
+        if isinstance(frozen.cluster, Slurm):
+            batch.copy_code(frozen, frozen.cluster, here)
+        here.freeze(frozen.plan, frozen.config, frozen.script)
+        here.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash)
+    except BaseException:
+        shutil.rmtree(here.path, ignore_errors=True)  # nothing half-written stays
+        raise
+    rundir.remember(here.path.parent.parent)
+    _start(here, frozen.plan, frozen.cluster, start or "")
+    return here
+
+
+def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:
+    """Stay with a run on this machine until it ends; hand a batch job to its scheduler and return."""
+    if isinstance(cluster, Slurm):
+        batch.queue(here, cluster, start)
+        print(here, flush=True)
+        return
+    _finish(here, attend(here, plan, cluster))
+
+
+def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
+    """The same command with the same id: continue, if it is the same run."""
+    deadline = time.monotonic() + 5
+    while not here.plan.exists():
+        if time.monotonic() > deadline:
+            raise RunError(f"{here} is no complete run directory; remove it or choose another id=…")
+        time.sleep(0.05)  # the other of two simultaneous submits is still writing it
+    changed = [line for line in check.differences(stored_config(here), yaml.safe_load(frozen.config)) if _compared(line)]
+    if changed:
+        raise ConfigError(f"id={here.path.name} is a run with another config ({'; '.join(changed[:5])}); choose another id=…")
+    go_on(here, frozen.cluster, fresh=how == "never")
+    return here
+
+
+def _compared(line: str) -> bool:
+    return line.split(":")[0] not in NOT_COMPARED
+
+
+def go_on(here: RunDir, cluster: Cluster, *, fresh: bool = False) -> None:
+    """Continue a run from its newest good checkpoint, by the plan it was submitted with. Raises any LaunchError."""
+    plan = here.read_plan()
+    if cluster.attached:
+        lock.refuse_if_held(here.lock)
+    elif (job := batch.active_job(here)) is not None:
+        raise RunError(batch.already(here, job))
+    if fresh:
+        here.set_checkpoints_aside()
+    summary = here.read_summary()
+    if summary is not None and summary["state"] == "done":
+        print("this run is done already")
+        _finish(here, summary)
+        return
+    if cluster.world() != plan.world:
+        raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
+    if cluster.attached and code_hash() != plan.code_hash:
+        warning = "the code has changed since this run was submitted; it continues with the code as it is now"
+        print(f"launcher: warning: {warning}", file=sys.stderr)
+    _start(here, plan, cluster)
+
+
+def _finish(here: RunDir, summary: dict[str, Any]) -> None:
+    print(closing(here, summary))
+    print(here, flush=True)

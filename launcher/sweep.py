@@ -1,0 +1,121 @@
+"""A sweep that was given to a scheduler: which members it has, what became of each, what came out of them.
+
+runs_dir/.sweeps/<id>/
+  sweep.json     every member's overrides and run directory, written before anything is submitted
+  code/          the one copy of the code that all members run
+  arrays/0/      one per array job: array.sh, <index> -> run directory, <index>.log
+  tb/<number>    -> the member's event files, for TensorBoard's hparams view
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher import rundir
+from launcher.errors import RunError
+from launcher.rundir import RunDir, write_atomic
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member."""
+
+    number: int
+    overrides: tuple[str, ...]
+    """Those that differ between members, as typed."""
+    run: RunDir
+
+
+class Sweep:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = path / "sweep.json"
+        self.code = path / "code"
+        self.arrays = path / "arrays"
+        self.tensorboard = path / "tb"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    def write(self, entries: list[Entry], objective: str) -> None:
+        """Raises RunError."""
+        members = [{"number": entry.number, "overrides": entry.overrides, "run": str(entry.run)} for entry in entries]
+        write_atomic(self.ledger, json.dumps({"objective": objective, "members": members}, indent=1) + "\n")
+
+    def entries(self) -> list[Entry]:
+        """Raises RunError."""
+        return [Entry(raw["number"], tuple(raw["overrides"]), RunDir(raw["run"])) for raw in self._read()["members"]]
+
+    @property
+    def objective(self) -> str:
+        return str(self._read()["objective"])
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return json.loads(rundir.read_text(self.ledger))
+        except ValueError as error:
+            raise RunError(f"{self.ledger} is no ledger of a sweep ({error}); look at its members one by one") from error
+
+
+def where(runs_dir: Path, sweep_id: str) -> Sweep:
+    return Sweep(runs_dir / ".sweeps" / sweep_id)
+
+
+def find(word: str) -> Sweep | None:
+    """A sweep by its path or its id; None where there is none of that name."""
+    if (Path(word) / "sweep.json").is_file():
+        return Sweep(Path(word).resolve())
+    return next((sweep for root in rundir.roots() if (sweep := where(root, word)).ledger.is_file()), None)
+
+
+def differing(overrides: list[list[str]]) -> list[tuple[str, ...]]:
+    """Of each member's overrides those that not all members share."""
+    shared = set(overrides[0]).intersection(*map(set, overrides[1:]))
+    return [tuple(word for word in words if word not in shared) for words in overrides]
+
+
+# ---------------------------------------------------------------- what came out
+
+
+def results(sweep: Sweep) -> list[dict[str, Any]]:
+    """One row a member: its overrides, its state and its final metrics; best first, those without a result last."""
+    rows = list(_rows(sweep))
+    return sorted(rows, key=_order(sweep.objective))
+
+
+def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    for entry in sweep.entries():
+        summary = entry.run.read_summary() or {}
+        metrics = {name: value for name, value in summary.items() if name.startswith(("test_", "val_"))}
+        settings = dict(word.lstrip("+").partition("=")[::2] for word in entry.overrides)
+        shared = {"steps": summary.get("steps"), "seconds": summary.get("seconds")}
+        yield {"number": entry.number, **settings, "state": summary.get("state", "missing"), **metrics, **shared, "run": str(entry.run)}
+
+
+def _order(objective: str) -> Any:
+    """Highest first, lowest first where the objective is a loss or an error."""
+    sign = 1 if any(word in objective for word in ("loss", "error", "perplexity")) else -1
+
+    def key(row: Mapping[str, Any]) -> tuple[bool, float, int]:
+        value = row.get(objective)
+        missing = not isinstance(value, int | float) or value != value
+        return missing, 0.0 if missing else sign * float(value), row["number"]
+
+    return key
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """As CSV, a column for whatever any row has."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,137 @@
+"""One bad night on a real scheduler: preemption, time limits, lost nodes, scancel. Whatever happens, the weights end up the same.
+
+`make test-slurm` runs them all; CI those that are not marked slow. LAUNCHER_NIGHTS multiplies the number of faults.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from batch_jobs import Batch, gone_within, last_step
+from helpers import Launch, run_dir
+from processes import events, losses, wait_for
+from test_kill import shards
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+SEED = 20261121
+TWO_NODES = ("cluster.nodes=2", "cluster.processes_per_node=1")
+LONG = ("train.batch_size=16", "train.save_every=13", "train.eval_every=200")
+
+
+@pytest.fixture
+def reference(launch: Launch, toy_words: tuple[str, ...]) -> Path:
+    """The same run on this machine, left alone: two processes, the same steps."""
+    done = launch(*toy_words, "id=whole", "cluster.processes_per_node=2", *LONG, "train.steps=1200", timeout=200)
+    assert done.returncode == 0, done.stderr
+    return run_dir(done)
+
+
+def assert_equal(run: Path, whole: Path) -> None:
+    """Every loss, every shard, every step once, one TensorBoard series."""
+    assert losses(run) == losses(whole)
+    assert shards(run) == shards(whole)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+
+
+def preempt(batch: Batch, run: Path) -> None:
+    """A job with priority takes all nodes for a moment."""
+    batch.cluster.slurm(
+        "sbatch", "--partition=urgent", "--nodes=3", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 1", cwd=batch.home
+    )
+    wait_for(lambda: events(run, "requeued") or batch.state(run) == "PENDING", 60, "preemption")
+
+
+def resumed_from(run: Path) -> list[int]:
+    return [event["step"] for event in events(run, "started")][1:]
+
+
+def stopped_at(run: Path) -> list[int]:
+    return [event["step"] for event in events(run, "stopped")]
+
+
+def test_a_preempted_run_goes_on_as_if_nothing_had_happened(batch: Batch, reference: Path) -> None:
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=1200", "id=preempted")
+    batch.wait_for_step(run, 60)
+    preempt(batch, run)
+    batch.finish(run)
+    assert_equal(run, reference)
+    assert resumed_from(run) == stopped_at(run), "steps were lost though the save fits the grace"
+    assert "attempt 001" in (run / "job.log").read_text()
+    assert "attempt 000" in (run / "job.log").read_text(), "the log of the first attempt was overwritten"
+
+
+def test_a_requeue_from_outside_and_a_signal_from_outside(batch: Batch, reference: Path) -> None:
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=1200", "id=outside")
+    batch.wait_for_step(run, 40)
+    batch.cluster.slurm("scontrol", "requeue", batch.job(run))
+    batch.wait_for_step(run, last_step(run) + 40, attempt=1)
+    batch.cluster.slurm("scancel", "--signal=USR2", batch.job(run))
+    batch.wait_for_step(run, last_step(run) + 1, attempt=2)
+    batch.finish(run)
+    assert_equal(run, reference)
+
+
+def test_scancel_ends_it(batch: Batch) -> None:
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=100000", "id=cancelled")
+    batch.wait_for_step(run, 40)
+    done = batch("cancel", str(run))
+    assert done.returncode == 0, done.stderr
+    assert batch.wait_until_over(run, 60) == "CANCELLED"
+    gone_within(batch.processes, 15)
+    time.sleep(8)  # longer than the scheduler waits before it starts a requeued job again
+    assert batch.state(run) == "CANCELLED"
+    assert not events(run, "requeued")
+    assert "cancelled" in batch("status", str(run)).stdout
+    assert len(list((run / "checkpoints").glob("step_*"))) >= 1
+
+
+def test_a_lost_node_and_the_attempt_that_lives_on_there(batch: Batch, reference: Path) -> None:
+    """The node is given up while its processes go on: they find themselves fenced, write no more and end."""
+    run = batch.submit(
+        "cluster.nodes=1", "cluster.processes_per_node=2", *LONG, "train.steps=1200", "id=lost", env={"TOY_STEP_SECONDS": "0.05"}
+    )
+    batch.wait_for_step(run, 30)
+    node = batch.cluster.slurm("squeue", "--noheader", "--format=%N", "--jobs", batch.job(run)).strip()
+    old = batch.processes()
+    try:
+        batch.cluster.kill(node)
+        batch.wait_for_step(run, 40, attempt=1, seconds=150)
+        gone_within(lambda: [process for process in old if process.is_running() and "torch" in " ".join(process.cmdline())], 30)
+        batch.finish(run)
+    finally:
+        batch.cluster.heal(node)
+    assert_equal(run, reference)
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_met_twice(batch: Batch, reference: Path) -> None:
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=1200", "id=limited", "cluster.time=1:00", env={"TOY_STEP_SECONDS": "0.05"})
+    batch.finish(run, 600)
+    assert len(events(run, "requeued")) >= 1
+    assert_equal(run, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_night_of_faults(batch: Batch, reference: Path) -> None:
+    """Preemption, requeue and a node loss at random steps until the run is through."""
+    rng = random.Random(SEED)
+    print(f"seed {SEED}")
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=1200", "id=night")
+    faults = 0
+    while faults < 20 and not (run / "summary.json").exists():
+        attempt = len(events(run, "attempt")) - 1
+        batch.wait_for_step(run, last_step(run) + rng.randrange(1, 50), attempt=max(attempt, 0))
+        preempt(batch, run)
+        faults += 1
+        wait_for(lambda: len(events(run, "attempt")) > faults or batch.state(run) == "COMPLETED", 90, "the next attempt")  # noqa: B023
+    batch.finish(run)
+    print(f"{faults} preemptions, {len(events(run, 'started'))} attempts")
+    assert_equal(run, reference)
+    assert resumed_from(run) == stopped_at(run)
