@@ -19,20 +19,23 @@ run: $(READY)  ## train CIFAR-10 here: python -m launcher +exp=cifar
 	$(BIN)/python -m launcher +exp=cifar
 
 test: $(READY)  ## the fast suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not slurm"
 
 test-slow: $(READY)  ## two processes, kill -9, whole runs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not slurm"
+
+test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
+	$(BIN)/python -m pytest -m slurm
 
 check: $(READY)  ## lint, types, shell, spelling
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . slurm/devcluster/cluster
+	$(BIN)/ruff format --check . slurm/devcluster/cluster
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/shellcheck slurm/examples/*.sh .ci/run
+	$(BIN)/shellcheck slurm/examples/*.sh slurm/examples/*.sbatch slurm/site.sh .ci/run
 	$(BIN)/codespell
 
 goldens: $(READY)  ## rewrite slurm/examples; review the diff
-	$(BIN)/python -m pytest tests/test_render.py --goldens
+	$(BIN)/python -m pytest tests/test_render.py tests/test_slurm_render.py --goldens
 
 bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-up times
 	$(BIN)/python benchmarks/step_overhead.py
@@ -41,4 +44,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm check goldens bench clean

@@ -16,8 +16,10 @@ VERBS = {
     "resume": "launcher.run",
     "status": "launcher.status",
     "logs": "launcher.logs",
+    "why": "launcher.why",
     "tensorboard": "launcher.logs",
     "cancel": "launcher.cancel",
+    "drill": "launcher.drill",
     "doctor": "launcher.doctor",
     "collect": "launcher.collect",
 }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.errors import ClusterError, NoAnswer
+from launcher.errors import ClusterError, NoAnswer, NoScheduler
 from launcher.submit import Reply, ask
 
 SECONDS = 30.0
 """What a controller under load may take to answer."""
+
+PATIENCE = (2.0, 4.0)
+"""Seconds until it is asked again for a job whose number was lost."""
 
 ACTIVE = (
     "PENDING",
@@ -27,7 +31,7 @@ ACTIVE = (
     "RESIZING",
 )
 
-_FORMAT = "%i|%A|%T|%r|%N|%S|%V|%M|%j"
+_FORMAT = "%i|%A|%T|%r|%N|%S|%V|%M|%j|%Z"
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Connection refused|Connection timed out|Unable to establish control|Zero Bytes were transmitted"
     r"|Socket timed out|temporarily unable|in standby|Resource temporarily unavailable",
@@ -50,6 +54,8 @@ class Job:
     submitted: str
     elapsed: str
     name: str
+    directory: str = ""
+    """Where it works: of a run its own directory. Empty where squeue does not say."""
 
     @property
     def active(self) -> bool:
@@ -62,49 +68,78 @@ def jobs(name: str | None = None) -> dict[str, Job]:
     reply = ask([*argv, f"--name={name}"] if name else argv, SECONDS)
     if reply.status:
         raise _error("squeue", reply)
-    lines = [line.split("|", 8) for line in reply.out.splitlines()]
-    found = [Job(*fields) for fields in lines if len(fields) == 9]
+    lines = [line.split("|", 9) for line in reply.out.splitlines()]
+    found = [Job(*fields) for fields in lines if len(fields) in (9, 10)]
     return {job.id: job for job in found}
 
 
 def estimate(argv: Sequence[str], script: str) -> str:
     """When the job would start, in the scheduler's words. Raises ClusterError with its words where it would refuse the job, NoAnswer
-    where nobody answers."""
+    where nobody answers.
+
+    It refuses here, but not from sbatch itself, a job that only has to wait for a node that is down.
+    """
     options = [word for word in argv[1:-1] if not word.startswith("--chdir")]
     reply = ask([argv[0], "--test-only", *options], SECONDS, script)
+    if reply.status and re.search("not available", reply.err) and _nodes_are_missing():
+        return "unknown: some nodes are down or drained"
     if reply.status:
         raise _error("sbatch", reply)
     match = re.search(r"to start at (\S+)", reply.err)
     return match[1] if match else "unknown"
 
 
+def _nodes_are_missing() -> bool:
+    try:
+        reply = ask(["sinfo", "--noheader", "--format=%T"], SECONDS)
+    except ClusterError:
+        return True
+    return bool(reply.status) or any(not re.fullmatch(_USABLE, state) for state in reply.out.split())
+
+
+_USABLE = r"(idle|mixed|allocated|completing|planned)[~#!%^@+-]?"
+"""Of a node, with the mark that sinfo puts behind it; * is one that does not answer, $ one in maintenance."""
+
+
 def submit(argv: Sequence[str], name: str) -> str:
-    """The new job's id. `name` is the job's own: where the reply is lost, it tells whether there is a job now.
+    """The new job's id. `name` and directory are the job's own: where the reply is lost, they tell whether there is a job now.
 
     Raises ClusterError where sbatch refused, NoAnswer where it is not known what became of it.
     """
+    directory = next((word.removeprefix("--chdir=") for word in argv if word.startswith("--chdir=")), "")
     try:
         reply = ask(list(argv), SECONDS)
     except NoAnswer as error:
-        return _look_for(name, str(error))
+        return _look_for(name, directory, str(error))
+    words = reply.out.strip()
     if reply.status == 0:
-        match = re.fullmatch(r"(\d+)(;\S+)?", reply.out.strip().splitlines()[-1] if reply.out.strip() else "")
-        return match[1] if match else _look_for(name, f"sbatch said {reply.out.strip()[:80]!r} instead of a job id")
+        match = re.fullmatch(r"([0-9]+)(;\S+)?", words.splitlines()[-1].strip() if words else "")
+        return match[1] if match else _look_for(name, directory, f"sbatch said {words[:80]!r} instead of a job id")
     error = _error("sbatch", reply)
     if isinstance(error, NoAnswer):
-        return _look_for(name, str(error))
-    if reply.status < 0:
-        return _look_for(name, f"sbatch was killed by signal {-reply.status}")
+        return _look_for(name, directory, str(error))
+    if reply.status < 0 or reply.status >= 128:  # the shell's way to say the same of what a script around sbatch ran
+        number = -reply.status if reply.status < 0 else reply.status - 128
+        return _look_for(name, directory, f"sbatch was killed by signal {number}")
+    if words or not reply.err.strip():  # no complaint: something else went wrong, perhaps behind the submission
+        return _look_for(name, directory, f"sbatch ended with status {reply.status} and said {words[:80]!r}")
     raise error
 
 
-def _look_for(name: str, problem: str) -> str:
-    for patience in (0, 2, 4):
+def is_job_of(job: Job, name: str, directory: str) -> bool:
+    """Two runs of one name and id in different runs_dirs are two runs."""
+    return job.name == name and (not job.directory or os.path.realpath(job.directory) == os.path.realpath(directory))
+
+
+def _look_for(name: str, directory: str, problem: str) -> str:
+    for patience in (0, *PATIENCE):
         time.sleep(patience)
         try:
-            found = [job for job in jobs(name).values() if job.active]
-        except ClusterError:
+            found = [job for job in jobs(name).values() if job.active and is_job_of(job, name, directory)]
+        except NoScheduler:
             break
+        except ClusterError:
+            continue
         if found:
             return found[0].id.split("_")[0]
     raise NoAnswer(problem)
@@ -117,9 +152,16 @@ def cancel(ids: Sequence[str]) -> None:
         raise _error("scancel", reply)
 
 
+def signal(job: str, name: str, *, batch: bool = False) -> None:
+    """To every process of the job's steps, or to its batch shell alone. Raises ClusterError."""
+    reply = ask(["scancel", *(["--batch"] if batch else []), f"--signal={name}", job], SECONDS)
+    if reply.status:
+        raise _error("scancel", reply)
+
+
 def partitions() -> dict[str, dict[str, str]]:
-    """Every partition's settings as `scontrol show partition` has them. Raises ClusterError."""
-    reply = ask(["scontrol", "show", "partition", "--oneliner"], SECONDS)
+    """Every partition's settings as `scontrol show partition` has them, hidden ones too. Raises ClusterError."""
+    reply = ask(["scontrol", "--all", "show", "partition", "--oneliner"], SECONDS)
     if reply.status:
         raise _error("scontrol", reply)
     records = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in reply.out.splitlines() if "PartitionName=" in line]

@@ -82,6 +82,11 @@ def refused(answer: Answer, code: int, *parts: str) -> None:
         assert part in answer.lines[0], answer.err
 
 
+def refused_process(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    """The same of a process."""
+    refused(Answer(done.returncode, done.stdout, done.stderr), code, *parts)
+
+
 def run_dir(done: subprocess.CompletedProcess[str] | Answer) -> Path:
     """The run directory, which `run` prints as its last line."""
     out = done.out if isinstance(done, Answer) else done.stdout

@@ -113,7 +113,8 @@ class Slurm:
             check_text("prelude", self.prelude)
         check_containers(self.container, self.image, self.mounts, self.container_python)
         check_env(self.env)
-        if self.gpu_request == "gres" and "gres" in passed_on("sbatch", self.sbatch, self.site_options):
+        given = passed_on("sbatch", self.sbatch, self.site_options)
+        if self.gpu_request == "gres" and "gres" in given:
             raise ConfigError("cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=gpus-per-node beside it")
         passed_on("srun", self.srun, self.site_options)
         return World(self.nodes, self.processes_per_node, self.device)

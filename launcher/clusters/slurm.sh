@@ -24,7 +24,10 @@ newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf
 
 read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
 
-job_state() { scontrol show job "$job" -o 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 || true; }
+# Empty where nobody answers. While it delivers a signal or changes the size, a job is as running as before.
+job_state() {
+    { scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
+}
 
 # An exception is not retried; what is retried must get somewhere: after three attempts of this job that brought no new checkpoint
 # (ten, where the scheduler ended them and not the run) it is over.
@@ -134,24 +137,34 @@ look_at_nodes() {
         "$python" -m launcher.findings "$run" "$LAUNCHER_ATTEMPT" || say "the examination left no report; training without"
     fi
     bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
-    [ -n "$bad" ] || { say "the doctor names no bad node" && return 0; }
+    if [ -z "$bad" ]; then
+        why=$(sed -n 's/^ *"problem": "\(.\{1,\}\)",*$/\1/p' "$here/doctor.json" 2>/dev/null | head -n 1 || true)
+        say "the doctor names no bad node${why:+; but $why}"
+        return 0
+    fi
     exclude=$(scontrol show job "$job" -o 2>/dev/null | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
     exclude="${exclude#(null),}$bad"
     why=''
-    [ "$(read_word "$run/.doctor")" != "$job" ] || why="this job has left bad nodes out before"
-    [ "$requeue" = yes ] || why="cluster.requeue=false"
-    [ "$(wc -l <"$here/bad_nodes")" -lt "$SLURM_JOB_NUM_NODES" ] || [ "$SLURM_JOB_NUM_NODES" -eq 1 ] || why="those are all nodes it has"
-    case "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" in
-    *'not available'*) why="without them there are too few" ;;
-    esac
+    if [ "$(read_word "$run/.doctor")" = "$job" ]; then
+        why="this job has left bad nodes out before"
+    elif [ "$requeue" != yes ]; then
+        why="cluster.requeue=false"
+    elif [ "$(wc -l <"$here/bad_nodes")" -ge "$SLURM_JOB_NUM_NODES" ] && [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+        why="those are all nodes it has"
+    elif [[ "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" == *'not available'* ]]; then
+        why="without them there are too few"
+    fi
     event doctor "bad: $bad"
     [ -z "$why" ] || end failed 4 "the doctor names bad nodes: $bad; $why; the reasons are in $here/doctor.json"
     printf '%s\n' "$job" >"$run/.doctor"
     requeue doctor "goes on without the bad nodes $bad; the reasons are in $here/doctor.json"
 }
 
-# Whether every node of the job still answers: a step that only says so.
-nodes_answer() { timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1; }
+# Whether every node of the job still answers: a step that only says so. `drill nodefail` plays that one does not.
+nodes_answer() {
+    ! rm "$run/.drill" 2>/dev/null || return 1
+    timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1
+}
 
 warned='' told='' exclude=''
 # shellcheck disable=SC2329 # the trap calls it
