@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from launcher import limits, rundir, scheduler
 from launcher.clusters.slurm import Slurm
-from launcher.errors import ClusterError, ConfigError, NoAnswer, NoScheduler, RunError
+from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.freeze import Frozen
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
@@ -61,7 +62,7 @@ def _file_system(path: str) -> str:
     except OSError:
         return ""
     for fields in mounts:
-        point = fields[1].encode().decode("unicode_escape")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, kind = point, fields[2]
     return kind
@@ -76,17 +77,19 @@ def copy_code(frozen: Frozen, cluster: Slurm, here: RunDir) -> None:
 
 
 def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
-    """Submit a run's script unless it is queued or running already. Raises RunError where it is, ClusterError where that failed."""
+    """Submit a run's script unless it is queued or running already. Raises RunError where it is, ClusterError where sbatch refused,
+    NoAnswer where it is not known whether there is a job now.
+    """
     plan = here.read_plan()
     name = f"{plan.name}.{plan.id}"
     with _one_at_a_time(here):
-        job = active_job(here)
-        if job is not None:
-            raise RunError(already(here, job))
         try:
+            job = active_job(here)
+            if job is not None:
+                raise RunError(already(here, job))
             number = scheduler.submit(cluster.submit_argv(plan), name)
         except NoAnswer as error:
-            raise ClusterError(
+            raise NoAnswer(
                 f"{error}; the script is kept in {here}, and nothing is submitted twice by trying again: python -m launcher resume {here}"
             ) from error
         here.log_event("queued", job=number)
@@ -107,7 +110,8 @@ def active_job(here: RunDir) -> Job | None:
     numbers = {str(event["job"]) for event in here.read_events() if event["event"] == "queued"}
     plan = here.read_plan()
     name = f"{plan.name}.{plan.id}"
-    return next((job for job in scheduler.jobs().values() if job.active and (job.name == name or job.id in numbers)), None)
+    known = (job for job in scheduler.jobs().values() if job.id in numbers or scheduler.is_job_of(job, name, plan.run_dir))
+    return next((job for job in known if job.active), None)
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def _kept(value: Any, written: Any, root: Mapping[str, Any]) -> Any:
         items: list[Any] = [_kept(*pair, root) for pair in zip(cast("list[Any]", value), cast("list[Any]", written), strict=True)]
         return tree.ABSENT if tree.ABSENT in items else items
     if "$" not in str(written):
-        return value
+        return cast("Any", value)
     if not isinstance(value, str):
         return tree.ABSENT if isinstance(value, list | Mapping) else value
     if _ENVIRONMENT_ONLY.fullmatch(written):

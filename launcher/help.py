@@ -11,12 +11,18 @@ _VERBS = """\
   resume RUN    continue from the newest good checkpoint
   status [RUN]  a table of runs, or one of them
   logs RUN      print a rank's log (-f to follow, --rank R, --attempt N)
-  tensorboard [RUN]   open TensorBoard on localhost"""
+  why RUN       what became of a run: why it failed, waits or was stopped, and what to type next
+  cancel RUN    end it: a batch job is never requeued, a run here saves and stops
+  collect SWEEP final metrics by override, best first, as a table, CSV and JSON
+  drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
+  tensorboard [RUN]   open TensorBoard on localhost
+  doctor        examine the machines that run would train on; name the bad ones"""
 
 _EXAMPLES = """\
   python -m launcher +exp=cifar
   python -m launcher +exp=cifar cluster.processes_per_node=2 train.epochs=5
-  python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4"""
+  python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4
+  python -m launcher +exp=cifar cluster=slurm cluster.nodes=4 cluster.processes_per_node=8"""
 
 _GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "exp")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from launcher import batch, check, lock, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
-from launcher.errors import ConfigError, RunError
+from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve, stored_config
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
@@ -46,11 +47,24 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
         here.freeze(frozen.plan, frozen.config, frozen.script)
         here.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash)
     except BaseException:
-        shutil.rmtree(here.path, ignore_errors=True)  # nothing half-written stays
+        _discard(here)  # nothing half-written stays
         raise
     rundir.remember(here.path.parent.parent)
-    _start(here, frozen.plan, frozen.cluster, start or "")
+    try:
+        _start(here, frozen.plan, frozen.cluster, start or "")
+    except NoAnswer:
+        raise  # there may be a job now
+    except ClusterError:
+        if isinstance(frozen.cluster, Slurm):
+            _discard(here)
+        raise
     return here
+
+
+def _discard(here: RunDir) -> None:
+    shutil.rmtree(here.path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        here.path.parent.rmdir()
 
 
 def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:

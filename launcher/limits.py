@@ -17,34 +17,52 @@ _UNITS = {"": 1, "K": 2**-10, "M": 1, "G": 2**10, "T": 2**20}
 
 def check(cluster: Slurm, partitions: Mapping[str, Partition]) -> None:
     """Raises ClusterError that names the key, the limit and what to type."""
+    if not partitions:
+        return  # none that we may see; sbatch knows
     name = cluster.partition or next((name for name, entry in partitions.items() if entry.get("Default") == "YES"), None)
     if name is None:
         raise ClusterError(f"cluster.partition: this cluster has no default; type one of {', '.join(partitions)}")
-    for each in name.split(","):
+    names = str(name).split(",")
+    for each in names:
         if each not in partitions:
             raise ClusterError(f"cluster.partition={each}: no such partition{nearest(each, partitions)}; there are {', '.join(partitions)}")
-        _check_one(cluster, each, partitions[each])
+    counts_gpus = any("gres/gpu" in partition.get("TRES", "") for partition in partitions.values())
+    refusals: list[ClusterError] = []
+    for each in names:
+        try:
+            _check_one(cluster, each, partitions[each], counts_gpus)
+        except ClusterError as error:
+            refusals.append(error)
+    if len(refusals) == len(names):  # of several partitions SLURM takes one that can
+        raise refusals[0]
 
 
-def _check_one(cluster: Slurm, name: str, partition: Partition) -> None:
+def _check_one(cluster: Slurm, name: str, partition: Partition, counts_gpus: bool) -> None:
+    """`counts_gpus`: whether this cluster says how many there are (AccountingStorageTRES); where it does not, sbatch knows."""
     if partition.get("State", "UP") != "UP":
         raise ClusterError(f"cluster.partition={name} is {partition['State']}; choose another partition")
     longest = time_seconds(partition.get("MaxTime", "UNLIMITED"))
     if longest is not None and cluster.seconds > longest:
         raise ClusterError(
             f"cluster.time={cluster.time} is more than partition {name} allows ({partition['MaxTime']}); type "
-            f"cluster.time={partition['MaxTime']}: the run goes on by itself in the next job"
+            f"cluster.time={partition['MaxTime']} (the run goes on by itself in the next job)"
         )
     total = _resources(partition.get("TRES", ""))
     most = min(_count(partition.get("MaxNodes")), _count(partition.get("TotalNodes")))
     if cluster.nodes > most:
         raise ClusterError(f"cluster.nodes={cluster.nodes} is more than partition {name} gives a job ({most:.0f}); type at most that")
-    gpus = cluster.processes_per_node if cluster.device == "cuda" else 0
-    _within("cluster.processes_per_node", gpus, cluster.nodes, total.get("gres/gpu", 0.0), "GPUs", name, cluster.device == "cuda")
+    if cluster.nodes < int(partition.get("MinNodes", "0")):
+        raise ClusterError(f"cluster.nodes={cluster.nodes}: partition {name} gives no job fewer than {partition['MinNodes']}; type that")
+    if counts_gpus and cluster.device == "cuda":
+        _within("cluster.processes_per_node", cluster.processes_per_node, cluster.nodes, total.get("gres/gpu", 0.0), "GPUs", name)
     cpus = cluster.cpus_per_process * cluster.processes_per_node
-    _within("cluster.cpus_per_process", cpus, cluster.nodes, _count(partition.get("TotalCPUs")), "CPUs", name, True)
+    _within("cluster.cpus_per_process", cpus, cluster.nodes, _count(partition.get("TotalCPUs")), "CPUs", name)
+    if cpus > _count(partition.get("MaxCPUsPerNode")):
+        raise ClusterError(
+            f"cluster.cpus_per_process: {cpus} CPUs a node is more than partition {name} gives ({partition['MaxCPUsPerNode']}); type less"
+        )
     if cluster.memory is not None:
-        wanted = megabytes(cluster.memory)
+        wanted = megabytes(str(cluster.memory))
         allowed = min(_count(partition.get("MaxMemPerNode")), total.get("mem", float("inf")) / cluster.nodes)
         if wanted > allowed:
             raise ClusterError(
@@ -52,8 +70,8 @@ def _check_one(cluster: Slurm, name: str, partition: Partition) -> None:
             )
 
 
-def _within(key: str, per_node: float, nodes: int, total: float, what: str, name: str, asked: bool) -> None:
-    if asked and per_node * nodes > total:
+def _within(key: str, per_node: float, nodes: int, total: float, what: str, name: str) -> None:
+    if per_node * nodes > total:
         raise ClusterError(
             f"{key}: {nodes} node{'s' * (nodes > 1)} x {per_node} {what} is more than partition {name} has in all ({total:.0f}); type less"
         )

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from launcher import standing, submit
+from launcher import standing, submit, sweep
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir, all_runs, find
 from launcher.status import waiting
@@ -107,12 +107,16 @@ class _Follower:
 
 
 def tensorboard(words: list[str]) -> int:
-    """Become TensorBoard on one run, or on the directories of all runs. It listens on localhost."""
-    runs = [find(words[0])] if words and not words[0].startswith("-") else all_runs()
-    options = words[1:] if words and not words[0].startswith("-") else words
-    if not runs:
+    """Become TensorBoard on one run, on the members of a sweep, or on the directories of all runs. It listens on localhost."""
+    named = bool(words) and not words[0].startswith("-")
+    found = sweep.find(words[0]) if named else None
+    runs = [find(words[0])] if named and found is None else all_runs()
+    options = words[1:] if named else words
+    if not runs and found is None:
         raise ConfigError("no runs yet; start one with: python -m launcher +exp=cifar")
-    if len(runs) == 1:
+    if found is not None:
+        where = ["--logdir", str(found.tensorboard)]
+    elif len(runs) == 1:
         where = ["--logdir", str(runs[0].tensorboard)]
     else:
         roots = dict.fromkeys(str(run.path.parent.parent) for run in runs)

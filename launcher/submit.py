@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from launcher.deathsig import die_with_parent
@@ -43,21 +45,35 @@ class Reply(NamedTuple):
 
 def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
     """Run a program of the scheduler, without what an outer job left in the environment. Raises ClusterError where it is missing or
-    does not answer within `seconds`.
+    does not answer within `seconds`: it is ended then, and what it started too, for a site's sbatch may be a script around the real one.
     """
     try:
-        done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, errors="replace", timeout=seconds, env=_clean(), check=False
+        program = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env=_clean(),
+            start_new_session=True,
         )
     except FileNotFoundError:
         raise NoScheduler(
             f"{argv[0]}: not found; type this on a login node of the cluster, or cluster=local to train on this machine"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"{argv[0]} did not answer within {seconds:.0f} s") from None
     except OSError as error:
         raise ClusterError(f"{argv[0]} cannot be run ({error.strerror})") from error
-    return Reply(done.returncode, done.stdout, done.stderr)
+    with program:
+        try:
+            out, err = program.communicate(text, timeout=seconds)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise NoAnswer(f"{argv[0]} did not answer within {seconds:.0f} s") from None
+            raise
+    return Reply(program.returncode, out, err)
 
 
 def _clean() -> dict[str, str]:

@@ -94,7 +94,7 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for entry in sweep.entries():
         summary = entry.run.read_summary() or {}
         metrics = {name: value for name, value in summary.items() if name.startswith(("test_", "val_"))}
-        settings = dict(word.lstrip("+").partition("=")[::2] for word in entry.overrides)
+        settings = {key: value for key, _, value in (word.lstrip("+").partition("=") for word in entry.overrides)}
         shared = {"steps": summary.get("steps"), "seconds": summary.get("seconds")}
         yield {"number": entry.number, **settings, "state": summary.get("state", "missing"), **metrics, **shared, "run": str(entry.run)}
 
@@ -105,8 +105,9 @@ def _order(objective: str) -> Any:
 
     def key(row: Mapping[str, Any]) -> tuple[bool, float, int]:
         value = row.get(objective)
-        missing = not isinstance(value, int | float) or value != value
-        return missing, 0.0 if missing else sign * float(value), row["number"]
+        if isinstance(value, int | float) and value == value:  # nan is not
+            return False, sign * float(value), int(row["number"])
+        return True, 0.0, int(row["number"])
 
     return key
 

@@ -92,8 +92,8 @@ def _living(before: set[psutil.Process]) -> list[psutil.Process]:
     living = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, ChildProcessError):
-            if process in before or "LAUNCHER_DEVCLUSTER_OF" in process.environ():  # a daemon of the cluster, not of the test
-                continue
+            if process in before or any("LAUNCHER_DEVCLUSTER_OF" in each.environ() for each in (process, *process.parents()[:1])):
+                continue  # a daemon of the cluster, not of the test; slurmscriptd has no environment left, but slurmctld as its parent
             if process.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(process.pid, os.WNOHANG)  # an orphan that we adopted and nobody else will reap
             else:

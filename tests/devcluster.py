@@ -126,6 +126,12 @@ class DevCluster:
         assert found, f"scontrol shows no {field} of job {job}"
         return found[1]
 
+    def jobs_below(self, folder: Path) -> list[str]:
+        """The jobs that work in that directory or below it and have not ended."""
+        lines = self.slurm("squeue", "--noheader", "--format=%i|%Z").split("\n")
+        found = [line.partition("|") for line in lines]
+        return [job for job, _, place in found if place and Path(place).is_relative_to(folder)]
+
     def cancel(self, *jobs: str) -> None:
         """Ends these jobs (all that `sbatch` started, if none is named), and waits until no node has a process of theirs."""
         if jobs := jobs or tuple(self.jobs):

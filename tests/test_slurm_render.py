@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 from test_render import GOLDENS, PLAN
@@ -13,7 +14,7 @@ from launcher.plan import Plan, World
 
 RUN = "/home/ada/project/runs/cifar/20261121-081500-123"
 GPU = Slurm(nodes=1, processes_per_node=8, cpus_per_process=12, partition="gpu", account="vision", gpu_type="h100")
-MOUNTED = dict(image="nvcr.io#nvidia/pytorch:26.04-py3", mounts=["/datasets:/datasets"], nodes=2)
+MOUNTED: dict[str, Any] = {"image": "nvcr.io#nvidia/pytorch:26.04-py3", "mounts": ["/datasets:/datasets"], "nodes": 2}
 
 CLUSTERS = {
     "slurm_one_node": GPU,

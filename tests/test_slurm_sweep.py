@@ -69,6 +69,7 @@ def check_collected(batch: Batch, sweep: Path, size: int) -> None:
     assert len(rows) == size
     assert best == sorted(best, reverse=True)
     assert {row["optim.lr"] for row in rows} == {str(number) for number in range(1, size + 1)}
+    assert in_tensorboard(sweep) == {str(number) for number in range(size)}
     assert [row["number"] for row in json.loads((sweep / "collected.json").read_text())] == [int(row["number"]) for row in rows]
 
 
@@ -107,3 +108,11 @@ def test_members_that_ask_for_other_nodes_get_an_array_of_their_own(batch: Batch
     heads = [re.search(r"--nodes=(\d+)", (path / "array.sh").read_text())[1] for path in sorted((sweep / "arrays").iterdir())]
     assert heads == ["1", "2"]
     batch("cancel", "nodes")
+
+
+def in_tensorboard(sweep: Path) -> set[str]:
+    """Members whose hyperparameters TensorBoard's own reader finds below the sweep's logdir."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+    board = EventMultiplexer().AddRunsFromDirectory(str(sweep / "tb")).Reload()
+    return {run for run, tags in board.PluginRunToTagToContent("hparams").items() if "_hparams_/session_start_info" in tags}

@@ -99,7 +99,8 @@ requeue() { # WORD REASON…
         '') [ "$tries" -gt 1 ] || say "the controller does not answer or scontrol is missing; trying for ten minutes" ;;
         *) leave_to_scheduler "$state" ;;
         esac
-        command -v scontrol >/dev/null || [ "$tries" -lt 3 ] || break
+        # A preempted job is requeued by the scheduler itself at the end of its grace, if it still runs then.
+        command -v scontrol >/dev/null || [ "$tries" -lt 3 ] || [ "$1" = preempted ] || break
         sleep 10 &
         wait $! || true
     done
