@@ -51,6 +51,9 @@ def _sweep(words: list[str]) -> int:
     if str(members[0].config.cluster.get("_target_")).endswith(".Slurm"):
         array.launch(members)
         return 0
+    if len(members) == 1:
+        launch(members[0].config, members[0].overrides)
+        return 0
     failures: list[LaunchError] = []
     for member in members:
         try:

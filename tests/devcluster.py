@@ -77,6 +77,11 @@ class DevCluster:
     def exec(self, node: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self._call("exec", node, "--", *argv, check=check)
 
+    def start(self, node: str, *argv: str) -> subprocess.Popen[str]:
+        """The same, not waited for; its stdin and stdout are pipes."""
+        words = [_SCRIPT, "exec", node, "--", *argv]
+        return subprocess.Popen(words, env=_clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
     def slurm(self, *argv: str | Path, cwd: Path | None = None) -> str:
         """The stdout of sbatch, squeue, scontrol, … on the head node."""
         env = {**_clean(), **self.env}

@@ -107,7 +107,7 @@ def test_what_no_script_may_hold_is_one_line_that_names_the_key(
 
 DUMP = "import json, os, sys; print(json.dumps({'argv': sys.argv[1:], 'cwd': os.getcwd(), 'env': dict(os.environ)}))"
 BODY = "\n# ---- The life of one attempt."
-PRELUDE = "run=/no code=/no python=false limit=0 requeue=no; export OMP_NUM_THREADS=99 PYTHONPATH=/site; unset nothing; false; echo $UNSET"
+PRELUDE = "run=/no code=/no python=false limit=0 requeue=no; export SITE=read OMP_NUM_THREADS=99 PYTHONPATH=/site; false; echo $UNSET"
 
 
 def _hostile_plan(root: Path, text: str) -> Plan:
@@ -169,6 +169,7 @@ def test_srun_is_asked_for_what_was_meant(text: str, tmp_path: Path) -> None:
     assert (said["env"]["HOSTILE"], said["env"]["OURS"]) == (text, text)
     assert said["env"]["OMP_NUM_THREADS"] == "4"
     assert said["env"]["PYTHONPATH"] == f"{plan.project}:/mine"  # what the prelude sets does not take ours away
+    assert said["env"]["SITE"] == "read"
     attempts = Path(plan.run_dir) / "attempts"
     assert set(tmp_path.rglob("*")) - before == {attempts / "000", attempts / "latest"}
 

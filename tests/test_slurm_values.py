@@ -14,7 +14,7 @@ from test_shell import HOSTILE
 
 from launcher.clusters.slurm import Slurm
 from launcher.clusters.slurm_options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
-from launcher.clusters.slurm_values import directive, limit_text, passed_on, seconds_of
+from launcher.clusters.slurm_values import directive, limit_text, literal_path, passed_on, seconds_of
 from launcher.errors import ConfigError
 from launcher.plan import World
 
@@ -110,6 +110,17 @@ def test_what_is_no_text_of_one_line_is_no_option(way: Callable[[str], Any], tex
         way(text)
 
 
+@pytest.mark.parametrize(
+    ("directory", "path"),
+    [("/a b/'c", "log"), ("/a%x", "/a%x/\\log"), ("/a\\b", "/a\\\\b/\\log"), ("/%j/a\\%b", "/%j/a\\\\%b/\\log")],
+)
+def test_no_directory_is_a_pattern(directory: str, path: str) -> None:
+    assert literal_path(directory, "log") == path
+    assert directives(Slurm().render(dataclasses.replace(PLAN, run_dir=directory)))["output"] == path.replace("log", "job.log")
+    array = Slurm().render_array(PLAN, "sweep", directory, 2).split("\n")
+    assert f"--output={'%a.log' if path == 'log' else path.replace('log', 'all.log')}" in map(sbatch_reads, array[1:12])
+
+
 PASSED = (
     ({"hold": True}, {"hold": True}),
     ({"hold": False, "nice": None}, {}),
@@ -130,7 +141,7 @@ def test_an_option_is_passed_on(given: dict[str, Any], found: dict[str, Any]) ->
 
 NOT_PASSED = (
     ("sbatch", {"hol": True}, "sbatch has no option --hol; did you mean cluster.sbatch.hold?"),
-    ("sbatch", {"exclusiv": True}, "did you mean cluster.sbatch.exclusive?"),
+    ("sbatch", {"reservatio": 1}, "did you mean cluster.sbatch.reservation?"),
     ("sbatch", {"xyzzy": 1}, "sbatch has no option --xyzzy; see `man sbatch`"),
     ("sbatch", {"mpi": "pmix"}, "sbatch has no option --mpi"),
     ("srun", {"mpii": "pmix"}, "srun has no option --mpii; did you mean cluster.srun.mpi?"),

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
-from launcher.clusters.slurm_values import check_containers, check_env, check_text, directive, limit_text, passed_on, seconds_of
+from launcher.clusters.slurm_values import (
+    check_containers,
+    check_env,
+    check_text,
+    directive,
+    limit_text,
+    literal_path,
+    passed_on,
+    seconds_of,
+)
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
@@ -138,7 +147,7 @@ class Slurm:
         """The job script."""
         lines = [
             "#!/bin/bash",
-            *self.directives(plan),
+            *self.directives(plan, output=literal_path(plan.run_dir, "job.log")),
             f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
             "set -euo pipefail",
             "umask 077",
@@ -177,9 +186,10 @@ class Slurm:
     def render_array(self, plan: Plan, name: str, place: str, members: int) -> str:
         """The script of an array whose members are the runs that `place`/<index> lead to; `plan` is one of theirs."""
         indices = f"0-{members - 1}{f'%{self.throttle}' if self.throttle else ''}"
+        literal = literal_path(place, "all.log")
         lines = [
             "#!/bin/bash",
-            *self.directives(plan, name=name, array=indices, output="%a.log"),
+            *self.directives(plan, name=name, array=indices, output="%a.log" if literal == "all.log" else literal),
             f"# {members} members of a sweep. Each is a run like any other, with a job.sh of its own.",
             f'member={command([place])}/"$SLURM_ARRAY_TASK_ID"',
             'exec bash "$member/job.sh" >>"$member/job.log" 2>&1',
@@ -187,7 +197,7 @@ class Slurm:
         return "\n".join(lines) + "\n"
 
     def directives(self, plan: Plan, *, name: str | None = None, array: str | None = None, output: str = "job.log") -> list[str]:
-        """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument: no path is ever a pattern."""
+        """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument."""
         options: dict[str, Any] = {
             "job-name": f"{plan.name}.{plan.id}" if name is None else name,
             "nodes": self.nodes,

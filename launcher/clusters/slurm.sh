@@ -4,14 +4,13 @@ here="$run/attempts/$LAUNCHER_ATTEMPT"
 job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
 job="${job:-$SLURM_JOB_ID}"
 export LAUNCHER_JOB="$SLURM_JOB_ID"
-LAUNCHER_DEADLINE="${SLURM_JOB_END_TIME:-$(($(date +%s) + limit))}"
-export LAUNCHER_DEADLINE
-
 say() { printf '%s launcher: %s\n' "$(date +%Y-%m-%dT%H:%M:%S)" "$*"; }
 
 event() { # NAME WORD…: one line of the ledger
+    local reason="${*:2}"
+    reason="${reason//\\/\\\\}"
     printf '{"time": %s, "event": "%s", "attempt": %d, "job": "%s", "reason": "%s"}\n' \
-        "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${*:2}" >>"$run/events.jsonl" || true
+        "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${reason//\"/\\\"}" >>"$run/events.jsonl" || true
 }
 
 end() { # WORD STATUS REASON…: how this attempt ended, for the next one and for `why`
@@ -27,6 +26,13 @@ read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
 # Empty where nobody answers. While it delivers a signal or changes the size, a job is as running as before.
 job_state() {
     { scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
+}
+
+# Seconds since the epoch at which the scheduler ends this job: its own word, for an administrator may have changed it since.
+end_of_job() {
+    local word
+    word=$({ scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.* EndTime=\([0-9T:-]*\) .*/\1/p' | head -n 1)
+    { [ -n "$word" ] && date -d "$word" +%s 2>/dev/null; } || echo "${SLURM_JOB_END_TIME:-$(($(date +%s) + limit - SECONDS))}"
 }
 
 # An exception is not retried; what is retried must get somewhere: after three attempts of this job that brought no new checkpoint
@@ -179,7 +185,8 @@ warn() {
 # A step or a save that outlasts the warning must not end the run: at its limit a job is killed for good. Better to lose some steps.
 # shellcheck disable=SC2329
 go_on_anyway() {
-    sleep "$((LAUNCHER_DEADLINE - $(date +%s) - 8))"
+    local left
+    while left=$(($(end_of_job) - $(date +%s) - 8)) && [ "$left" -gt 0 ]; do sleep "$left"; done
     [ "$(read_word "$run/.claim")" = "$LAUNCHER_ATTEMPT" ] && [ ! -e "$here/ended" ] || return 0 # where it outlived its attempt
     say "no stop in time: requeueing before the limit, from the newest checkpoint"
     event requeued "no stop before the time limit"
@@ -197,6 +204,8 @@ stop_if_stuck
 find_head
 find_port
 export LAUNCHER_HEAD="$head"
+LAUNCHER_DEADLINE=$(end_of_job)
+export LAUNCHER_DEADLINE
 rm -f "$run/STOP" "$run/REQUEUE"
 event attempt "nodes $SLURM_JOB_NODELIST"
 say "attempt $LAUNCHER_ATTEMPT: job $job, restart ${SLURM_RESTART_COUNT:-0}, nodes $SLURM_JOB_NODELIST, meeting at $head:$port"

@@ -68,6 +68,16 @@ def directive(key: str, value: Any) -> str:
     return f'#SBATCH --{key}="{escaped}"'
 
 
+def literal_path(directory: str, name: str) -> str:
+    """What `--output` needs to write `name` in the working directory `directory`. SLURM puts the two together and then takes % in the
+    whole for a pattern, `%x` for the job's name; a backslash anywhere ends that, and each counts once for two.
+    """
+    if not {"%", "\\"} & set(directory):
+        return name
+    escaped = directory.replace("\\", "\\\\")
+    return f"{escaped}/\\{name}"
+
+
 def check_text(key: str, value: object) -> str:
     """A text below `cluster` that a script and a scheduler can carry. Raises ConfigError."""
     text = str(value)
