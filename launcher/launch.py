@@ -24,16 +24,14 @@ from launcher.rundir import RunDir
 
 def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     """Freeze a config, make its run directory, start it. Raises any LaunchError."""
-    freeze(config, overrides)  # every mistake in the config surfaces before any data is touched
+    frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
+    start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
     pinned = submit.prepare_data(resolve(config)["data"])
     OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
     if pinned.get("source") == "standin":
         config.name = f"{config.name}-standin"
-    start = None
     while True:
         frozen = freeze(config, overrides)
-        if isinstance(frozen.cluster, Slurm) and start is None:
-            start = batch.check(frozen.cluster, frozen)
         try:
             here = rundir.create(Path(frozen.plan.run_dir))
             break
@@ -51,7 +49,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
         raise
     rundir.remember(here.path.parent.parent)
     try:
-        _start(here, frozen.plan, frozen.cluster, start or "")
+        _start(here, frozen.plan, frozen.cluster, start)
     except NoAnswer:
         raise  # there may be a job now
     except ClusterError:

@@ -8,12 +8,11 @@ import time
 
 from omegaconf import DictConfig
 
-from launcher import array, check, rundir, standing, sweep
+from launcher import check, rundir, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
 from launcher.freeze import Frozen, freeze, stored_cluster
 from launcher.launch import go_on, launch
-from launcher.members import OtherSweeper, compose_members
 
 WAIT_SECONDS = 5.0
 """Between two looks at a batch job that a sweeper waits for."""
@@ -43,6 +42,9 @@ def run(words: list[str]) -> int:
 
 def _sweep(words: list[str]) -> int:
     """`-m`: one array on SLURM, one member after the other on this machine."""
+    from launcher import array  # here, for Hydra's inner parts cost a single run 40 ms
+    from launcher.members import OtherSweeper, compose_members
+
     try:
         members = compose_members(words)
     except OtherSweeper:  # it composes its members itself, from the results of those before
@@ -74,6 +76,8 @@ def resume(words: list[str]) -> int:
         raise ConfigError("resume takes one run or sweep: a path, an id or a name; for example: python -m launcher resume cifar")
     found = sweep.find(words[0])
     if found is not None:
+        from launcher import array
+
         array.resume(found)
         return 0
     here = rundir.find(words[0])

@@ -98,10 +98,7 @@ def train(batch: Batch, broken: Break, *words: str) -> tuple[str, Path, dict[str
     return log, run, json.loads((run / "summary.json").read_text()) if (run / "summary.json").exists() else {}
 
 
-KNOWN_DEFECT = pytest.mark.xfail(strict=True, reason="find_port sees only who listens on the address that the nodes meet at")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN_DEFECT if "alone" in name else ()) for name in BREAKS])
+@pytest.mark.parametrize("name", BREAKS)
 def test_it_trains_with_the_whole_world(name: str, batch: Batch) -> None:
     log, run, summary = train(batch, BREAKS[name])
     assert summary.get("state") == "done", log
@@ -111,7 +108,6 @@ def test_it_trains_with_the_whole_world(name: str, batch: Batch) -> None:
     assert {path.name for path in (run / "attempts" / "000").glob("rank_*.log")} == {"rank_0.log", "rank_1.log"}
 
 
-@pytest.mark.xfail(strict=True, reason="find_head takes another interface in silence")
 def test_an_interface_that_is_not_there_is_one_line(batch: Batch) -> None:
     log, _, summary = train(batch, lambda cluster, job: contextlib.nullcontext(), "cluster.interface=ib9")
     assert summary == {}, log

@@ -59,11 +59,15 @@ stop_if_stuck() {
 find_head() {
     head=$(
         {
-            [ -z "${LAUNCHER_INTERFACE:-}" ] || ip -4 -o address show dev "$LAUNCHER_INTERFACE" | awk '{ sub("/.*", "", $4); print $4 }'
-            for name in ${SLURMD_NODENAME:-} "$(hostname)"; do getent ahostsv4 "$name" | awk '{ print $1 }'; done
-            hostname -I | tr ' ' '\n'
+            if [ -n "${LAUNCHER_INTERFACE:-}" ]; then
+                ip -4 -o address show dev "$LAUNCHER_INTERFACE" | awk '{ sub("/.*", "", $4); print $4 }'
+            else
+                for name in ${SLURMD_NODENAME:-} "$(hostname)"; do getent ahostsv4 "$name" | awk '{ print $1 }'; done
+                hostname -I | tr ' ' '\n'
+            fi
         } 2>/dev/null | awk '/^[0-9.]+$/ && !/^(127|0)\./ && !/^169\.254\./ { print; exit }' || true
     )
+    [ -n "$head" ] || [ -z "${LAUNCHER_INTERFACE:-}" ] || end failed 4 "cluster.interface=$LAUNCHER_INTERFACE has no address on $(hostname)"
     [ -n "$head" ] || end failed 4 "no address of $(hostname) but loopback is known; name the interface between nodes: cluster.interface=…"
 }
 
@@ -71,8 +75,9 @@ find_head() {
 find_port() {
     local try
     for try in {0..99}; do
-        port=$((20000 + (SLURM_JOB_ID * 7 + try) % 20000))
-        (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null || return 0
+        port=$((20000 + (SLURM_JOB_ID * 7 + try) % 12000)) # below what Linux gives to clients, 32768 and up
+        # 0A is LISTEN. On whatever address it is: the meeting listens on all of them.
+        grep -qs ":$(printf %04X "$port") [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6 || return 0
     done
     end failed 4 "a hundred ports of $head from $port down are taken"
 }
