@@ -173,7 +173,7 @@ def test_twenty_preemptions(batch: Batch, reference: Path) -> None:
     killed = sum(word == "" for word in ended)  # by a loaded machine: the save did not fit the grace of 6 s
     print(f"20 preemptions, {len(ended)} attempts, {killed} killed before they had saved, steps done again: {done_again(run)}")
     assert_equal(run, reference)
-    assert done_again(run) <= killed * SAVE_EVERY
+    assert done_again(run) <= killed * (SAVE_EVERY + 1)  # and a line of evaluation
 
 
 def done_again(run: Path) -> int:
