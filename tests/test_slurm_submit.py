@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from fake_slurm import UNREACHABLE, FakeSlurm
 from helpers import Answer, Started, records, refused, run_dir
+from processes import wait_for
 
 from launcher import scheduler, submit
 from launcher.errors import NoAnswer
@@ -236,7 +238,6 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> No
     with pytest.raises(NoAnswer, match="bash did not answer within 1 s"):
         submit.ask(["bash", "-c", script], 0.6)
     pid = int((tmp_path / "pid").read_text())
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 5, f"the end of {pid}")
     assert submit.ask(["cat"], 5, "é…\n" * 100_000).out == "é…\n" * 100_000
     assert submit.ask(["true"], 5, "x" * 1_000_000).status == 0
