@@ -10,6 +10,7 @@ import random
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from batch_jobs import Batch, gone_within, last_step
 from helpers import Launch, run_dir
@@ -30,6 +31,14 @@ def reference(launch: Launch, toy_words: tuple[str, ...]) -> Path:
     done = launch(*toy_words, "id=whole", "cluster.processes_per_node=2", *LONG, "train.steps=1200", timeout=200)
     assert done.returncode == 0, done.stderr
     return run_dir(done)
+
+
+def in_training(process: psutil.Process) -> bool:
+    """Not its shell or srun, which wait for a scheduler that no longer speaks to them."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "torch" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False  # it ended while it was looked at
 
 
 def assert_equal(run: Path, whole: Path) -> None:
@@ -103,7 +112,7 @@ def test_a_lost_node_and_the_attempt_that_lives_on_there(batch: Batch, reference
     try:
         batch.cluster.kill(node)
         batch.wait_for_step(run, 40, attempt=1, seconds=150)
-        gone_within(lambda: [process for process in old if process.is_running() and "torch" in " ".join(process.cmdline())], 30)
+        gone_within(lambda: [process for process in old if in_training(process)], 30)
         batch.finish(run)
     finally:
         batch.cluster.heal(node)
