@@ -92,13 +92,20 @@ def _living(before: set[psutil.Process]) -> list[psutil.Process]:
     living = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, ChildProcessError):
-            if process in before or any("LAUNCHER_DEVCLUSTER_OF" in each.environ() for each in (process, *process.parents()[:1])):
-                continue  # a daemon of the cluster, not of the test; slurmscriptd has no environment left, but slurmctld as its parent
+            if process in before or _of_the_cluster(process):
+                continue
             if process.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(process.pid, os.WNOHANG)  # an orphan that we adopted and nobody else will reap
             else:
                 living.append(process)
     return living
+
+
+def _of_the_cluster(process: psutil.Process) -> bool:
+    """A daemon of the cluster, not of the test: slurmscriptd has no environment left, but slurmctld as its parent;
+    slurmstepd writes its title over its environment, is nobody's child, and ends a while after what it ran."""
+    marked = any("LAUNCHER_DEVCLUSTER_OF" in each.environ() for each in (process, *process.parents()[:1]))
+    return marked or process.name() == "slurmstepd"
 
 
 def _command_of(process: psutil.Process) -> str:
