@@ -13,7 +13,9 @@ from accelerate import Accelerator
 
 from data.resident import TrainLoader
 from launcher import targets
+from launcher.claim import Claim
 from launcher.config import TrainConfig
+from launcher.rundir import RunDir
 from launcher.train.board import Board
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
@@ -23,7 +25,7 @@ from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
 from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
-from launcher.train.stop import Stopper
+from launcher.train.stop import Deadline, Stopper
 
 CONTENDERS = ("A", "B", "B'")
 CPU = torch.device("cpu")
@@ -91,8 +93,10 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     model = strategy.wrap(accelerator, inner)
     optimizer = targets.build(config["optim"], model=inner)
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
+    claim = Claim(RunDir(folder), 0)
+    claim.take()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
-    stopper = Stopper(folder / "STOP", ranks)
+    stopper = Stopper(folder / "STOP", ranks, claim, Deadline(None))
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
     return Job(
@@ -108,7 +112,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         data=Images(),
         loader=loader,
         ranks=ranks,
-        store=CheckpointStore(folder / "checkpoints", ranks, 0, train.keep),
+        store=CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep),
         stopper=stopper,
         metrics=MetricsFile(folder / "metrics.jsonl"),
         board=Board(folder / "tb", first_step=0),
