@@ -27,6 +27,9 @@ test-slow: $(READY)  ## two processes, kill -9, whole runs
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm
 
+chaos: $(READY)  ## faults by the hundred, two hours; docs/reliability.md has what they gave
+	$(BIN)/python -m pytest -m chaos --full -s
+
 check: $(READY)  ## lint, types, shell, spelling
 	$(BIN)/ruff check . slurm/devcluster/cluster
 	$(BIN)/ruff format --check . slurm/devcluster/cluster
@@ -44,4 +47,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm chaos check goldens bench clean

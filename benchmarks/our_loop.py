@@ -16,16 +16,20 @@ from launcher import targets
 from launcher.claim import Claim
 from launcher.config import TrainConfig
 from launcher.rundir import RunDir
+from launcher.train.agreement import Agreement
 from launcher.train.board import Board
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
+from launcher.train.guard import Guard
 from launcher.train.job import Job
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
+from launcher.train.saver import Interval, Saver
 from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
+from launcher.train.watch import NoWatch
 
 CONTENDERS = ("A", "B", "B'")
 CPU = torch.device("cpu")
@@ -96,25 +100,32 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     claim = Claim(RunDir(folder), 0)
     claim.take()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
-    stopper = Stopper(folder / "STOP", ranks, claim, Deadline(None))
+    deadline, metrics = Deadline(None), MetricsFile(folder / "metrics.jsonl")
+    stopper = Stopper(folder / "STOP", ranks, claim, deadline)
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
+    store = CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep, metrics.sync)
     return Job(
+        run=RunDir(folder),
         config=train,
         steps=config["train"]["steps"],
         state=TrainState(),
         parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU),
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync),
+        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, NoWatch()),
         schedule=targets.build(config["schedule"]),
         task=task,
         data=Images(),
         loader=loader,
         ranks=ranks,
-        store=CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep),
+        store=store,
+        saver=Saver(store, Interval(train.save_every, 3600 * train.mtbf_hours), deadline, 0),
         stopper=stopper,
-        metrics=MetricsFile(folder / "metrics.jsonl"),
+        guard=Guard(train.spike),
+        watch=NoWatch(),
+        agreement=Agreement(ranks),
+        metrics=metrics,
         board=Board(folder / "tb", first_step=0),
         where={},
     )

@@ -6,13 +6,14 @@ import contextlib
 import json
 import signal
 import subprocess
+import sys
 import time
 from types import FrameType
 from typing import Any
 
 from launcher import submit
 from launcher.diagnose import failure
-from launcher.errors import Interrupted, RunError, Stopped, TrainingFailed
+from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.plan import Cluster, Plan
 from launcher.progress import FAILED
 from launcher.rundir import RunDir, write_atomic
@@ -20,6 +21,8 @@ from launcher.screen import Screen
 from launcher.tail import Tail
 
 POLL_SECONDS = 0.1
+MOST_FRUITLESS = 3
+"""Attempts in a row without a new checkpoint; as many as of a batch job (clusters/slurm.sh)."""
 
 
 class _Signals:
@@ -49,11 +52,36 @@ class _Signals:
 
 
 def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
-    """Start an attempt and stay until it ends. Returns its summary.
+    """Start an attempt and stay until it ends; after a rank was killed or hung, start the next one. Returns the summary.
 
     Raises TrainingFailed or the error a rank reported; Stopped when it was asked to stop by a signal or the STOP file;
     Interrupted after Ctrl-C (once: saved and stopped; twice: killed).
     """
+    fruitless = 0
+    while True:
+        newest = run.newest_checkpoint()
+        try:
+            return _attempt(run, plan, cluster)
+        except RankLost as lost:
+            fruitless = 0 if run.newest_checkpoint() != newest else fruitless + 1
+            if not cluster.requeue or run.stop.exists():
+                raise
+            if fruitless == MOST_FRUITLESS:
+                raise RankLost(f"{fruitless} attempts in a row brought no new checkpoint; the last of them: {lost}") from lost
+            print(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}", file=sys.stderr)
+            run.log_event("requeued", reason=str(lost))
+            _note_end(run, lost)
+
+
+def _note_end(run: RunDir, lost: RankLost) -> None:
+    """The word that a batch job's shell would leave."""
+    attempt = run.newest_attempt()
+    if attempt is not None:
+        with contextlib.suppress(RunError):
+            write_atomic(run.attempt(attempt) / "ended", f"requeued-{'hung' if ' hangs in ' in str(lost) else 'killed'}\n")
+
+
+def _attempt(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
     screen = Screen()
     with _Signals() as signals:

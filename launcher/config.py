@@ -37,9 +37,20 @@ class TrainConfig:
     eval_every: Any = "auto"
     """Steps between evaluations on the validation part; auto: once per epoch; 0: only at the end."""
     save_every: Any = "auto"
-    """Steps between checkpoints; auto: once per epoch. There is always one at the end."""
+    """Steps between checkpoints; auto: as often as loses least time, by what saving costs here and how often machines fail. There is
+    always one at the end."""
+    mtbf_hours: float = 4.0
+    """Mean time between failures of the whole job, for save_every=auto; 16,384 GPUs had 2.8 (Llama 3, https://arxiv.org/abs/2407.21783)."""
     keep: int = 2
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
+    hang_seconds: float = 60.0
+    """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
+    on_bad: str = "stop"
+    """When the loss is not finite, or jumps: stop | rollback. rollback: to the newest checkpoint before it, and past its batches."""
+    spike: float = 0.0
+    """A loss (mean of a line of metrics) so many times the median of the last 20 is bad too; 0: none is."""
+    max_rollbacks: int = 3
+    """In the whole run; after so many it stops."""
     deterministic: bool = False
     """Refuse kernels that may give other bits from run to run (CUDA; on a CPU there are none in use)."""
 

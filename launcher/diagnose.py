@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import evidence
-from launcher.errors import BY_EXIT_CODE, LaunchError, RunError, TrainingFailed
+from launcher.errors import BY_EXIT_CODE, LaunchError, RankLost, RunError, TrainingFailed
 from launcher.evidence import Death, Shown, tail
 from launcher.progress import FAILED
 from launcher.rundir import RunDir
@@ -64,18 +64,19 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
     report = evidence.newest_report(run, attempt)
     killed = next((death for death in evidence.deaths(run, attempt) if death.code < 0), None)
     if report is not None and not (killed and LOST_PEER.search(report.message)):
-        kind = BY_EXIT_CODE.get(report.exit_code, TrainingFailed)
+        kind = RankLost if report.exception == "Hang" else BY_EXIT_CODE.get(report.exit_code, TrainingFailed)
         if not report.traceback:
             return kind(report.message)
         where = f"rank {report.rank} on {report.host} failed at step {report.step}"
         return kind(f"{where}: {report.raised} (log: {run.rank_log(attempt, report.rank)})")
     if killed:
-        return TrainingFailed(
+        return RankLost(
             f"rank {killed.rank} {_death(killed.code)}; go on from the newest checkpoint with: "
             f"python -m launcher resume {run} (log: {run.rank_log(attempt, killed.rank)})"
         )
     last = [line for line in tail(run.agent_log(attempt)) if line.strip()] or ["it wrote nothing"]
-    return TrainingFailed(f"torchrun {_death(status)}: {last[-1]} (log: {run.agent_log(attempt)})")
+    kind = RankLost if status < 0 else TrainingFailed
+    return kind(f"torchrun {_death(status)}: {last[-1]} (log: {run.agent_log(attempt)})")
 
 
 def diagnose(run: RunDir, attempt: int, nodes: Sequence[str] = (), state: str = "") -> Diagnosis:

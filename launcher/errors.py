@@ -1,7 +1,8 @@
 """The exception tree and the exit codes.
 
     LaunchError               1   anything below, shown as one line on stderr
-    ├── TrainingFailed        1   a rank raised, or was killed
+    ├── TrainingFailed        1   a rank raised
+    │   └── RankLost          1   a rank was killed or hung: nothing says that it would happen again
     ├── ConfigError           2   the command or the config cannot be meant
     ├── RunError              3   the run directory
     │   └── CheckpointError   3   a checkpoint
@@ -25,6 +26,10 @@ class LaunchError(Exception):
 
 
 class TrainingFailed(LaunchError):
+    exit_code = 1
+
+
+class RankLost(TrainingFailed):
     exit_code = 1
 
 

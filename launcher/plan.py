@@ -91,6 +91,9 @@ class Cluster(Protocol):
     @property
     def max_restarts(self) -> int: ...
 
+    @property
+    def requeue(self) -> bool: ...
+
     attached: bool
     """Whether the launcher stays with the run (local) or returns at once (a batch job)."""
 

@@ -20,6 +20,7 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
     rows += [
         ("speed", f"{summary['samples_per_second']:,.0f} samples/s while training"),
         ("time", f"{duration(summary['seconds'])} in {summary['attempts']} attempt{'s' * (summary['attempts'] > 1)}"),
+        ("training", f"{summary['effective']:.1%} of {duration(summary['wall_seconds'])}{_rest(summary)}"),
         ("steps", f"{summary['steps']:,} ({summary['samples']:,} samples)"),
         ("metrics", str(run.metrics)),
         ("checkpoints", str(run.checkpoints)),
@@ -27,3 +28,11 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
         ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _rest(summary: dict[str, Any]) -> str:
+    """What the rest of the time went into, where it is worth a word."""
+    parts = [f"{name} {duration(summary[f'{name}_seconds'])}" for name in ("evaluation", "save", "lost")]
+    causes = [f"{count} {cause}" for cause, count in summary["restarts"].items()]
+    replayed = [f"{summary['replayed_steps']} steps done again"] if summary["replayed_steps"] else []
+    return "; ".join(["", ", ".join(parts), *([f"restarts: {', '.join(causes)}"] if causes else []), *replayed])

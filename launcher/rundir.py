@@ -78,6 +78,10 @@ class RunDir:
                     return number
         return None
 
+    def newest_checkpoint(self) -> str:
+        """Name of its directory; empty where there is none. Nobody has looked at what is in it."""
+        return max((path.name for path in self.checkpoints.glob("step_*")), default="")
+
     def rank_log(self, attempt: int, rank: int) -> Path:
         return self.attempt(attempt) / f"rank_{rank}.log"
 

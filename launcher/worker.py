@@ -7,20 +7,19 @@ fails, the first rank to do so leaves error.json, which is what the launcher sho
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import socket
 import sys
-import time
 import traceback
 from typing import Any
 
-from launcher import progress, put_ours_first
+from launcher import blame, progress, put_ours_first
 from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
-from launcher.errors import ConfigError, LaunchError, RunError, TrainingFailed
+from launcher.errors import ConfigError, LaunchError, TrainingFailed
 from launcher.place import Place, check_world
-from launcher.rundir import RunDir, write_atomic
+from launcher.rundir import RunDir
+from launcher.watchdog import STACKS
 
 
 def die_with_agent() -> None:
@@ -43,6 +42,7 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     _redirect(run, place)
     faulthandler.enable()
+    faulthandler.register(STACKS)
     where: dict[str, Any] = {"step": 0}
     try:
         plan = run.read_plan()
@@ -73,7 +73,6 @@ def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
     """Leave error.json if no other rank has: what fails next only fails because we did."""
     expected = isinstance(error, LaunchError)
     report = {
-        "time": time.time(),
         "rank": place.rank,
         "host": socket.gethostname(),
         "step": step,
@@ -83,17 +82,8 @@ def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
         "traceback": None if expected else traceback.format_exc(),
     }
     print(f"{progress.FAILED}\n{error if expected else report['traceback']}", file=sys.stderr, flush=True)
-    name = "error.json" if place.restart == 0 else f"error.{place.restart}.json"
-    spare = run.attempt(place.attempt) / f".{name}.{place.rank}"
-    try:
-        spare.write_text(json.dumps(report, indent=2), encoding="utf-8")
-        os.link(spare, run.attempt(place.attempt) / name)  # fails where it exists: the first one stays
-        if not LOST_PEER.search(str(report["message"])):  # else the batch shell finds out whether a node was lost
-            write_atomic(run.outcome(place.attempt), "failed\n")
-    except (OSError, RunError):
-        pass  # another rank was first, or the disk is full; the log above has it
-    finally:
-        spare.unlink(missing_ok=True)
+    lost = LOST_PEER.search(str(report["message"]))  # then the batch shell finds out whether it was a node
+    blame.leave(run, place.attempt, place.restart, None if lost else "failed", **report)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", action="store_true", help="rewrite the golden scripts in slurm/examples/")
 
+    parser.addoption("--full", action="store_true", help="as many faults as docs/reliability.md reports (make chaos)")
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    return request.config.getoption("--full")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_means_something() -> None:

@@ -78,7 +78,18 @@ def test_the_fixed_keys_are_all_there(command: Command) -> None:
     assert {"name", "id", "seed", "runs_dir", "model", "data", "optim", "schedule", "strategy", "cluster", "train"} <= set(config)
     assert set(config["train"]) >= {
         *("epochs", "steps", "batch_size", "accumulate", "precision", "compile", "clip_norm"),
-        *("log_every", "eval_every", "save_every", "keep", "deterministic"),
+        *(
+            "log_every",
+            "eval_every",
+            "save_every",
+            "mtbf_hours",
+            "keep",
+            "hang_seconds",
+            "on_bad",
+            "spike",
+            "max_rollbacks",
+            "deterministic",
+        ),
     }
     assert {"nodes", "processes_per_node", "device", "max_restarts"} <= set(config["cluster"])
     assert "root" in config["data"]

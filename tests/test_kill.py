@@ -53,10 +53,12 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("processes", "kills"), [(1, 4), (2, 20)])
-def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int, kills: int) -> None:
+@pytest.mark.chaos
+@pytest.mark.timeout(5400)
+@pytest.mark.parametrize(("processes", "kills", "many"), [(1, 4, 4), (2, 20, 200)])
+def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int, kills: int, many: int, full: bool) -> None:
     rng = random.Random(SEED)
+    kills = many if full else kills
     print(f"seed {SEED}")
     common = (f"cluster.processes_per_node={processes}", *LONG)
     reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=200)

@@ -96,10 +96,10 @@ def test_a_storm_of_signals_makes_one_final_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["launcher", "torchrun"])
 def test_sigkill_leaves_no_orphan(tmp_path: Path, victim: str) -> None:
-    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS, "cluster.requeue=false")) as process:
         wait_for_training(tmp_path)
         tree = descendants(process.pid)
-        assert len(tree) == 3
+        assert len(tree) == 4  # torchrun, two workers, their watchdog
         if victim == "launcher":
             process.kill()
             process.wait()
@@ -113,7 +113,7 @@ def test_sigkill_leaves_no_orphan(tmp_path: Path, victim: str) -> None:
 
 @pytest.mark.slow
 def test_a_killed_rank_is_named_and_nothing_waits_for_it(tmp_path: Path) -> None:
-    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS, "cluster.requeue=false")) as process:
         wait_for_training(tmp_path)
         worker_of(process, rank=1).kill()
         _, err = process.communicate(timeout=20)
@@ -128,11 +128,12 @@ def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
 
 
 @pytest.mark.slow
-def test_a_killed_rank_comes_back_by_itself_where_restarts_are_allowed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [("cluster.max_restarts=2", "cluster.requeue=false"), ()], ids=["torchrun", "the launcher"])
+def test_a_killed_rank_comes_back_by_itself(tmp_path: Path, by: tuple[str, ...]) -> None:
     words = ("cluster.processes_per_node=2", "train.save_every=13", "train.steps=400", "train.batch_size=16")
     whole = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words))
     assert whole.returncode == 0
-    with running(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, "cluster.max_restarts=2")) as process:
+    with running(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, *by)) as process:
         wait_for(lambda: max(losses(run_of(tmp_path)), default=0) > 60, what="60 steps")
         before = losses(run_of(tmp_path))
         worker_of(process, rank=1).kill()

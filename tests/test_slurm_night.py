@@ -187,7 +187,7 @@ def test_twenty_preemptions(batch: Batch, reference: Path) -> None:
 
 def done_again(run: Path) -> int:
     """Steps of an attempt that the next one did again, because the first had not saved where it ended."""
-    return sum(event["dropped_lines"] for event in events(run, "started"))
+    return sum(event["replayed"] for event in events(run, "started"))
 
 
 def read(path: Path) -> str:

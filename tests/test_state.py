@@ -13,12 +13,12 @@ from helpers import claimed
 from toyproject.net import Net
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import CheckpointStore
+from launcher.train.checkpoint import CheckpointStore, Content
 from launcher.train.ema import Ema, NoEma
 from launcher.train.metrics import Meter
 from launcher.train.optim import adamw, sgd
 from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, TrainState, capture, restore
+from launcher.train.state import Parts, Snapshot, TrainState, restore
 
 CPU = torch.device("cpu")
 
@@ -29,6 +29,14 @@ def parts(optimizer: Any = sgd, *, width: int = 8, average: bool = True, scaler:
     ema = Ema(model, 0.9) if average else NoEma()
     scale = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3) if scaler else None
     return Parts(model, optimizer(model), scale, ema, Meter(2, CPU), CPU)
+
+
+def take(here: Parts, state: TrainState | None = None) -> dict[str, Content]:
+    return Snapshot().take(here, state or TrainState(), 0)
+
+
+def held(files: dict[str, Content]) -> dict[str, bytes]:
+    return {name: b"".join(content) for name, content in files.items()}
 
 
 def advance(here: Parts, steps: int) -> list[float]:
@@ -61,7 +69,7 @@ def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, 
     np.random.seed(1)
     here = parts(optimizer, scaler=scaler)
     advance(here, 5)
-    store.save(5, capture(here, TrainState(step=5, samples=30, seconds=1.5), 0))
+    store.save(5, take(here, TrainState(step=5, samples=30, seconds=1.5)))
     expected = advance(here, 7)
 
     there = parts(optimizer, scaler=scaler, seed=9)
@@ -70,29 +78,29 @@ def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, 
     state = restore(there, checkpoint, 0, 1)
     assert state == TrainState(step=5, samples=30, seconds=1.5)
     assert advance(there, 7) == expected
-    final = [capture(each, state, 0) for each in (here, there)]
+    final = [held(take(each, state)) for each in (here, there)]
     assert final[0] == final[1]
 
 
 def test_saving_copies_so_that_training_on_does_not_change_what_was_saved() -> None:
     here = parts()
     advance(here, 2)
-    files = capture(here, TrainState(), 0)
-    again = dict(files)
+    files = take(here)
+    before = held(files)
     advance(here, 1)
-    assert files == again
-    assert capture(here, TrainState(), 0) != files
+    assert held(files) == before
+    assert held(take(here)) != before
 
 
 def test_only_rank_0_writes_what_is_the_same_on_all_ranks() -> None:
-    assert sorted(capture(parts(), TrainState(), 3)) == ["rank_3.json", "rank_3.safetensors"]
+    assert sorted(Snapshot().take(parts(), TrainState(), 3)) == ["rank_3.json", "rank_3.safetensors"]
 
 
 def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     here, there = parts(), parts(seed=5)
     advance(here, 3)
-    store.save(3, capture(here, TrainState(), 0))
+    store.save(3, take(here))
     checkpoint = store.load(print)
     assert checkpoint is not None
     restore(there, checkpoint, 0, 1)
@@ -102,7 +110,7 @@ def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("other", "words"), [({"width": 16}, "another model"), ({"average": True}, "another model")])
 def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any], words: str) -> None:
     store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
-    store.save(1, capture(parts(average=False), TrainState(), 0))
+    store.save(1, take(parts(average=False)))
     checkpoint = store.load(print)
     assert checkpoint is not None
     with pytest.raises(CheckpointError, match=words):
@@ -111,7 +119,7 @@ def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any],
 
 def test_another_world_is_refused(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
-    store.save(1, capture(parts(), TrainState(), 0))
+    store.save(1, take(parts()))
     checkpoint = store.load(print)
     assert checkpoint is not None
     with pytest.raises(CheckpointError, match="written by 1 processes, this world has 2"):

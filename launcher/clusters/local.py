@@ -22,6 +22,8 @@ class Local:
     """auto | cpu | cuda. auto: cuda where there is one."""
     max_restarts: int = 0
     """How often torchrun starts the processes again, from the newest checkpoint, after one of them died."""
+    requeue: bool = True
+    """Start another attempt after a rank was killed or hung; three in a row without a new checkpoint end the run."""
 
     attached: ClassVar[bool] = True
 

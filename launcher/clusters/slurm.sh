@@ -178,20 +178,32 @@ nodes_answer() {
     timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1
 }
 
-warned='' told='' exclude=''
+warned='' told='' exclude='' anyway=''
 # shellcheck disable=SC2329 # the trap calls it
 warn() {
     warned=1
     say "the time limit or preemption is near: asking the run to save and stop"
     printf 'scheduler\n' >"$run/STOP" || true
-    [ "$requeue" = no ] || go_on_anyway &
+    [ "$requeue" = no ] || [ -n "$anyway" ] || {
+        go_on_anyway &
+        anyway=$!
+    }
 }
+
+# shellcheck disable=SC2329
+leave_nothing() { [ -z "$anyway" ] || kill "$anyway" 2>/dev/null || true; } # not every scheduler finds what outlives this shell
 
 # A step or a save that outlasts the warning must not end the run: at its limit a job is killed for good. Better to lose some steps.
 # shellcheck disable=SC2329
 go_on_anyway() {
-    local left
-    while left=$(($(end_of_job) - $(date +%s) - 8)) && [ "$left" -gt 0 ]; do sleep "$left"; done
+    local left nap=''
+    trap 'kill "$nap" 2>/dev/null; exit' TERM
+    while left=$(($(end_of_job) - $(date +%s) - 8)) && [ "$left" -gt 0 ]; do
+        sleep "$left" &
+        nap=$!
+        wait "$nap" || true
+    done
+    trap '' TERM # from here on it ends by itself
     [ "$(read_word "$run/.claim")" = "$LAUNCHER_ATTEMPT" ] && [ ! -e "$here/ended" ] || return 0 # where it outlived its attempt
     say "no stop in time: requeueing before the limit, from the newest checkpoint"
     event requeued "no stop before the time limit"
@@ -199,6 +211,7 @@ go_on_anyway() {
     scontrol requeue "$job"
 }
 trap warn USR2
+trap leave_nothing EXIT
 trap 'told=1; say "TERM"' TERM
 
 # From here on no older attempt writes into the run (launcher/claim.py), be it alive on a node that was given up.
@@ -234,6 +247,7 @@ stopped*)
     *) requeue limit "the time limit is near, saved" ;;
     esac
     ;;
+hung) requeue hung "a rank hung; see: python -m launcher why $run" ;;
 failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
 esac
 state=$(job_state)

@@ -2,29 +2,37 @@
 
     checkpoints/tmp.<attempt>/    shards of every rank, each fsynced by its writer
     checkpoints/step_000000400/   the same directory after: manifest with every sha256, fsync, rename, fsync of the parent
+    checkpoints/tmp.step_…/       an old one on its way out
 
 Files are bytes to this module (launcher/train/state.py knows what is in them). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.claim import Claim
-from launcher.errors import CheckpointError, RunError
+from launcher.errors import CheckpointError, LaunchError, RunError
+from launcher.train import crash
+from launcher.train.guard import BadNumbers
 from launcher.train.ranks import Ranks
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _STEP = re.compile(r"step_(\d{9,})")
+
+Content = Iterable[bytes | memoryview]
+"""A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,13 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one run. Every rank calls every method at the same step."""
 
-    def __init__(self, path: Path, ranks: Ranks, claim: Claim, attempt: int, keep: int) -> None:
+    def __init__(
+        self, path: Path, ranks: Ranks, claim: Claim, attempt: int, keep: int, before_commit: Callable[[], None] = lambda: None
+    ) -> None:
+        """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError."""
         self.path = path
         self.keep = keep
+        self._before_commit = before_commit
         self._ranks = ranks
         self._claim = claim
         self._temporary = path / f"tmp.{attempt:03d}"
@@ -68,41 +80,45 @@ class CheckpointStore:
             for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
                 shutil.rmtree(left, ignore_errors=True)
 
-    def save(self, step: int, files: dict[str, bytes]) -> None:
-        """Write this rank's files and commit everybody's. Raises RunError on every rank if it failed on one."""
+    def save(self, step: int, files: Mapping[str, Content]) -> None:
+        """Write this rank's files and commit everybody's. Raises on every rank if it failed on one: RunError, or BadNumbers."""
+        crash.here("before_save")
         self._agree(self._make_room if self._ranks.is_first else None)
-        written = self._agree(lambda: {name: self._write(name, data) for name, data in files.items()})
+        written = self._agree(lambda: {name: self._write(name, content) for name, content in files.items()})
+        crash.here("shards_agreed")
         entries = {name: entry for part in written for name, entry in part.items()}
         manifest = {"format": FORMAT, "step": step, "world": self._ranks.world, "files": entries}
         self._agree((lambda: self._commit(step, manifest)) if self._ranks.is_first else None)
+        crash.here("save_agreed")
 
-    def load(self, say: Callable[[str], None]) -> Checkpoint | None:
+    def load(self, say: Callable[[str], None], newest: float = math.inf) -> Checkpoint | None:
         """The newest checkpoint that verifies, the same on every rank; None where there never was one.
 
-        Tells through `say` which were passed over, and sets them aside. Raises CheckpointError when there are checkpoints and none
-        is good: starting over would throw a run away in silence.
+        Tells through `say` which were passed over, and sets them aside, with those of a step after `newest`. Raises CheckpointError when
+        there are checkpoints and none is good: starting over would throw a run away in silence.
         """
-        found = self._ranks.from_first(self._newest_good(say) if self._ranks.is_first else None)
+        found = self._ranks.from_first(self._newest_good(say, newest) if self._ranks.is_first else None)
         if isinstance(found, str):
             raise CheckpointError(found)
         return found
 
-    def _newest_good(self, say: Callable[[str], None]) -> Checkpoint | str | None:
+    def _newest_good(self, say: Callable[[str], None], newest: float) -> Checkpoint | str | None:
         steps = self._steps()
-        for number, path in steps:
+        candidates = [(number, path) for number, path in steps if number <= newest]
+        for number, path in candidates:
             try:
                 good = verify(path)
             except CheckpointError as error:
                 say(f"checkpoint {path.name} is damaged and passed over: {error}")
                 continue
-            for later, damaged in steps:
+            for later, other in steps:
                 if later > number:  # its name is needed again when training comes back to that step
-                    _set_aside(damaged)
+                    _set_aside(other)
             return good
-        if not steps:
+        if not candidates:
             return None
         return (
-            f"{self.path}: all {len(steps)} checkpoints are damaged, and the run does not start over by itself; restore one, "
+            f"{self.path}: all {len(candidates)} checkpoints are damaged, and the run does not start over by itself; restore one, "
             "or type the run's command again with its id=… and resume=never"
         )
 
@@ -117,40 +133,60 @@ class CheckpointStore:
         try:
             result = action() if action else None
         except OSError as error:
-            problem = f"rank {self._ranks.rank}: {error.strerror or error}"
-        except RunError as error:
-            problem = str(error)
+            problem = RunError(f"rank {self._ranks.rank}: {error.strerror or error}")
+        except LaunchError as error:
+            problem = error
         answers = self._ranks.gather((result, problem))
         problems = [problem for _, problem in answers if problem]
         if problems:
             if self._ranks.is_first:
                 shutil.rmtree(self._temporary, ignore_errors=True)
-            raise RunError(
-                f"{self.path}: the checkpoint could not be written ({'; '.join(problems)}); the ones before it are intact: "
-                "make room and resume the run"
-            )
+            raise _joined(self.path, problems)
         return [result for result, _ in answers]
 
     def _make_room(self) -> None:
         self._claim.check()
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(mode=0o700)
+        crash.here("room_made")
 
-    def _write(self, name: str, data: bytes) -> dict[str, Any]:
-        _write_synced(self._temporary / name, data)
-        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    def _write(self, name: str, content: Content) -> dict[str, Any]:
+        size, sha256 = _write_synced(self._temporary / name, content, "in_shard")
+        crash.here("after_shard")
+        return {"bytes": size, "sha256": sha256}
 
     def _commit(self, step: int, manifest: dict[str, Any]) -> None:
-        _write_synced(self._temporary / MANIFEST, _seal(manifest))
+        _write_synced(self._temporary / MANIFEST, (_seal(manifest),), "in_manifest")
         _sync_directory(self._temporary)
+        self._before_commit()
         self._claim.check()
         final = self.path / f"step_{step:09d}"
         if final.exists():
             _set_aside(final)
+        crash.here("before_rename")
         self._temporary.rename(final)
+        crash.here("after_rename")
         _sync_directory(self.path)
+        crash.here("after_commit")
         for _, path in self._steps()[self.keep :]:  # only after the commit, and never below two
-            shutil.rmtree(path, ignore_errors=True)
+            self._prune(path)
+
+    def _prune(self, path: Path) -> None:
+        """Away with its name first: half of it is no damaged checkpoint. What is left of it, the next attempt removes."""
+        crash.here("before_prune")
+        gone = path.with_name(f"tmp.{path.name}")
+        with contextlib.suppress(OSError):
+            path.rename(gone)
+        crash.here("in_prune")
+        shutil.rmtree(gone, ignore_errors=True)
+        crash.here("after_prune")
+
+
+def _joined(path: Path, problems: list[LaunchError]) -> LaunchError:
+    told = "; ".join(dict.fromkeys(str(problem) for problem in problems))
+    if any(isinstance(problem, BadNumbers) for problem in problems):
+        return BadNumbers(told)
+    return RunError(f"{path}: the checkpoint could not be written ({told}); the ones before it are intact: make room and resume the run")
 
 
 def verify(path: Path) -> Checkpoint:
@@ -186,15 +222,23 @@ def _unseal(data: bytes) -> dict[str, Any]:
 
 
 def _set_aside(path: Path) -> None:
-    spare = next(name for n in range(10_000) if not (name := path.with_name(f"damaged_{path.name}.{n}")).exists())
+    spare = next(name for n in range(10_000) if not (name := path.with_name(f"aside_{path.name}.{n}")).exists())
     path.rename(spare)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, content: Content, point: str) -> tuple[int, str]:
+    """Returns (bytes, sha256) of what was to be written, not of what the disk made of it."""
+    size, digest = 0, hashlib.sha256()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
+        for piece in content:
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+            crash.here(point)
         file.flush()
+        crash.here("before_fsync")
         os.fsync(file.fileno())
+    return size, digest.hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

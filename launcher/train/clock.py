@@ -9,43 +9,51 @@ from typing import Any
 
 from launcher.train.state import TrainState
 
+EVALUATION, SAVE = "evaluation", "save"
+
 
 class Clock:
     """Reads the clock twice a step, and never the device's: nothing here waits for a GPU."""
 
     def __init__(self) -> None:
         self._began = self._lap = time.perf_counter()
-        self._waited = self._outside = self._outside_lap = 0.0
+        self._waited = self._waited_lap = self._outside_lap = 0.0
+        self._outside = {EVALUATION: 0.0, SAVE: 0.0}
 
     def watch(self, updates: Iterator[Any]) -> Iterator[Any]:
         """Pass updates on, counting the wait for each."""
         while True:
             asked = time.perf_counter()
             update = next(updates, None)
-            self._waited += time.perf_counter() - asked
+            self._waited_lap += time.perf_counter() - asked
             if update is None:
                 return
             yield update
 
     @contextlib.contextmanager
-    def outside(self) -> Iterator[None]:
+    def outside(self, kind: str) -> Iterator[None]:
         """What happens in this context is no part of a step."""
         began = time.perf_counter()
         yield
         spent = time.perf_counter() - began
-        self._outside += spent
+        self._outside[kind] += spent
         self._outside_lap += spent
 
     def lap(self) -> tuple[float, float]:
         """(seconds in steps, seconds of these spent waiting for data) since the last lap."""
         now = time.perf_counter()
-        seconds, waited = now - self._lap - self._outside_lap, self._waited
-        self._lap, self._waited, self._outside_lap = now, 0.0, 0.0
+        seconds, waited = now - self._lap - self._outside_lap, self._waited_lap
+        self._waited += waited
+        self._lap, self._waited_lap, self._outside_lap = now, 0.0, 0.0
         return seconds, waited
 
     def bring_up(self, state: TrainState) -> None:
         """Add what has passed since the last call to the state's own seconds."""
         now = time.perf_counter()
         state.seconds += now - self._began
-        state.train_seconds += max(0.0, now - self._began - self._outside)
-        self._began, self._outside = now, 0.0
+        state.train_seconds += max(0.0, now - self._began - sum(self._outside.values()))
+        state.data_seconds += self._waited
+        state.evaluation_seconds += self._outside[EVALUATION]
+        state.save_seconds += self._outside[SAVE]
+        self._began, self._waited = now, 0.0
+        self._outside = {EVALUATION: 0.0, SAVE: 0.0}

@@ -8,20 +8,26 @@ from typing import Any
 from torch import nn
 
 from launcher.config import TrainConfig
+from launcher.rundir import RunDir
+from launcher.train.agreement import Agreement
 from launcher.train.board import Board, NoBoard
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
+from launcher.train.guard import Guard
 from launcher.train.metrics import MetricsFile
 from launcher.train.ranks import Ranks
+from launcher.train.saver import Saver
 from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
+from launcher.train.watch import NoWatch, Watch
 
 
 @dataclass
 class Job:
     """Built and restored by launcher/train/work.py, driven by loop.py."""
 
+    run: RunDir
     config: TrainConfig
     steps: int
     """Optimizer updates in the whole run."""
@@ -36,7 +42,11 @@ class Job:
     loader: Any
     ranks: Ranks
     store: CheckpointStore
+    saver: Saver
     stopper: Stopper
+    guard: Guard
+    watch: Watch | NoWatch
+    agreement: Agreement
     metrics: MetricsFile
     board: Board | NoBoard
     where: dict[str, Any]

@@ -18,6 +18,8 @@ class _Begun:
     """A line whose numbers are on their way to the host."""
 
     step: int
+    steps: int
+    """Since the line before."""
     sums: Fetch
     samples: int
     norm: Fetch | None
@@ -47,16 +49,21 @@ class Lines:
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
-        self._begun = _Begun(state.step, sums, samples, None if norm is None else Fetch(norm), known, seconds / steps)
+        self._begun = _Begun(state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, seconds / steps)
+
+    def drop(self) -> None:
+        """Forget the line under way."""
+        self._begun = None
 
     def finish(self) -> None:
-        """Write the line under way, if there is one: means over its steps, over all ranks."""
+        """Write the line under way, if there is one: means over its steps, over all ranks. Raises BadNumbers on all of them."""
         if self._begun is None:
             return
         begun, self._begun, job = self._begun, None, self._job
         own = torch.tensor([*begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
         *sums, samples = job.ranks.sum(own).tolist()
         metrics = job.task.train_metrics(sums, samples)
+        job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
         norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
         if not job.ranks.is_first:
             return

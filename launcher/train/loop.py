@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from launcher.config import TrainConfig
+from launcher.pulse import BOUNDARY, DATA, EVALUATION, SAVE
+from launcher.train import clock as clocks
 from launcher.train.clock import Clock
 from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
+from launcher.train.guard import BadNumbers
 from launcher.train.job import Job
 from launcher.train.lines import Lines
-from launcher.train.state import capture
+from launcher.train.rollback import roll_back
+from launcher.train.stop import REASONS
 
 
 def train(job: Job) -> str:
@@ -23,8 +26,21 @@ def train(job: Job) -> str:
     Within a step: update, then log, then evaluate, then save. So a checkpoint at step n has everything up to n in its metrics, and
     an attempt that resumes from it repeats nothing before n and misses nothing after.
     """
-    clock, state = Clock(), job.state
-    lines, every = Lines(job, clock), _Intervals(job.config, job.loader.steps_per_epoch)
+    clock = Clock()
+    lines = Lines(job, clock)
+    if job.config.on_bad == "rollback" and job.state.step == 0:
+        job.saver.begin(job.parts, job.state)  # else there would be nothing to go back to
+    while True:
+        try:
+            return _go_on(job, clock, lines)
+        except BadNumbers as bad:
+            lines.drop()
+            roll_back(job, bad)
+
+
+def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
+    """The steps from where the state is. Raises BadNumbers on every rank at the same step."""
+    state, saver, evaluates_at = job.state, job.saver, _evaluations(job.config, job.loader.steps_per_epoch)
     for micro_batches in clock.watch(_updates(job)):
         if state.step == 0:
             job.task.show_batch(job.board, micro_batches[0], 0)
@@ -32,27 +48,33 @@ def train(job: Job) -> str:
         log = last or (state.step + 1) % job.config.log_every == 0
         norm = job.stepper(micro_batches, job.schedule(state.step, job.steps), log)
         job.ema.update(state.step)
+        job.watch.at(BOUNDARY)
         state.step += 1
         state.samples += job.config.batch_size
         job.where["step"] = state.step
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)
-        stop = job.stopper.agreed()
-        evaluates, saves = every.evaluation(state.step) or last, every.save(state.step) or last or bool(stop)
+        stop, due, failed = job.agreement.exchange(job.stopper.look(), saver.is_due(), saver.has_failed())
+        if failed:
+            saver.wait()
+        evaluates, saves = evaluates_at(state.step) or last, due or saver.interval.by_step(state.step) or last or stop
         if evaluates or saves:
             lines.finish()
-            with clock.outside():
-                if evaluates:
-                    evaluate_split(job, "val")
-                if saves:
-                    clock.bring_up(state)
-                    began = time.monotonic()
-                    job.store.save(state.step, capture(job.parts, state, job.ranks.rank))
-                    job.stopper.deadline.saved(time.monotonic() - began)
+        if evaluates:
+            with clock.outside(clocks.EVALUATION):
+                evaluate_split(job, "val")
+        if saves:
+            job.watch.at(SAVE)
+            clock.bring_up(state)
+            with clock.outside(clocks.SAVE):
+                saver.begin(job.parts, state)
         if last or stop:
-            job.stopper.settle()
-            return "" if last else stop
+            with clock.outside(clocks.SAVE):
+                saver.wait()
+            clock.bring_up(state)
+            job.agreement.settle()
+            return "" if last else REASONS[stop]
     return ""  # resumed from a checkpoint of the last step
 
 
@@ -60,12 +82,20 @@ def _updates(job: Job) -> Iterator[Any]:
     """Micro-batches of each update from the state's step on, epoch after epoch."""
     per_epoch = job.loader.steps_per_epoch
     while job.state.step < job.steps:
-        epoch, start = divmod(job.state.step, per_epoch)
-        yield from job.loader.steps(epoch, start)
+        epoch, start = divmod(job.state.step + job.state.passed_over, per_epoch)
+        updates = iter(job.loader.steps(epoch, start))
+        while (update := _next(job, updates)) is not None:
+            yield update
+
+
+def _next(job: Job, updates: Iterator[Any]) -> Any:
+    job.watch.at(DATA, job.state.step)
+    return next(updates, None)
 
 
 def evaluate_split(job: Job, split: str) -> dict[str, float]:
     """One split with the weights that are evaluated; logged, shown, returned. Empty where the split is."""
+    job.watch.at(EVALUATION)
     loader = job.data.eval_loader(split, rank=job.ranks.rank, world=job.ranks.world, device=job.parts.device)
     if loader.samples == 0:
         return {}
@@ -82,15 +112,7 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
     return values
 
 
-class _Intervals:
-    """Which steps evaluate and save."""
-
-    def __init__(self, config: TrainConfig, per_epoch: int) -> None:
-        self._evaluation = per_epoch if config.eval_every == "auto" else config.eval_every
-        self._save = per_epoch if config.save_every == "auto" else config.save_every
-
-    def evaluation(self, step: int) -> bool:
-        return self._evaluation > 0 and step % self._evaluation == 0
-
-    def save(self, step: int) -> bool:
-        return step % self._save == 0
+def _evaluations(config: TrainConfig, per_epoch: int) -> Callable[[int], bool]:
+    """Which steps evaluate."""
+    interval = per_epoch if config.eval_every == "auto" else config.eval_every
+    return lambda step: interval > 0 and step % interval == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,13 +35,20 @@ class Meter:
         self.samples = self.steps = 0
         return fetch, samples
 
-    def state(self) -> dict[str, Any]:
-        return {"sums": [value.item() for value in self.sums], "samples": self.samples, "steps": self.steps}
+    def state(self) -> Totals:
+        return Totals({"meter": torch.stack(self.sums)}, {"samples": self.samples, "steps": self.steps})
 
-    def load(self, state: dict[str, Any]) -> None:
-        for value, saved in zip(self.sums, state["sums"], strict=True):
-            value.fill_(saved)
-        self.samples, self.steps = state["samples"], state["steps"]
+    def load(self, tensors: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> None:
+        for value, saved in zip(self.sums, tensors["meter"], strict=True):
+            value.copy_(saved)
+        self.samples, self.steps = counts["samples"], counts["steps"]
+
+
+class Totals(NamedTuple):
+    """What a checkpoint keeps of a meter; the sums stay on the device, for reading them would wait for it."""
+
+    tensors: dict[str, torch.Tensor]
+    counts: dict[str, int]
 
 
 class Fetch:
@@ -70,13 +78,16 @@ class MetricsFile:
         self._descriptor: int | None = None
 
     def rewind(self, step: int) -> int:
-        """Forget what came after `step`: it will be done again. Also a torn last line, and the final test. Returns lines dropped."""
+        """Forget what came after `step`, a torn last line, and the final test. Returns how many steps will be done again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # of the file that is about to be replaced
+            self._descriptor = None
         if not self.path.exists():
             return 0
-        before = len(self.path.read_text(encoding="utf-8", errors="replace").splitlines())
-        kept = [line for line in read_jsonl(self.path) if line["step"] <= step and line["split"] != "test"]
+        lines = list(read_jsonl(self.path))
+        kept = [line for line in lines if line["step"] <= step and line["split"] != "test"]
         write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        return before - len(kept)
+        return max(0, max((line["step"] for line in lines), default=0) - step)
 
     def write(self, step: int, split: str, **values: Any) -> None:
         """Raises RunError where the disk takes no more: these numbers are the run's result."""
@@ -87,6 +98,11 @@ class MetricsFile:
             os.write(self._descriptor, line.encode())
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); make room and resume the run") from error
+
+    def sync(self) -> None:
+        """Before a checkpoint says that the steps up to its own are done, their lines are on the disk. Raises OSError."""
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -4,8 +4,8 @@
     optimizer.safetensors  per parameter, by name: <parameter>|<state key>
     ema.safetensors        the averaged weights
     state.json             step, position in the data, seconds, optimizer groups, gradient scaler
-    rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), and the torch generators
-    rank_<r>.json          this rank's Python and NumPy generators and running totals
+    rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), running totals, and the torch generators
+    rank_<r>.json          this rank's Python and NumPy generators, and what its running totals count
 
 The learning-rate schedule and the order of samples are pure functions of what is in state.json.
 """
@@ -23,9 +23,10 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import Checkpoint
+from launcher.train.checkpoint import Checkpoint, Content
 from launcher.train.ema import Ema, NoEma
 from launcher.train.metrics import Meter
+from launcher.train.tensorfile import HostMemory
 
 
 @dataclass
@@ -40,6 +41,14 @@ class TrainState:
     """Wall time of all attempts so far."""
     train_seconds: float = 0.0
     """Of these, in training steps."""
+    data_seconds: float = 0.0
+    """Of the time in steps, waiting for data."""
+    evaluation_seconds: float = 0.0
+    save_seconds: float = 0.0
+    """In which training stood still for a save."""
+    passed_over: int = 0
+    """Updates' worth of batches left out after numbers went bad: update n uses batches n + passed_over."""
+    rollbacks: int = 0
 
 
 @dataclass
@@ -55,21 +64,29 @@ class Parts:
     device: torch.device
 
 
-def capture(parts: Parts, state: TrainState, rank: int) -> dict[str, bytes]:
-    """This rank's files. The tensors are copied: training may go on at once."""
-    files = {
-        f"rank_{rank}.safetensors": _tensors({**_buffers(parts.model), **_torch_generators(parts.device)}),
-        f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": parts.meter.state()}),
-    }
-    if rank != 0:
+class Snapshot:
+    """This rank's files of a checkpoint, in host memory that is used again: one at a time."""
+
+    def __init__(self) -> None:
+        self._memory = HostMemory()
+
+    def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
+        """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
+        own, totals = f"rank_{rank}.safetensors", parts.meter.state()
+        files: dict[str, Content] = {
+            own: self._memory.copy(own, {**_buffers(parts.model), **_torch_generators(parts.device), **totals.tensors}),
+            f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": totals.counts}),
+        }
+        if rank != 0:
+            return files
+        tensors, values = _optimizer_state(parts)
+        ema = dict(zip(parts.ema.names, parts.ema.shadow, strict=True))
+        files["model.safetensors"] = self._memory.copy("model", dict(parts.model.named_parameters()), finite=True)
+        files["optimizer.safetensors"] = self._memory.copy("optimizer", tensors, finite=True)
+        files["ema.safetensors"] = self._memory.copy("ema", ema)
+        scaler = parts.scaler.state_dict() if parts.scaler else None
+        files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler})
         return files
-    tensors, values = _optimizer_state(parts)
-    files["model.safetensors"] = _tensors(dict(parts.model.named_parameters()))
-    files["optimizer.safetensors"] = _tensors(tensors)
-    files["ema.safetensors"] = _tensors(dict(zip(parts.ema.names, parts.ema.shadow, strict=True)))
-    scaler = parts.scaler.state_dict() if parts.scaler else None
-    files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler})
-    return files
 
 
 def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
@@ -87,17 +104,13 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     _load_optimizer(parts, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
-    parts.meter.load(own["meter"])
+    parts.meter.load(own_tensors, own["meter"])
     _restore_generators(own["generators"], own_tensors, parts.device)
     return TrainState(**shared["state"])
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _tensors(tensors: dict[str, torch.Tensor]) -> bytes:
-    return safetensors.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+def _json(value: Any) -> Content:
+    return (json.dumps(value).encode(),)
 
 
 def _taken(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:

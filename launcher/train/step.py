@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from launcher.pulse import BACKWARD, FORWARD, UPDATE
 from launcher.train.metrics import Meter
+from launcher.train.watch import NoWatch, Watch
 
 
 class Stepper:
@@ -26,6 +28,7 @@ class Stepper:
         meter: Meter,
         clip_norm: float,
         no_sync: Callable[[nn.Module], Any],
+        watch: Watch | NoWatch,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -34,6 +37,7 @@ class Stepper:
         self.meter = meter
         self.clip_norm = clip_norm
         self.no_sync = no_sync
+        self.watch = watch
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
 
@@ -46,6 +50,7 @@ class Stepper:
             with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
                 self._backward(batch, len(micro_batches))
         self._backward(last, len(micro_batches))
+        self.watch.at(UPDATE)
         norm = self._norm(want_norm)
         if self.scaler is None:
             self.optimizer.step()
@@ -57,9 +62,11 @@ class Stepper:
         return norm
 
     def _backward(self, batch: Any, parts: int) -> None:
+        self.watch.at(FORWARD)
         outputs = self.model(self.task.inputs(batch))
         loss = self.task.loss(outputs, batch)
         scaled = loss / parts if parts > 1 else loss
+        self.watch.at(BACKWARD)
         (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
         with torch.no_grad():
             self.meter.samples += self.task.count(self.meter.sums, loss.detach(), outputs.detach(), batch)

@@ -6,9 +6,6 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import torch
 
 from launcher.claim import Claim
 from launcher.train.ranks import Ranks
@@ -43,8 +40,9 @@ class Deadline:
 
     @property
     def lead(self) -> float:
-        """Seconds before the end at which to stop: a save may take twice what the slowest took, for then all jobs save."""
-        return 2 * self._slowest_save + self._slowest_step + self.AIR_SECONDS
+        """Seconds before the end at which to stop: one save may be under way and one comes after it, both slower than usual, for then all
+        jobs save."""
+        return 3 * self._slowest_save + self._slowest_step + self.AIR_SECONDS
 
 
 class Stopper:
@@ -58,15 +56,14 @@ class Stopper:
         self._signalled = False
         self._reason = 0
         self._next_look = 0.0
-        self._pending: tuple[Any, torch.Tensor] | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
 
-    def _look(self) -> int:
-        """Raises RunError where a newer attempt has taken over."""
+    def look(self) -> int:
+        """Call once per step: the number in REASONS of what this rank knows. Raises RunError where a newer attempt has taken over."""
         if self._signalled:
             return REASONS.index("signal")
         if not self._ranks.is_first:
@@ -80,24 +77,3 @@ class Stopper:
             if self._file.exists():
                 self._reason = REASONS.index("file")
         return self._reason
-
-    def agreed(self) -> str:
-        """Call once per step on every rank: one of REASONS, the same on all of them at the same step.
-
-        The answer of one step is collected at the next, so that no step waits for it.
-        """
-        if self._ranks.world == 1:
-            return REASONS[self._look()]
-        stop = self.settle()
-        flag = torch.tensor([self._look()], dtype=torch.int32)
-        self._pending = (self._ranks.begin_max(flag), flag)
-        return stop
-
-    def settle(self) -> str:
-        """Wait for the message under way: once more at the end, so that none is left when the group is torn down."""
-        if self._pending is None:
-            return ""
-        work, flag = self._pending
-        work.wait()
-        self._pending = None
-        return REASONS[int(flag.item())]

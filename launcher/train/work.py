@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,18 +28,24 @@ from launcher.errors import ConfigError, RunError, TrainingFailed
 from launcher.place import Place
 from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
+from launcher.pulse import END
 from launcher.rundir import RunDir, write_atomic
 from launcher.train import loop
+from launcher.train.account import account
+from launcher.train.agreement import Agreement
 from launcher.train.board import Board, NoBoard
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
+from launcher.train.guard import Guard
 from launcher.train.job import Job
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name, choose
 from launcher.train.ranks import Ranks
+from launcher.train.saver import Interval, Saver
 from launcher.train.state import Parts, TrainState, restore
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
+from launcher.train.watch import NoWatch, Watch
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 LOCK_PATIENCE_SECONDS = 10.0
@@ -68,7 +75,9 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
     _begin(run, place, job, config)
     stopped = loop.train(job)
-    _close(run, plan, place, job, precision, config, stopped, {} if stopped else loop.evaluate_split(job, "test"))
+    test = {} if stopped else loop.evaluate_split(job, "test")
+    job.watch.at(END)
+    _close(run, plan, place, job, precision, config, stopped, test)
     del job
     _tear_down(accelerator, ranks)
 
@@ -155,7 +164,11 @@ def _build(
     where: dict[str, Any],
 ) -> Job:
     device = accelerator.device
-    stopper = Stopper(run.stop, ranks, claim, Deadline(_end_of_job()))
+    watch = Watch(run, place, ranks, train.hang_seconds) if train.hang_seconds and sys.platform == "linux" else NoWatch()
+    deadline, metrics = Deadline(_end_of_job()), MetricsFile(run.metrics)
+    store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world), claim, place.attempt, train.keep, metrics.sync)
+    interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
+    stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
     _seed(config["seed"])  # the same on every rank: initial weights
@@ -183,21 +196,26 @@ def _build(
     meter = Meter(task.train_sums, device)
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     return Job(
+        run=run,
         config=train,
         steps=train.steps or train.epochs * loader.steps_per_epoch,
         state=TrainState(),
         parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device),
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync),
+        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
         schedule=schedule,
         task=task,
         data=data,
         loader=loader,
         ranks=ranks,
-        store=CheckpointStore(run.checkpoints, ranks, claim, place.attempt, train.keep),
+        store=store,
+        saver=Saver(store, interval, deadline, ranks.rank),
         stopper=stopper,
-        metrics=MetricsFile(run.metrics),
+        guard=Guard(train.spike),
+        watch=watch,
+        agreement=Agreement(ranks),
+        metrics=metrics,
         board=NoBoard(),
         where=where,
     )
@@ -232,8 +250,8 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     if not job.ranks.is_first:
         return
     run.summary.unlink(missing_ok=True)
-    dropped = job.metrics.rewind(job.state.step)
-    run.log_event("started", attempt=place.attempt, restart=place.restart, step=job.state.step, steps=job.steps, dropped_lines=dropped)
+    replayed = job.metrics.rewind(job.state.step)
+    run.log_event("started", attempt=place.attempt, restart=place.restart, step=job.state.step, steps=job.steps, replayed=replayed)
     job.board = Board(run.tensorboard, first_step=job.state.step + 1 if checkpoint else 0)
     job.board.text("config", "\n".join(f"    {line}" for line in run.config.read_text(encoding="utf-8").splitlines()))
     if getattr(job.data, "standin", False):
@@ -258,6 +276,7 @@ def _close(
             "samples": state.samples,
             "seconds": state.seconds,
             "samples_per_second": state.samples / max(state.train_seconds, 1e-9),
+            **account(run, state, place.attempt),
             "attempt": place.attempt,
             "attempts": sum(event["event"] == "started" for event in run.read_events()),
             "data_is_standin": bool(getattr(job.data, "standin", False)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +18,18 @@ class Blobs:
     num_classes = 4
     class_names = ("north", "east", "south", "west")
 
-    def __init__(self, samples: int = 640, noise: float = 0.6, fail_at: int | None = None) -> None:
+    def __init__(
+        self,
+        samples: int = 640,
+        noise: float = 0.6,
+        fail_at: int | None = None,
+        poison: tuple[int, float | None] | None = None,
+        without: tuple[int, int] | None = None,
+        hang: tuple[int, str] | None = None,
+    ) -> None:
+        """`poison`: (update, factor for the images of the last rank, None for NaN); `without`: updates that the data does not have;
+        `hang`: (update, how) in the first attempt: the last rank loops or sleeps, or leaves out a barrier that the others come to."""
+        self.changes = poison, without, hang
         self.samples = samples
         self.noise = noise
         self.fail_at = fail_at
@@ -37,7 +49,7 @@ class Blobs:
 
     def train_loader(self, *, batch_size: int, accumulate: int, rank: int, world: int, seed: int, device: Any) -> Any:
         images, labels = self._split("train")
-        return _Train(images.to(device), labels.to(device), batch_size, accumulate, rank, world, seed, self.fail_at)
+        return _Train(images.to(device), labels.to(device), batch_size, accumulate, rank, world, seed, self.fail_at, *self.changes)
 
     def eval_loader(self, split: str, *, rank: int, world: int, device: Any, batch_size: int = 50) -> Any:
         images, labels = self._split(split)
@@ -45,22 +57,42 @@ class Blobs:
 
 
 class _Train:
-    def __init__(self, images: Any, labels: Any, batch: int, accumulate: int, rank: int, world: int, seed: int, fail_at: Any) -> None:
+    def __init__(self, images: Any, labels: Any, batch: int, accumulate: int, rank: int, world: int, seed: int, *faults: Any) -> None:
         self.samples = len(labels)
         self.steps_per_epoch = len(labels) // batch
-        self._state = (images, labels, batch, accumulate, rank, world, seed, fail_at)
+        self._state = (images, labels, batch, accumulate, rank, world, seed, *faults)
 
     def steps(self, epoch: int, start: int) -> Iterator[list[Any]]:
-        images, labels, batch, accumulate, rank, world, seed, fail_at = self._state
-        order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(self.samples)
+        images, labels, batch, accumulate, rank, world, seed, fail_at, poison, without, hang = self._state
         micro = batch // (world * accumulate)
         for step in range(start, self.steps_per_epoch):
-            if fail_at is not None and epoch * self.steps_per_epoch + step == fail_at and rank == world - 1:
+            update = epoch * self.steps_per_epoch + step
+            if fail_at is not None and update == fail_at and rank == world - 1:
                 raise RuntimeError("the toy broke on purpose")
-            whole = order[step * batch : (step + 1) * batch]
+            if hang is not None and update == hang[0] and os.environ["LAUNCHER_ATTEMPT"] == "000":
+                _hang(hang[1], last=rank == world - 1)
+            if without is not None and update >= without[0]:
+                update += without[1] - without[0]
+            order = np.random.Generator(np.random.PCG64([seed, update // self.steps_per_epoch])).permutation(self.samples)
+            begin = update % self.steps_per_epoch * batch
+            whole = order[begin : begin + batch]
+            factor = 1.0
+            if poison is not None and update == poison[0] and rank == world - 1:
+                factor = math.nan if poison[1] is None else poison[1]
             chunks = [whole[(part * world + rank) * micro :][:micro] for part in range(accumulate)]
             time.sleep(STEP_SECONDS)
-            yield [(images[chunk], labels[chunk]) for chunk in chunks]
+            yield [(images[chunk] * factor, labels[chunk]) for chunk in chunks]
+
+
+def _hang(how: str, last: bool) -> None:
+    import torch.distributed as dist
+
+    if how == "skip" and not last:
+        dist.barrier()
+    while last and how == "loop":
+        pass
+    while last and how == "sleep":
+        time.sleep(1)
 
 
 class _Eval:

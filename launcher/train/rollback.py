@@ -1,0 +1,41 @@
+"""Going back to a checkpoint within an attempt, and past the batches that spoiled what came after it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from launcher.pulse import SAVE
+from launcher.train.board import Board
+from launcher.train.guard import BadNumbers
+from launcher.train.job import Job
+from launcher.train.state import restore
+
+
+def roll_back(job: Job, bad: BadNumbers) -> None:
+    """On every rank at the same step. Raises `bad` where the config does not want it, nothing good is left, or it was done too often."""
+    job.watch.at(SAVE)
+    job.agreement.settle()
+    with contextlib.suppress(BadNumbers):  # a save that was refused for the same reason
+        job.saver.wait()
+    if job.config.on_bad != "rollback":
+        raise bad
+    left, done = job.state, job.state.rollbacks + 1
+    since, until = (bad.since, bad.until) if bad.until else (left.step, left.step)
+    if done > job.config.max_rollbacks:
+        raise BadNumbers(f"{bad}; the run went back {left.rollbacks} times already, which is train.max_rollbacks") from bad
+    say = print if job.ranks.is_first else lambda text: None
+    checkpoint = job.store.load(say, newest=since)
+    if checkpoint is None:
+        raise bad
+    job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
+    job.state.rollbacks = done
+    job.state.passed_over = until + left.passed_over - job.state.step
+    job.where["step"] = job.state.step
+    job.guard.forget()
+    if not job.ranks.is_first:
+        return
+    print(f"{bad}\nback at {checkpoint.path.name}; {until - job.state.step} batches are passed over")
+    job.metrics.rewind(job.state.step)
+    job.run.log_event("rolled_back", step=until, to=job.state.step, why=str(bad))
+    job.board.close()
+    job.board = Board(job.run.tensorboard, first_step=job.state.step + 1)

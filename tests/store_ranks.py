@@ -1,0 +1,181 @@
+"""Two real processes with one checkpoint store, started by fork: a trial takes a fifth of a second, so hundreds of kills are affordable.
+
+Run as a program, it reads trials from stdin, one JSON object a line, and answers each with what came of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from processes import environment
+
+WORLD, SAVES = 2, 4
+"""Processes, and how often a trial saves where nothing ends it."""
+
+
+@contextmanager
+def ranks(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program below. `ask` it."""
+    words = [sys.executable, __file__]
+    process = subprocess.Popen(words, env=environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(20)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def ask(process: subprocess.Popen[str], **trial: Any) -> dict[str, Any]:
+    """`folder`, `attempt`, `crash` (as LAUNCHER_CRASH_AT) and `naive` of one trial.
+
+    Returns {"loaded": [step …], "saved": [step …], "died": [rank …], "errors": [str …]}: what each rank loaded at first, what each knew to
+    be saved at last (-1: nothing), the ranks that were killed at the point, and what went wrong that is not the loss of the other rank.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(trial) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def content(step: int, rank: int) -> dict[str, list[bytes]]:
+    """What each rank saves at a step; several files, several pieces."""
+    data = random.Random(step * WORLD + rank).randbytes(3000)
+    files = {f"rank_{rank}.bin": [data[:1000], data[1000:2000], data[2000:]]}
+    return {**files, "shared.bin": [data, data[:7]]} if rank == 0 else files
+
+
+def main() -> None:
+    import torch  # once, before all forks
+    import torch.distributed
+
+    import launcher.train.checkpoint  # noqa: F401
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(json.dumps(_trial(**json.loads(line))), flush=True)
+
+
+def _trial(folder: str, attempt: int, crash: str = "", naive: bool = False) -> dict[str, Any]:
+    place = Path(folder)
+    for left in place.glob("said.*"):
+        left.unlink()
+    (place / "meet").unlink(missing_ok=True)
+    children = []
+    for rank in range(WORLD):
+        child = os.fork()
+        if child == 0:
+            try:
+                _rank(place, rank, attempt, crash, naive)
+            except RuntimeError:
+                os._exit(1)  # the other rank was killed
+            except BaseException as error:
+                (place / f"said.{rank}.error").write_text(repr(error))
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    died = _reap(children)
+    told = [_said(place, rank) for rank in range(WORLD)]
+    errors = [path.read_text() for path in sorted(place.glob("said.*.error"))]
+    return {"loaded": [each[0] for each in told], "saved": [each[-1] for each in told], "died": died, "errors": errors}
+
+
+def _reap(children: list[int]) -> list[int]:
+    """Wait for all; when one was killed, kill the others: the whole tree goes. Returns the ranks killed at their point."""
+    died: list[int] = []
+    waiting = dict(enumerate(children))
+    while waiting:
+        for rank, child in list(waiting.items()):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if not pid:
+                continue
+            del waiting[rank]
+            if os.WIFSIGNALED(status) and not died:
+                died.append(rank)
+                for other in waiting.values():
+                    os.kill(other, signal.SIGKILL)
+        time.sleep(0.002)
+    return died
+
+
+def _said(place: Path, rank: int) -> list[int]:
+    path = place / f"said.{rank}"
+    return [int(line) for line in path.read_text().split()] if path.exists() else [-1]
+
+
+def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None:
+    import torch.distributed as dist
+
+    os.environ.update(RANK=str(rank), LAUNCHER_CRASH_AT=point, GLOO_SOCKET_IFNAME="lo")
+    from launcher.claim import Claim
+    from launcher.rundir import RunDir
+    from launcher.train import crash
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
+
+    importlib.reload(crash)  # it reads the environment when it is imported
+    meeting = dist.FileStore(str(place / "meet"), WORLD)
+    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=20))
+    claim = Claim(RunDir(place), attempt)
+    if rank == 0:
+        claim.take()
+    group = Ranks(rank, WORLD)
+    group.wait()
+    store = (_naive() if naive else CheckpointStore)(place / "checkpoints", group, claim, attempt, 2)
+    passed_over: list[str] = []
+    loaded = store.load(passed_over.append)
+    assert not passed_over, passed_over
+    first = -1 if loaded is None else loaded.step
+    if loaded is not None:
+        for name, pieces in content(first, rank).items():
+            assert loaded.read(name) == b"".join(pieces), f"{name} of step {first} is not what was saved"
+    with (place / f"said.{rank}").open("a") as said:
+        said.write(f"{first}\n")
+        said.flush()
+        for step in range(max(first, 0) + 1, max(first, 0) + 1 + SAVES):
+            store.save(step, content(step, rank))
+            said.write(f"{step}\n")
+            said.flush()
+
+
+def _naive() -> type[Any]:
+    """The guards taken out: files go straight to where they are looked for, and what is there is believed."""
+    from launcher.train.checkpoint import Checkpoint, CheckpointStore
+
+    class Naive(CheckpointStore):
+        def save(self, step: int, files: Any) -> None:
+            self._temporary = self.path / f"step_{step:09d}"
+            super().save(step, files)
+
+        def _commit(self, step: int, manifest: Any) -> None:
+            for _, path in self._steps()[self.keep :]:
+                self._prune(path)
+
+        def _newest_good(self, say: Any, newest: float) -> Any:
+            for step, path in self._steps():
+                held = {each.name: each.read_bytes() for each in path.iterdir()}
+                files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in held.items()}
+                return Checkpoint(path, step, files, WORLD)
+            return None
+
+    return Naive
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""SIGKILL at every named point of a save and a prune, on either rank: some checkpoint always verifies, and none that was saved is lost."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from store_ranks import SAVES, ask, ranks
+
+from launcher.train.checkpoint import verify
+from launcher.train.crash import POINTS
+
+SEED = 20261121
+FIRST_ONLY = {"room_made", "in_manifest", "before_rename", "after_rename", "after_commit", "before_prune", "in_prune", "after_prune"}
+"""Rank 0 alone comes to these."""
+PLACES = [(point, rank) for point in POINTS for rank in (0, 1) if rank == 0 or point not in FIRST_ONLY]
+
+
+def kill_often(folder: Path, kills: int, *, naive: bool = False) -> dict[tuple[str, int], int]:
+    """One run of `kills` attempts, each ended at one of the points in turn. Returns how often at which; a loss is an AssertionError."""
+    rng = random.Random(SEED)
+    print(f"seed {SEED}")
+    seen: dict[tuple[str, int], int] = {}
+    known = -1
+    with ranks(folder) as process:
+        for attempt in range(kills):
+            point, rank = PLACES[attempt % len(PLACES)]
+            crash = f"{point}:{rank}:{rng.randint(1, 3)}"
+            told = ask(process, folder=str(folder), attempt=attempt, crash=crash, naive=naive)
+            assert not told["errors"], f"attempt {attempt}, after {crash}: {told['errors']}"
+            assert told["died"] == [rank], f"nobody came to {crash}: {told}"
+            seen[point, rank] = seen.get((point, rank), 0) + 1
+            assert min(told["loaded"]) >= known, f"attempt {attempt} lost step {known}: it loaded {told['loaded']}"
+            known = max(known, *told["saved"])
+            if known > 0 and not naive:
+                assert _verified(folder), f"no checkpoint verifies after {crash}"
+        told = ask(process, folder=str(folder), attempt=kills, naive=naive)
+        assert told["died"] == []
+        assert told["saved"] == [max(told["loaded"][0], 0) + SAVES] * 2
+    return seen
+
+
+def _verified(folder: Path) -> int:
+    return sum(verify(path).step > 0 for path in (folder / "checkpoints").glob("step_*"))
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_every_point_on_every_rank(tmp_path: Path, full: bool) -> None:
+    seen = kill_often(tmp_path, 400 if full else 2 * len(PLACES))
+    assert set(seen) == set(PLACES)
+    print(f"{sum(seen.values())} kills at {len(seen)} places, nothing lost")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_store_without_the_guards_loses_something(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"is not what was saved|has no"):
+        kill_often(tmp_path, 2 * len(PLACES), naive=True)

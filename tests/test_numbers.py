@@ -1,0 +1,99 @@
+"""A loss that is not finite, or jumps: every rank agrees, no checkpoint holds it, and a run that goes back is one that never met it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from processes import events, finish, lines, losses, toy_words
+
+from launcher.train.checkpoint import verify
+from launcher.train.guard import HISTORY, BadNumbers, Guard
+from launcher.train.tensorfile import HostMemory
+
+TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
+
+
+def shards(run: Path) -> dict[str, str]:
+    newest = max((run / "checkpoints").glob("step_*"))
+    return {name: entry["sha256"] for name, entry in verify(newest).files.items() if name != "state.json"}
+
+
+def test_by_default_the_run_stops_with_one_line_and_keeps_what_was_good(tmp_path: Path) -> None:
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *TWO, "data.poison=[32,null]"))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("launcher: the loss of steps 31 to 35 is nan; lower optim.lr")
+    assert "Traceback" not in done.stderr
+    run = tmp_path / "runs" / "toy" / "a"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000000013", "step_000000026"]
+    assert max(losses(run)) == 30
+
+
+@pytest.mark.parametrize(("poison", "spike"), [("null", "0"), ("-1000", "5")])
+def test_a_rollback_gives_the_run_that_never_had_these_batches(tmp_path: Path, poison: str, spike: str) -> None:
+    words = (*TWO, "train.on_bad=rollback", f"train.spike={spike}", "train.log_every=1", "model._target_=toyproject.net.Linear")
+    words = (*words, "~model.width", "~model.fill")
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, f"data.poison=[31,{poison}]"))
+    assert done.returncode == 0, done.stderr
+    back = finish(tmp_path, toy_words(tmp_path / "runs", "id=b", *words, "data.without=[26,32]"))
+    assert back.returncode == 0, back.stderr
+    run, without = tmp_path / "runs" / "toy" / "a", tmp_path / "runs" / "toy" / "b"
+    assert [(event["step"], event["to"]) for event in events(run, "rolled_back")] == [(32, 26)]
+    assert losses(run) == losses(without)
+    assert shards(run) == shards(without)
+    assert [line["step"] for line in lines(run / "metrics.jsonl") if line["split"] == "train"] == list(range(1, 61))
+
+
+def test_it_gives_up_after_so_many(tmp_path: Path) -> None:
+    words = ("train.steps=60", "train.log_every=1", "train.on_bad=rollback", "train.max_rollbacks=2", "data.fail_at=null", "optim.lr=1e30")
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
+    assert done.returncode == 1
+    assert "went back 2 times already, which is train.max_rollbacks" in done.stderr
+    assert len(events(tmp_path / "runs" / "toy" / "a", "rolled_back")) == 2
+
+
+def test_a_checkpoint_that_meets_them_first_is_refused_on_both_ranks(tmp_path: Path) -> None:
+    """The log comes every 50 steps, the save after 13: the weights are bad before the loss is looked at."""
+    words = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=50", "data.poison=[30,null]")
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
+    assert done.returncode == 1
+    assert "has values that are not finite" in done.stderr
+    assert "Traceback" not in done.stderr
+    error = json.loads((tmp_path / "runs" / "toy" / "a" / "attempts" / "000" / "error.json").read_text())
+    assert error["exception"] == "BadNumbers"
+    newest = max((tmp_path / "runs" / "toy" / "a" / "checkpoints").glob("step_*"))
+    assert newest.name == "step_000000026"
+
+
+def test_a_jump_is_judged_by_what_is_usual() -> None:
+    guard = Guard(5)
+    for step in range(HISTORY):
+        guard.judge(1.0 + step % 3, step, step + 1)
+    guard.judge(9.9, 20, 21)
+    with pytest.raises(BadNumbers, match=r"steps 22 to 22 is 11 after 2, more than train\.spike=5 times"):
+        guard.judge(11.0, 21, 22)
+    Guard(5).judge(1e9, 0, 1)  # nothing is usual yet
+    Guard(0).judge(1e9, 0, 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_one_bad_value_anywhere_is_found(value: float, dtype: torch.dtype) -> None:
+    tensor = torch.zeros(100_000, dtype=dtype)
+    memory = HostMemory()
+    list(memory.copy("f", {"w": tensor}, finite=True))
+    tensor[70_001] = value
+    with pytest.raises(BadNumbers, match=r"^w has values"):
+        list(memory.copy("f", {"w": tensor}, finite=True))
+
+
+def test_a_buffer_may_hold_infinities_but_no_nan() -> None:
+    mask = torch.full((8, 8), float("-inf")).triu(1)
+    list(HostMemory().copy("f", {"mask": mask}))
+    mask[0, 0] = float("inf")
+    list(HostMemory().copy("f", {"mask": mask}))
+    mask[0, 0] = float("nan")
+    with pytest.raises(BadNumbers):
+        list(HostMemory().copy("f", {"mask": mask}))

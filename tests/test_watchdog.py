@@ -1,0 +1,146 @@
+"""A rank that no longer trains: found, named, its stacks kept, and the next attempt ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import descendants, events, finish, losses, running, toy_words, wait_for
+
+from launcher.pulse import Beat
+from launcher.watchdog import PATIENCE_SECONDS, judge
+
+LIMIT = 3
+TWO = ("id=a", "cluster.processes_per_node=2", "train.steps=120", "train.save_every=13", "train.batch_size=16")
+WORDS = (*TWO, f"train.hang_seconds={LIMIT}")
+
+
+def check(home: Path, rank: int, phase: str, what: str) -> float:
+    """What a hang left behind. Returns how many seconds after its limit it was found."""
+    run = home / "runs" / "toy" / "a"
+    error = json.loads((run / "attempts" / "000" / "error.json").read_text())
+    assert error["exception"] == "Hang"
+    assert error["rank"] == rank
+    found = re.search(rf"rank {rank} on \S+ hangs in {phase} of step \d+ for (\d+) s \(limit (\d+) s\): {what}", error["message"])
+    assert found, error["message"]
+    for each in (0, 1):
+        assert "most recent call first" in (run / "attempts" / "000" / f"rank_{each}.log").read_text()
+    assert (run / "attempts" / "000" / "outcome").read_text() == "hung\n"
+    assert "hangs in" in events(run, "requeued")[0]["reason"]
+    assert len(events(run, "started")) == 2
+    return int(found[1]) - int(found[2])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    home = tmp_path_factory.mktemp("whole")
+    done = finish(home, toy_words(home / "runs", *WORDS))
+    assert done.returncode == 0, done.stderr
+    return losses(home / "runs" / "toy" / "a")
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [("loop", "it does not come to an end"), ("sleep", "it does not come to an end"), ("skip", "it has left out a message that rank 0")],
+)
+def test_a_rank_that_does_not_come(tmp_path: Path, whole: dict[int, float], full: bool, how: str, what: str) -> None:
+    for number in range(20 if full else 1):
+        home = tmp_path / str(number)
+        home.mkdir()
+        done = finish(home, toy_words(home / "runs", *WORDS, f"data.hang=[{50 + number},{how}]"))
+        assert done.returncode == 0, done.stderr
+        late = check(home, 1, "backward" if how == "skip" else "data", what)
+        assert late <= 5
+        assert losses(home / "runs" / "toy" / "a") == whole
+        print(f"{how}: found {late} s after its limit")
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(3000)
+def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], full: bool) -> None:
+    for number in range(20 if full else 1):
+        home = tmp_path / str(number)
+        home.mkdir()
+        run = home / "runs" / "toy" / "a"
+        with running(home, toy_words(home / "runs", *WORDS), TOY_STEP_SECONDS="0.02") as process:
+            wait_for(lambda run=run: max(losses(run), default=0) > 30, what="30 steps")
+            worker_of(process, number % 2).send_signal(signal.SIGSTOP)
+            _, err = process.communicate(timeout=100)
+            assert process.returncode == 0, err
+        late = check(home, number % 2, r"\w+", "it is stopped")
+        assert late <= 5
+        assert losses(run) == whole
+        print(f"SIGSTOP: found {late} s after its limit")
+
+
+def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+    workers = (child for child in descendants(process.pid) if "launcher.worker" in child.cmdline())
+    return next(child for child in workers if child.environ().get("RANK") == str(rank))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_without_the_watch_nobody_finds_it(tmp_path: Path) -> None:
+    """The guard taken out: ten limits later the run still stands."""
+    words = toy_words(tmp_path / "runs", *TWO, "data.hang=[50,sleep]", "train.hang_seconds=0")
+    with running(tmp_path, words) as process:
+        wait_for(lambda: max(losses(tmp_path / "runs" / "toy" / "a"), default=0) == 49, what="the hang")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(10 * LIMIT)
+
+
+def beat(rank: int, step: int, phase: str, since: float = 0.0, pid: int = 0) -> Beat:
+    return Beat(pid or os.getpid(), rank, step, phase, since, limit=10.0)
+
+
+def test_nobody_is_blamed_within_the_limit() -> None:
+    assert judge([beat(0, 5, "data", 95), beat(1, 5, "backward", 95)], {}, now=100) is None
+
+
+def test_the_one_who_is_behind_is_blamed() -> None:
+    verdict = judge([beat(0, 5, "backward"), beat(1, 5, "forward")], {}, now=100)
+    assert verdict is not None
+    assert verdict.beat.rank == 1
+    assert verdict.text == "it does not come to an end, rank 0 in backward of step 6 waits"
+
+
+def test_one_who_waits_for_a_message_is_not_blamed_for_being_behind() -> None:
+    stacks = {0: '  File "/x/torch/distributed/distributed_c10d.py", line 1 in barrier\n  File "/x/launcher/train/loop.py", line 1'}
+    verdict = judge([beat(0, 5, "data"), beat(1, 6, "boundary")], stacks, now=100)
+    assert verdict is not None
+    assert verdict.beat.rank == 1
+    assert verdict.text == "it has left out a message that rank 0 in data of step 6 waits for"
+
+
+def test_where_all_wait_the_node_of_the_culprit_speaks_first() -> None:
+    """A process that does nothing: waiting for a message of another node looks like this."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as idle:
+        try:
+            beats = [beat(0, 5, "backward", pid=idle.pid), beat(1, 5, "backward", pid=idle.pid)]
+            assert judge(beats, {}, now=10.5) is None
+            verdict = judge(beats, {}, now=10.5 + PATIENCE_SECONDS)
+        finally:
+            idle.kill()
+    assert verdict is not None
+    assert "on another node" in verdict.text
+
+
+def test_a_job_that_was_suspended_is_not_late() -> None:
+    beats = [beat(0, 5, "data"), beat(1, 5, "data")]
+    assert judge(beats, {}, now=100, awake=95) is None
+    assert judge(beats, {}, now=106, awake=95) is not None
+
+
+def test_who_has_ended_keeps_nobody_waiting() -> None:
+    assert judge([beat(0, 5, "end"), beat(1, 5, "data", 95)], {}, now=100) is None
