@@ -15,6 +15,7 @@ from data.resident import TrainLoader
 from launcher import targets
 from launcher.claim import Claim
 from launcher.config import TrainConfig
+from launcher.place import Place
 from launcher.rundir import RunDir
 from launcher.train.agreement import Agreement
 from launcher.train.board import Board
@@ -25,11 +26,12 @@ from launcher.train.job import Job
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
+from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
-from launcher.train.watch import NoWatch
+from launcher.train.watch import Watch
 
 CONTENDERS = ("A", "B", "B'")
 CPU = torch.device("cpu")
@@ -100,6 +102,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     claim = Claim(RunDir(folder), 0)
     claim.take()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    watch = Watch(RunDir(folder), Place(rank=0, local_rank=0, world=1, attempt=0, restart=0), ranks, train.hang_seconds)
     deadline, metrics = Deadline(None), MetricsFile(folder / "metrics.jsonl")
     stopper = Stopper(folder / "STOP", ranks, claim, deadline)
     for number, handler in handlers.items():
@@ -113,7 +116,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU),
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, NoWatch()),
+        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
         schedule=targets.build(config["schedule"]),
         task=task,
         data=Images(),
@@ -123,7 +126,8 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         saver=Saver(store, Interval(train.save_every, 3600 * train.mtbf_hours), deadline, 0),
         stopper=stopper,
         guard=Guard(train.spike),
-        watch=NoWatch(),
+        replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
+        watch=watch,
         agreement=Agreement(ranks),
         metrics=metrics,
         board=Board(folder / "tb", first_step=0),

@@ -45,6 +45,8 @@ class TrainConfig:
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
     hang_seconds: float = 60.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
+    compare_every: int = 100
+    """Steps between comparisons of the weights of all ranks, which should be equal; 0: none."""
     on_bad: str = "stop"
     """When the loss is not finite, or jumps: stop | rollback. rollback: to the newest checkpoint before it, and past its batches."""
     spike: float = 0.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
-import time
 from dataclasses import dataclass
 
 PHASES = ("start", "data", "forward", "backward", "update", "boundary", "evaluation", "save", "end")
@@ -49,13 +49,12 @@ class Pulse:
     """One slot for each local process; `index` is ours."""
 
     def __init__(self, descriptor: int, processes: int, index: int, rank: int) -> None:
-        self._map = mmap.mmap(descriptor, processes * _SLOT.size)
-        self._offset = index * _SLOT.size
-        self._pid, self._rank = os.getpid(), rank
+        shared = mmap.mmap(descriptor, processes * _SLOT.size)
+        self._pack = functools.partial(_SLOT.pack_into, shared, index * _SLOT.size, os.getpid(), rank)
 
-    def beat(self, step: int, phase: int, limit: float) -> None:
+    def beat(self, step: int, phase: int, since: float, limit: float) -> None:
         """`phase` by its number: this is in the hot loop."""
-        _SLOT.pack_into(self._map, self._offset, self._pid, self._rank, step, phase, time.monotonic(), limit)
+        self._pack(step, phase, since, limit)
 
 
 def read(shared: mmap.mmap) -> list[Beat]:

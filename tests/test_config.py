@@ -86,6 +86,7 @@ def test_the_fixed_keys_are_all_there(command: Command) -> None:
             "keep",
             "hang_seconds",
             "on_bad",
+            "compare_every",
             "spike",
             "max_rollbacks",
             "deterministic",

@@ -18,8 +18,10 @@ HISTORY = 20
 class BadNumbers(TrainingFailed):
     """What happened between two steps should not become part of the run."""
 
-    def __init__(self, message: str, since: int = 0, until: int = 0) -> None:
+    def __init__(self, message: str, since: int = 0, until: int = 0, *, blames_data: bool = True) -> None:
         super().__init__(message)
+        self.blames_data = blames_data
+        """Whether going over the same batches again would end the same way."""
         self.since = since
         """The last step known to be good."""
         self.until = until

@@ -16,6 +16,7 @@ from launcher.train.ema import Ema, NoEma
 from launcher.train.guard import Guard
 from launcher.train.metrics import MetricsFile
 from launcher.train.ranks import Ranks
+from launcher.train.replicas import Replicas
 from launcher.train.saver import Saver
 from launcher.train.state import Parts, TrainState
 from launcher.train.step import Stepper
@@ -45,6 +46,7 @@ class Job:
     saver: Saver
     stopper: Stopper
     guard: Guard
+    replicas: Replicas
     watch: Watch | NoWatch
     agreement: Agreement
     metrics: MetricsFile

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from launcher.config import TrainConfig
-from launcher.pulse import BOUNDARY, DATA, EVALUATION, SAVE
+from launcher.pulse import BOUNDARY, EVALUATION, SAVE
 from launcher.train import clock as clocks
 from launcher.train.clock import Clock
 from launcher.train.ema import averaged_buffers
@@ -52,6 +52,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         state.step += 1
         state.samples += job.config.batch_size
         job.where["step"] = state.step
+        job.replicas.look(state.step)
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)
@@ -61,11 +62,12 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         evaluates, saves = evaluates_at(state.step) or last, due or saver.interval.by_step(state.step) or last or stop
         if evaluates or saves:
             lines.finish()
+            job.replicas.finish()
         if evaluates:
             with clock.outside(clocks.EVALUATION):
                 evaluate_split(job, "val")
         if saves:
-            job.watch.at(SAVE)
+            job.watch.outside(SAVE)
             clock.bring_up(state)
             with clock.outside(clocks.SAVE):
                 saver.begin(job.parts, state)
@@ -89,13 +91,13 @@ def _updates(job: Job) -> Iterator[Any]:
 
 
 def _next(job: Job, updates: Iterator[Any]) -> Any:
-    job.watch.at(DATA, job.state.step)
+    job.watch.step(job.state.step)
     return next(updates, None)
 
 
 def evaluate_split(job: Job, split: str) -> dict[str, float]:
     """One split with the weights that are evaluated; logged, shown, returned. Empty where the split is."""
-    job.watch.at(EVALUATION)
+    job.watch.outside(EVALUATION)
     loader = job.data.eval_loader(split, rank=job.ranks.rank, world=job.ranks.world, device=job.parts.device)
     if loader.samples == 0:
         return {}

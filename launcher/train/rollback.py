@@ -13,28 +13,29 @@ from launcher.train.state import restore
 
 def roll_back(job: Job, bad: BadNumbers) -> None:
     """On every rank at the same step. Raises `bad` where the config does not want it, nothing good is left, or it was done too often."""
-    job.watch.at(SAVE)
+    job.watch.outside(SAVE)
     job.agreement.settle()
     with contextlib.suppress(BadNumbers):  # a save that was refused for the same reason
         job.saver.wait()
-    if job.config.on_bad != "rollback":
-        raise bad
     left, done = job.state, job.state.rollbacks + 1
     since, until = (bad.since, bad.until) if bad.until else (left.step, left.step)
+    say = print if job.ranks.is_first else lambda text: None
+    checkpoint = job.store.load(say, newest=since)  # whoever resumes is not to find a later one either
+    if checkpoint is None or job.config.on_bad != "rollback":
+        raise bad
     if done > job.config.max_rollbacks:
         raise BadNumbers(f"{bad}; the run went back {left.rollbacks} times already, which is train.max_rollbacks") from bad
-    say = print if job.ranks.is_first else lambda text: None
-    checkpoint = job.store.load(say, newest=since)
-    if checkpoint is None:
-        raise bad
     job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
     job.state.rollbacks = done
-    job.state.passed_over = until + left.passed_over - job.state.step
+    if bad.blames_data:
+        job.state.passed_over = until + left.passed_over - job.state.step
     job.where["step"] = job.state.step
     job.guard.forget()
+    job.replicas.forget()
     if not job.ranks.is_first:
         return
-    print(f"{bad}\nback at {checkpoint.path.name}; {until - job.state.step} batches are passed over")
+    what = f"{until - job.state.step} batches are passed over" if bad.blames_data else "going on from there"
+    print(f"{bad}\nback at {checkpoint.path.name}; {what}")
     job.metrics.rewind(job.state.step)
     job.run.log_event("rolled_back", step=until, to=job.state.step, why=str(bad))
     job.board.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launcher import pulse
 from launcher.place import Place
+from launcher.pulse import DATA, START
 from launcher.rundir import RunDir
 from launcher.train.ranks import Ranks
 
@@ -27,50 +28,63 @@ class Watch:
     def __init__(self, run: RunDir, place: Place, ranks: Ranks, floor: float) -> None:
         """`floor` in seconds."""
         self._floor = floor
-        self._step = 0
+        self._step, self._steps = 0, 0
         self._slowest = self._slowest_outside = 0.0
-        self._began = self._entered = time.monotonic()
-        self._phase, self._done = pulse.START, 0
+        self._limit = max(START_SECONDS, floor)
+        self._began = time.monotonic()
+        self._is_outside = True
         node, processes = os.environ.get("GROUP_RANK", "0"), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         first = place.local_rank == 0
         shared = _shared(pulse.size(processes)) if first else -1
         here = next(pid_and for name, pid_and in ranks.gather((node, (os.getpid(), shared))) if name == node and pid_and[1] >= 0)
         opened = shared if first else os.open(f"/proc/{here[0]}/fd/{here[1]}", os.O_RDWR)
-        self._pulse = pulse.Pulse(opened, processes, place.local_rank, place.rank)
-        self.at(pulse.START)
+        self._beat = pulse.Pulse(opened, processes, place.local_rank, place.rank).beat
+        self.at(START)
         ranks.wait()  # all have opened it
         if first:
             self._watchdog = _start(run, place, shared, processes)
         else:
             os.close(opened)  # the memory stays
 
-    def at(self, phase: int, step: int | None = None) -> None:
-        """A phase begins. With `step`, the updates done so far, so does a step."""
-        now = time.monotonic()
-        spent = now - self._entered
-        if self._phase >= pulse.EVALUATION:
-            self._slowest_outside = max(self._slowest_outside, spent)
-        elif self._done > 1:  # the first step compiles, and fills caches
-            self._slowest = max(self._slowest, spent)
-        if step is not None:
-            self._step = step
-            self._done += 1
-        self._phase, self._entered = phase, now
-        self._pulse.beat(self._step, phase, self._limit(phase))
+    def at(self, phase: int) -> None:
+        """A part of a step begins. In the hot loop: one look at the clock, one write to memory."""
+        self._beat(self._step, phase, time.monotonic(), self._limit)
 
-    def _limit(self, phase: int) -> float:
-        """Seconds that it may take."""
-        if phase == pulse.START or self._done < 2:
-            return max(START_SECONDS, self._floor)
-        if phase >= pulse.EVALUATION:
-            return WIDE * max(self._floor, self._slowest_outside)
-        return max(self._floor, TIMES_SLOWEST * self._slowest)
+    def step(self, step: int) -> None:
+        """A step begins, `step` updates are done: it waits for data."""
+        self._note(outside=False)
+        self._steps += 1
+        if self._steps > 1:  # the first one compiles, and fills caches
+            self._limit = max(self._floor, TIMES_SLOWEST * self._slowest)
+        self._step = step
+        self.at(DATA)
+
+    def outside(self, phase: int) -> None:
+        """Something begins that is no part of a step."""
+        self._note(outside=True)
+        self._beat(self._step, phase, time.monotonic(), max(WIDE * max(self._floor, self._slowest_outside), self._limit))
+
+    def _note(self, outside: bool) -> None:
+        """What ends here took so long."""
+        now = time.monotonic()
+        spent, self._began = now - self._began, now
+        if self._is_outside:
+            self._slowest_outside = max(self._slowest_outside, spent) if self._steps else 0.0
+        elif self._steps > 1:
+            self._slowest = max(self._slowest, spent)
+        self._is_outside = outside
 
 
 class NoWatch:
     """`train.hang_seconds=0`, or no Linux."""
 
-    def at(self, phase: int, step: int | None = None) -> None:
+    def at(self, phase: int) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        pass
+
+    def outside(self, phase: int) -> None:
         pass
 
 

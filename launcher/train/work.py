@@ -41,6 +41,7 @@ from launcher.train.job import Job
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name, choose
 from launcher.train.ranks import Ranks
+from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.state import Parts, TrainState, restore
 from launcher.train.step import Stepper
@@ -76,7 +77,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     _begin(run, place, job, config)
     stopped = loop.train(job)
     test = {} if stopped else loop.evaluate_split(job, "test")
-    job.watch.at(END)
+    job.watch.outside(END)
     _close(run, plan, place, job, precision, config, stopped, test)
     del job
     _tear_down(accelerator, ranks)
@@ -213,6 +214,7 @@ def _build(
         saver=Saver(store, interval, deadline, ranks.rank),
         stopper=stopper,
         guard=Guard(train.spike),
+        replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
         watch=watch,
         agreement=Agreement(ranks),
         metrics=metrics,

@@ -1,9 +1,10 @@
 """A user's own package beside the launcher: one data set, one model, one yaml each.
 
 TOY_SABOTAGE takes a guard of the launcher out, so that the tests can show that they would notice; or, as slow_save, makes every
-checkpoint take 40 s.
+checkpoint take 40 s. TOY_FLIPS=[[step, rank], …] flips a bit of a weight, once each.
 """
 
+import json
 import os
 
 if os.environ.get("TOY_SABOTAGE") == "generators":
@@ -23,3 +24,23 @@ if os.environ.get("TOY_SABOTAGE") == "slow_save":
         _commit(*args)
 
     checkpoint.CheckpointStore._commit = _slow_commit
+
+if "TOY_FLIPS" in os.environ:
+    import random
+
+    import torch
+
+    from launcher.train import replicas
+
+    _flips = [tuple(flip) for flip in json.loads(os.environ["TOY_FLIPS"])]
+    _look = replicas.Replicas.look
+
+    def _flip_and_look(self, step: int) -> None:
+        if (step, int(os.environ["RANK"])) in _flips:
+            _flips.remove((step, int(os.environ["RANK"])))
+            rng = random.Random(step)
+            words = rng.choice([each for each in self._parameters if each.numel()]).detach().view(torch.int32)
+            words[tuple(rng.randrange(size) for size in words.shape)] ^= 1 << rng.randrange(31)
+        _look(self, step)
+
+    replicas.Replicas.look = _flip_and_look

@@ -1,0 +1,72 @@
+"""A bit that flips in the weights of one rank: the rank is named, and the run goes on from before it as if it had not happened."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from processes import events, finish, losses, toy_words
+
+from launcher.train.replicas import checksum
+
+SEED = 20261121
+EVERY = 10
+WORDS = (
+    "cluster.processes_per_node=3",
+    "train.batch_size=63",
+    f"train.save_every={EVERY}",
+    "train.on_bad=rollback",
+    "train.max_rollbacks=99",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_the_rank_is_named_and_nothing_of_it_stays(tmp_path: Path, full: bool) -> None:
+    rng = random.Random(SEED)
+    print(f"seed {SEED}")
+    flips = [(20 * number + rng.randint(11, 19), rng.randrange(3)) for number in range(50 if full else 4)]
+    words = (*WORDS, f"train.steps={20 * len(flips) + 20}", f"train.compare_every={EVERY}")
+    whole = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words), timeout=300)
+    assert whole.returncode == 0, whole.stderr
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words), timeout=600, TOY_FLIPS=json.dumps(flips))
+    assert done.returncode == 0, done.stderr
+    told = events(tmp_path / "runs" / "toy" / "a", "rolled_back")
+    assert len(told) == len(flips)
+    for (step, rank), event in zip(flips, told, strict=True):
+        assert event["why"].startswith(f"rank {rank} on ")
+        assert step <= event["step"] < step + EVERY
+        assert event["to"] < step
+    assert losses(tmp_path / "runs" / "toy" / "a") == losses(tmp_path / "runs" / "toy" / "whole")
+    print(f"{len(told)} of {len(flips)} flips named within {EVERY} steps")
+
+
+@pytest.mark.slow
+def test_without_the_comparison_another_model_is_trained(tmp_path: Path) -> None:
+    """The guard taken out."""
+    words = (*WORDS, "train.steps=60")
+    assert finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words)).returncode == 0
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, "train.compare_every=0"), TOY_FLIPS="[[15, 0], [15, 1]]")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "runs" / "toy" / "a") != losses(tmp_path / "runs" / "toy" / "whole")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_every_flipped_bit_changes_the_sum(dtype: torch.dtype) -> None:
+    tensors = [torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last), torch.randn(17, dtype=dtype)]
+    words = tensors[1].view({2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize])
+    before = checksum(tensors).item()
+    for bit in range(8 * dtype.itemsize - 1):
+        words[bit % 17] ^= 1 << bit
+        assert checksum(tensors).item() != before
+        words[bit % 17] ^= 1 << bit
+    assert checksum(tensors).item() == before
+
+
+def test_two_tensors_that_change_places_change_the_sum() -> None:
+    one, two = torch.randn(5), torch.randn(5)
+    assert checksum([one, two]).item() != checksum([two, one]).item()
