@@ -42,10 +42,12 @@ def ranks(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def ask(process: subprocess.Popen[str], **trial: Any) -> dict[str, Any]:
-    """`folder`, `attempt`, `crash` (as LAUNCHER_CRASH_AT) and `naive` of one trial.
+    """`folder`, `attempt`, `crash` (as LAUNCHER_CRASH_AT) and `naive` of one trial; `overlap`: when a rank is stopped at the point, the
+    next attempt runs to its end before it goes on.
 
     Returns {"loaded": [step …], "saved": [step …], "died": [rank …], "errors": [str …]}: what each rank loaded at first, what each knew to
     be saved at last (-1: nothing), the ranks that were killed at the point, and what went wrong that is not the loss of the other rank.
+    `overlap`: of the next attempt, and "old": {…} of this one.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -54,11 +56,16 @@ def ask(process: subprocess.Popen[str], **trial: Any) -> dict[str, Any]:
     return json.loads(process.stdout.readline())
 
 
-def content(step: int, rank: int) -> dict[str, list[bytes]]:
-    """What each rank saves at a step; several files, several pieces."""
-    data = random.Random(step * WORLD + rank).randbytes(3000)
+def content(step: int, rank: int, attempt: int) -> dict[str, list[bytes]]:
+    """What each rank of an attempt saves at a step; several files, several pieces."""
+    data = random.Random(step * WORLD + rank).randbytes(3000) + b"%06d" % attempt
     files = {f"rank_{rank}.bin": [data[:1000], data[1000:2000], data[2000:]]}
     return {**files, "shared.bin": [data, data[:7]]} if rank == 0 else files
+
+
+def writer(path: Path) -> int:
+    """The attempt that wrote a checkpoint."""
+    return int((path / "rank_1.bin").read_bytes()[-6:])
 
 
 def main() -> None:
@@ -72,28 +79,35 @@ def main() -> None:
         print(json.dumps(_trial(**json.loads(line))), flush=True)
 
 
-def _trial(folder: str, attempt: int, crash: str = "", naive: bool = False) -> dict[str, Any]:
+def _trial(folder: str, attempt: int, crash: str = "", naive: bool = False, overlap: bool = False) -> dict[str, Any]:
     place = Path(folder)
-    for left in place.glob("said.*"):
-        left.unlink()
-    (place / "meet").unlink(missing_ok=True)
-    children = []
-    for rank in range(WORLD):
-        child = os.fork()
-        if child == 0:
-            try:
-                _rank(place, rank, attempt, crash, naive)
-            except RuntimeError:
-                os._exit(1)  # the other rank was killed
-            except BaseException as error:
-                (place / f"said.{rank}.error").write_text(repr(error))
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
+    (place / f"meet.{attempt}").unlink(missing_ok=True)
+    children = [_start(place, rank, attempt, crash, naive) for rank in range(WORLD)]
+    if overlap:
+        stopped = children[int(crash.split(":")[1])]
+        while Path(f"/proc/{stopped}/stat").read_text().rpartition(") ")[2][0] != "T":
+            time.sleep(0.002)
+        newer = _trial(folder, attempt + 1, naive=naive)
+        os.kill(stopped, signal.SIGCONT)
     died = _reap(children)
-    told = [_said(place, rank) for rank in range(WORLD)]
-    errors = [path.read_text() for path in sorted(place.glob("said.*.error"))]
-    return {"loaded": [each[0] for each in told], "saved": [each[-1] for each in told], "died": died, "errors": errors}
+    told = [_said(place, attempt, rank) for rank in range(WORLD)]
+    errors = [path.read_text() for path in sorted(place.glob(f"said.{attempt}.*.error"))]
+    result = {"loaded": [each[0] for each in told], "saved": [each[-1] for each in told], "died": died, "errors": errors}
+    return {**newer, "old": result} if overlap else result
+
+
+def _start(place: Path, rank: int, attempt: int, crash: str, naive: bool) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        _rank(place, rank, attempt, crash, naive)
+    except RuntimeError:
+        os._exit(1)  # the other rank was killed
+    except BaseException as error:
+        (place / f"said.{attempt}.{rank}.error").write_text(repr(error))
+        os._exit(1)
+    os._exit(0)
 
 
 def _reap(children: list[int]) -> list[int]:
@@ -114,8 +128,8 @@ def _reap(children: list[int]) -> list[int]:
     return died
 
 
-def _said(place: Path, rank: int) -> list[int]:
-    path = place / f"said.{rank}"
+def _said(place: Path, attempt: int, rank: int) -> list[int]:
+    path = place / f"said.{attempt}.{rank}"
     return [int(line) for line in path.read_text().split()] if path.exists() else [-1]
 
 
@@ -130,7 +144,7 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
     from launcher.train.ranks import Ranks
 
     importlib.reload(crash)  # it reads the environment when it is imported
-    meeting = dist.FileStore(str(place / "meet"), WORLD)
+    meeting = dist.FileStore(str(place / f"meet.{attempt}"), WORLD)
     dist.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD, timeout=timedelta(seconds=20))
     claim = Claim(RunDir(place), attempt)
     if rank == 0:
@@ -143,13 +157,13 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
     assert not passed_over, passed_over
     first = -1 if loaded is None else loaded.step
     if loaded is not None:
-        for name, pieces in content(first, rank).items():
+        for name, pieces in content(first, rank, writer(loaded.path)).items():
             assert loaded.read(name) == b"".join(pieces), f"{name} of step {first} is not what was saved"
-    with (place / f"said.{rank}").open("a") as said:
+    with (place / f"said.{attempt}.{rank}").open("a") as said:
         said.write(f"{first}\n")
         said.flush()
         for step in range(max(first, 0) + 1, max(first, 0) + 1 + SAVES):
-            store.save(step, content(step, rank))
+            store.save(step, content(step, rank, attempt))
             said.write(f"{step}\n")
             said.flush()
 

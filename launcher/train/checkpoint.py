@@ -160,11 +160,8 @@ class CheckpointStore:
         _sync_directory(self._temporary)
         self._before_commit()
         self._claim.check()
-        final = self.path / f"step_{step:09d}"
-        if final.exists():
-            _set_aside(final)
         crash.here("before_rename")
-        self._temporary.rename(final)
+        self._temporary.rename(self.path / f"step_{step:09d}")  # fails where it exists: then it is a newer attempt's
         crash.here("after_rename")
         _sync_directory(self.path)
         crash.here("after_commit")

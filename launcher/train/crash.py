@@ -1,7 +1,8 @@
-"""Named points in a save where a test may have this process killed, as a node that loses power would end it.
+"""Named points in a save where a test may have this process killed, as a node that loses power would end it, or stopped, as one that
+is taken for dead and is not.
 
-LAUNCHER_CRASH_AT=<point>:<rank>:<n> ends that rank by SIGKILL when it comes to <point> for the <n>-th time. Unset, `here` compares two
-strings.
+LAUNCHER_CRASH_AT=<point>:<rank>:<n> ends that rank by SIGKILL when it comes to <point> for the <n>-th time; with :STOP behind it, by
+SIGSTOP. Unset, `here` compares two strings.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ POINTS = (
 """In the order in which a save comes to them."""
 
 _point, _, _rest = os.environ.get("LAUNCHER_CRASH_AT", "").partition(":")
-_rank, _, _count = _rest.partition(":")
+_rank, _, _rest = _rest.partition(":")
+_count, _, _signal = _rest.partition(":")
 _passed = 0
 
 
@@ -38,4 +40,4 @@ def here(point: str) -> None:
         return
     _passed += 1
     if _passed == int(_count):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if _signal == "STOP" else signal.SIGKILL)
