@@ -83,6 +83,17 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     assert_gone(tree)
 
 
+def kill_launcher(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to it alone: what it started has to end by itself, within 2 s."""
+    tree = descendants(process.pid)
+    process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    assert_gone(tree, 2)
+
+
 def assert_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import events, finish, kill_tree, lines, losses, start, toy_words, wait_for
+from processes import events, finish, kill_launcher, kill_tree, lines, losses, start, toy_words, wait_for
 
 SEED = 20261121
 # Dropout draws from each rank's generator, BatchNorm keeps statistics per rank, 13 does not divide an epoch of 40 steps.
-LONG = ("train.batch_size=16", "train.steps=1600", "train.save_every=13", "train.eval_every=200")
+LONG = ("train.batch_size=16", "train.save_every=13", "train.eval_every=200")
 
 
 def shards(run: Path) -> dict[str, str]:
@@ -22,7 +24,14 @@ def shards(run: Path) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in files.items() if name != "state.json"}
 
 
-def killed_run(home: Path, words: list[str], kills: int, rng: random.Random, **extra: str) -> tuple[dict[int, set[float]], int]:
+def killed_run(
+    home: Path,
+    words: list[str],
+    kills: int,
+    rng: random.Random,
+    kill: Callable[[subprocess.Popen[str]], None] = kill_tree,
+    **extra: str,
+) -> tuple[dict[int, set[float]], int]:
     """Start a run, kill it `kills` times, let it end. Returns the losses seen at each step, and how many steps were replayed."""
     seen: dict[int, set[float]] = {}
     replayed = 0
@@ -31,13 +40,16 @@ def killed_run(home: Path, words: list[str], kills: int, rng: random.Random, **e
         process = start(home, words if attempt == 0 else ["resume", str(run)], **extra)
         try:
             if attempt == kills:
-                _, err = process.communicate(timeout=120)
+                _, err = process.communicate(timeout=300)
                 assert process.returncode == 0, err
             else:
                 _wait_for_steps(run, attempt + 1, rng.randrange(1, 60))
                 time.sleep(rng.uniform(0, 0.03))  # in a step, an evaluation, a save
-        finally:
+        except BaseException:
             kill_tree(process)
+            raise
+        else:
+            kill(process)
         here = losses(run)
         first = events(run, "started")[-1]["step"] if events(run, "started") else 0
         replayed += sum(step in seen for step in here if step > first)
@@ -55,15 +67,21 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(5400)
-@pytest.mark.parametrize(("processes", "kills", "many"), [(1, 4, 4), (2, 20, 200)])
-def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(tmp_path: Path, processes: int, kills: int, many: int, full: bool) -> None:
+@pytest.mark.parametrize(
+    ("processes", "kills", "many", "kill"),
+    [(1, 4, 4, kill_tree), (2, 20, 200, kill_tree), (2, 3, 100, kill_launcher)],
+    ids=["one process", "two processes", "the launcher alone"],
+)
+def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
+    tmp_path: Path, processes: int, kills: int, many: int, kill: Callable[[subprocess.Popen[str]], None], full: bool
+) -> None:
     rng = random.Random(SEED)
     kills = many if full else kills
     print(f"seed {SEED}")
-    common = (f"cluster.processes_per_node={processes}", *LONG)
-    reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=200)
+    common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(1600, 40 * kills)}")
+    reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=400)
     assert reference.returncode == 0, reference.stderr
-    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), kills, rng)
+    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), kills, rng, kill)
 
     whole, killed = tmp_path / "runs" / "toy" / "whole", tmp_path / "runs" / "toy" / "killed"
     print(f"{processes} processes, {kills} kills, {replayed} steps replayed")

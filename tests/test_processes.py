@@ -187,9 +187,11 @@ def test_a_worker_started_with_garbage_says_which_variable(tmp_path: Path, name:
 
 
 @pytest.mark.slow
-def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path) -> None:
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path, full: bool) -> None:
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")
-    for _ in range(3):
+    for _ in range(50 if full else 3):
         both = [start(tmp_path, words), start(tmp_path, words)]
         ended = [(process.communicate(timeout=90), process.returncode) for process in both]
         codes = sorted(code for _, code in ended)
@@ -200,7 +202,6 @@ def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path) -> None:
                 assert "is being trained by" in err
         assert [line["step"] for line in lines(run_of(tmp_path) / "metrics.jsonl") if line["split"] == "train"] == list(range(1, 301))
         assert len(events(run_of(tmp_path), "started")) == 1
-        words = [word if not word.startswith("id=") else "id=a" for word in words]
         (run_of(tmp_path)).rename(tmp_path / f"kept-{time.monotonic_ns()}")
 
 
