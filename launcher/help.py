@@ -8,7 +8,7 @@ _VERBS = """\
   run           train here, or submit; the default verb
   render        print the job script that run would start; write nothing
   plan          print the frozen plan as JSON; write nothing
-  resume RUN    continue from the newest good checkpoint
+  resume RUN    continue from the newest good checkpoint; with cluster.processes_per_node=… in another world
   status [RUN]  a table of runs, or one of them
   logs RUN      print a rank's log (-f to follow, --rank R, --attempt N)
   why RUN       what became of a run: why it failed, waits or was stopped, and what to type next

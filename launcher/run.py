@@ -13,6 +13,7 @@ from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
 from launcher.freeze import Frozen, freeze, stored_cluster
 from launcher.launch import go_on, launch
+from launcher.move import move
 
 WAIT_SECONDS = 5.0
 """Between two looks at a batch job that a sweeper waits for."""
@@ -71,17 +72,21 @@ def _sweep(words: list[str]) -> int:
 
 
 def resume(words: list[str]) -> int:
-    """Continue a run from its newest good checkpoint, by the plan it was submitted with."""
-    if len(words) != 1:
+    """Continue a run from its newest good checkpoint, by the plan it was submitted with, or with other values under `cluster`."""
+    run, changes = words[:1], words[1:]
+    if not run or any("=" not in word for word in changes):
         raise ConfigError("resume takes one run or sweep: a path, an id or a name; for example: python -m launcher resume cifar")
     found = sweep.find(words[0])
+    if found is not None and changes:
+        raise ConfigError(f"resume {changes[0]}: the members of a sweep keep their clusters; name one run")
     if found is not None:
         from launcher import array
 
         array.resume(found)
         return 0
     here = rundir.find(words[0])
-    go_on(here, stored_cluster(here))
+    cluster = stored_cluster(here)
+    go_on(here, move(here, cluster, changes) if changes else cluster)
     return 0
 
 

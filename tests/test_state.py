@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from helpers import claimed
 from toyproject.net import Net
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import CheckpointStore, Content
+from launcher.train.checkpoint import Checkpoint, CheckpointStore, Content
 from launcher.train.ema import Ema, NoEma
 from launcher.train.metrics import Meter
 from launcher.train.optim import adamw, sgd
@@ -117,10 +118,22 @@ def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any],
         restore(parts(**other), checkpoint, 0, 1)
 
 
-def test_another_world_is_refused(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
-    store.save(1, take(parts()))
-    checkpoint = store.load(print)
-    assert checkpoint is not None
-    with pytest.raises(CheckpointError, match="written by 1 processes, this world has 2"):
-        restore(parts(), checkpoint, 0, 2)
+def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tmp_path: Path) -> None:
+    ranks = [parts(), parts()]
+    for number, each in enumerate(ranks):
+        each.model.seen.fill_(10.0 + number)
+        each.meter.sums[0].fill_(3.0 + number)
+        each.meter.samples = 6
+    files = {name: content for number, each in enumerate(ranks) for name, content in Snapshot().take(each, TrainState(), number).items()}
+    path = tmp_path / "step_000000001"
+    path.mkdir()
+    for name, content in files.items():
+        (path / name).write_bytes(b"".join(content))
+    entries = {each.name: {"bytes": each.stat().st_size, "sha256": sha256(each.read_bytes()).hexdigest()} for each in path.iterdir()}
+    checkpoint = Checkpoint(path, 1, entries, world=2)
+    for rank, total, samples in ((0, 7.0, 12), (1, 0.0, 0), (2, 0.0, 0)):
+        there = parts(seed=5)
+        restore(there, checkpoint, rank, 3)
+        assert there.model.seen.item() == 10.5
+        assert there.meter.sums[0].item() == total
+        assert there.meter.samples == samples

@@ -90,12 +90,13 @@ class Snapshot:
 
 
 def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
-    """Load everything in place. Raises CheckpointError where the checkpoint is of another model, optimizer or world."""
-    if checkpoint.world != world:
-        raise CheckpointError(f"{checkpoint.path} was written by {checkpoint.world} processes, this world has {world}; resume with as many")
+    """Load everything in place. Raises CheckpointError where the checkpoint is of another model or optimizer.
+
+    In another world than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals, and a
+    rank that was not there before keeps the generators it began with.
+    """
     shared = json.loads(checkpoint.read("state.json"))
-    own = json.loads(checkpoint.read(f"rank_{rank}.json"))
-    own_tensors = safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    own, own_tensors = _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank)
     with torch.no_grad():
         _copy(checkpoint, "model.safetensors", dict(parts.model.named_parameters()))
         _copy(checkpoint, "ema.safetensors", dict(zip(parts.ema.names, parts.ema.shadow, strict=True)))
@@ -105,8 +106,27 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
-    _restore_generators(own["generators"], own_tensors, parts.device)
+    if rank < checkpoint.world:
+        _restore_generators(own["generators"], own_tensors, parts.device)
     return TrainState(**shared["state"])
+
+
+def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a rank wrote."""
+    return json.loads(checkpoint.read(f"rank_{rank}.json")), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+
+
+def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What all ranks wrote, as one rank of another world needs it."""
+    everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
+    counts, tensors = everyone[rank if rank < checkpoint.world else 0]
+    for name, tensor in tensors.items():
+        if name.startswith("buffer|") and tensor.is_floating_point():
+            tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
+    totals = torch.stack([of["meter"] for _, of in everyone]).sum(0)
+    tensors["meter"] = totals if rank == 0 else torch.zeros_like(totals)
+    samples = sum(of["meter"]["samples"] for of, _ in everyone) if rank == 0 else 0
+    return {**counts, "meter": {**counts["meter"], "samples": samples}}, tensors
 
 
 def _json(value: Any) -> Content:

@@ -1,0 +1,35 @@
+"""`resume RUN cluster.…=…`: the same run in another world. The samples of each update stay the same, who computes which does not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from omegaconf import DictConfig, OmegaConf
+
+from launcher import lock
+from launcher.errors import ConfigError
+from launcher.freeze import freeze
+from launcher.plan import Cluster
+from launcher.rundir import RunDir, write_atomic
+
+
+def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
+    """Freeze the run again with other values under `cluster`, in place of the old. Raises ConfigError, or RunError where it runs."""
+    if strange := [word for word in words if not word.startswith("cluster.") or "=" not in word or word.startswith("cluster._target_")]:
+        raise ConfigError(
+            f"resume {strange[0]}: only where a run runs can change, with cluster.…=…; for example cluster.processes_per_node=1; "
+            "for anything else start a new run"
+        )
+    if not cluster.attached:
+        raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
+    lock.refuse_if_held(here.lock)
+    config = OmegaConf.load(here.config)
+    assert isinstance(config, DictConfig)
+    old = here.read_plan()
+    frozen = freeze(DictConfig(OmegaConf.merge(config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
+    plan = dataclasses.replace(frozen.plan, run_dir=old.run_dir, directory=old.directory)
+    write_atomic(here.script, frozen.cluster.render(plan))
+    write_atomic(here.config, frozen.config)
+    write_atomic(here.plan, plan.to_json())  # last: until it is there, the workers refuse the world that the script makes
+    here.log_event("moved", world=str(plan.world))
+    return frozen.cluster

@@ -1,0 +1,66 @@
+"""A run that goes on in another world: the same samples in each update, the same losses but for rounding; or one line that says why not."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from processes import events, finish, losses, running, toy_words, wait_for
+
+LINEAR = ("model._target_=toyproject.net.Linear", "~model.width", "~model.fill", "model.dropout=0")
+"""No norm over a batch and no dropout: what it computes does not depend on who computes it."""
+WORDS = ("id=a", *LINEAR, "train.steps=400", "train.save_every=7")
+
+
+def stop_at(home: Path, words: list[str], step: int) -> None:
+    with running(home, words, TOY_STEP_SECONDS="0.01") as process:
+        wait_for(lambda: max(losses(home / "runs" / "toy" / "a"), default=0) >= step, what=f"step {step}")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_one_four_two(tmp_path: Path) -> None:
+    moved, whole = tmp_path / "moved", tmp_path / "whole"
+    for home in (moved, whole):
+        home.mkdir()
+    words = (*WORDS, "cluster.processes_per_node=2")
+    assert finish(whole, toy_words(whole / "runs", *words)).returncode == 0
+    run = str(moved / "runs" / "toy" / "a")
+    stop_at(moved, toy_words(moved / "runs", *words), 50)
+    stop_at(moved, ["resume", run, "cluster.processes_per_node=1"], 130)
+    stop_at(moved, ["resume", run, "cluster.processes_per_node=4"], 200)
+    done = finish(moved, ["resume", run, "cluster.processes_per_node=2"])
+    assert done.returncode == 0, done.stderr
+
+    assert [event["world"] for event in events(Path(run), "moved")] == [
+        "1 node x 1 process on cpu",
+        "1 node x 4 processes on cpu",
+        "1 node x 2 processes on cpu",
+    ]
+    expected, got = losses(whole / "runs" / "toy" / "a"), losses(Path(run))
+    assert got.keys() == expected.keys()
+    assert max(abs(got[step] - expected[step]) / expected[step] for step in expected) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
+    words = (*WORDS, "cluster.processes_per_node=2")
+    stop_at(tmp_path, toy_words(tmp_path / "runs", *words), 20)
+    run = str(tmp_path / "runs" / "toy" / "a")
+    plan = (tmp_path / "runs" / "toy" / "a" / "plan.json").read_text()
+    for change, said in (
+        ("cluster.processes_per_node=3", "train.batch_size=64"),
+        ("optim.lr=0.1", "only where a run runs can change"),
+        ("cluster.processes=3", "did you mean processes_per_node?"),
+        ("cluster._target_=os.system", "only where a run runs can change"),
+    ):
+        refused = finish(tmp_path, ["resume", run, change])
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert said in refused.stderr
+    assert (tmp_path / "runs" / "toy" / "a" / "plan.json").read_text() == plan
