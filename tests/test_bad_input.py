@@ -79,6 +79,13 @@ train.ema_decay=nan             train.ema_decay=nan is not a finite number
 train.log_every=0               train.log_every=0 cannot be
 train.eval_every=often          train.eval_every=often cannot be; type auto
 train.save_every=0              train.save_every=0 cannot be; type auto
+train.mtbf_hours=0              train.mtbf_hours=0.0 cannot be; type hours above 0
+train.hang_seconds=-1           train.hang_seconds=-1.0 cannot be; type seconds, or 0 for no watch
+train.on_bad=skip               train.on_bad=skip cannot be; type stop or rollback
+train.spike=0.5                 train.spike=0.5 cannot be; type 0 for none, or a number above 1
+train.max_rollbacks=0           train.max_rollbacks=0 cannot be; type a whole number from 1
+train.compare_every=-1          train.compare_every=-1 cannot be; type a whole number of steps
+cluster.requeue=maybe           cluster.requeue='maybe' is not of type bool
 train.save_every=1.5            train.save_every=1.5 cannot be
 train.keep=1                    train.keep=1 cannot be; type a whole number from 2
 train=5                         train=5

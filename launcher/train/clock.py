@@ -5,11 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.train.state import TrainState
 
 EVALUATION, SAVE = "evaluation", "save"
+
+
+class Lap(NamedTuple):
+    """Seconds since the last lap."""
+
+    steps: float
+    waited: float
+    """Of these, for data."""
+    own: float
+    """Of these, before this rank first had to wait for the others."""
 
 
 class Clock:
@@ -17,15 +27,16 @@ class Clock:
 
     def __init__(self) -> None:
         self._began = self._lap = time.perf_counter()
-        self._waited = self._waited_lap = self._outside_lap = 0.0
+        self._waited = self._waited_lap = self._own_lap = self._outside_lap = 0.0
+        self._asked = self._began
         self._outside = {EVALUATION: 0.0, SAVE: 0.0}
 
     def watch(self, updates: Iterator[Any]) -> Iterator[Any]:
         """Pass updates on, counting the wait for each."""
         while True:
-            asked = time.perf_counter()
+            self._asked = time.perf_counter()
             update = next(updates, None)
-            self._waited_lap += time.perf_counter() - asked
+            self._waited_lap += time.perf_counter() - self._asked
             if update is None:
                 return
             yield update
@@ -39,13 +50,16 @@ class Clock:
         self._outside[kind] += spent
         self._outside_lap += spent
 
-    def lap(self) -> tuple[float, float]:
-        """(seconds in steps, seconds of these spent waiting for data) since the last lap."""
+    def own(self, ready: float) -> None:
+        """From asking for data until `ready` this rank waited for nobody."""
+        self._own_lap += ready - self._asked
+
+    def lap(self) -> Lap:
         now = time.perf_counter()
-        seconds, waited = now - self._lap - self._outside_lap, self._waited_lap
-        self._waited += waited
-        self._lap, self._waited_lap, self._outside_lap = now, 0.0, 0.0
-        return seconds, waited
+        lap = Lap(now - self._lap - self._outside_lap, self._waited_lap, self._own_lap)
+        self._waited += lap.waited
+        self._lap, self._waited_lap, self._own_lap, self._outside_lap = now, 0.0, 0.0, 0.0
+        return lap
 
     def bring_up(self, state: TrainState) -> None:
         """Add what has passed since the last call to the state's own seconds."""

@@ -11,6 +11,7 @@ from launcher.progress import step_line
 from launcher.train.clock import Clock
 from launcher.train.job import Job
 from launcher.train.metrics import Fetch, memory_bytes
+from launcher.train.stragglers import Stragglers
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class _Begun:
     norm: Fetch | None
     known: dict[str, Any]
     seconds_per_step: float
+    own_seconds: float
+    """Of these, until this rank first waited for the others."""
 
 
 class Lines:
@@ -34,22 +37,25 @@ class Lines:
         self._job = job
         self._clock = clock
         self._begun: _Begun | None = None
+        self._stragglers = Stragglers()
 
     def begin(self, norm: torch.Tensor | None) -> None:
         """Close the steps since the last line: start the copies, read the clock."""
         job, state, steps = self._job, self._job.state, self._job.stepper.meter.steps
         sums, samples = job.stepper.meter.take()
-        seconds, waited = self._clock.lap()
+        lap = self._clock.lap()
         known = {
             "epoch": state.step / job.loader.steps_per_epoch,
             "samples": state.samples,
-            "samples_per_second": steps * job.config.batch_size / seconds,
-            "step_seconds": seconds / steps,
-            "data_seconds": waited / steps,
+            "samples_per_second": steps * job.config.batch_size / lap.steps,
+            "step_seconds": lap.steps / steps,
+            "data_seconds": lap.waited / steps,
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
-        self._begun = _Begun(state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, seconds / steps)
+        self._begun = _Begun(
+            state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, lap.own / steps
+        )
 
     def drop(self) -> None:
         """Forget the line under way."""
@@ -60,8 +66,10 @@ class Lines:
         if self._begun is None:
             return
         begun, self._begun, job = self._begun, None, self._job
-        own = torch.tensor([*begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
-        *sums, samples = job.ranks.sum(own).tolist()
+        own_times = [begun.own_seconds if rank == job.ranks.rank else 0.0 for rank in range(job.ranks.world)]
+        own = torch.tensor([*own_times, *begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
+        *summed, samples = job.ranks.sum(own).tolist()
+        times, sums = summed[: job.ranks.world], summed[job.ranks.world :]
         metrics = job.task.train_metrics(sums, samples)
         job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
         norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
@@ -72,4 +80,7 @@ class Lines:
         job.board.scalars(begun.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
         left = (job.steps - begun.step) * begun.seconds_per_step
+        if slow := self._stragglers.judge(times, begun.seconds_per_step):
+            print(f"warning: {slow}")
+            job.run.log_event("slow_rank", step=begun.step, why=slow)
         print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))

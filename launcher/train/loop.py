@@ -47,6 +47,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         last = state.step + 1 == job.steps
         log = last or (state.step + 1) % job.config.log_every == 0
         norm = job.stepper(micro_batches, job.schedule(state.step, job.steps), log)
+        clock.own(job.stepper.ready)
         job.ema.update(state.step)
         job.watch.at(BOUNDARY)
         state.step += 1

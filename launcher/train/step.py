@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,12 +40,15 @@ class Stepper:
         self.no_sync = no_sync
         self.watch = watch
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.ready = 0.0
+        """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
 
     def __call__(self, micro_batches: Sequence[Any], lr_factor: float, want_norm: bool) -> torch.Tensor | None:
         """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted."""
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * lr_factor
+        self.ready = 0.0
         *first, last = micro_batches
         for batch in first:
             with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
@@ -67,6 +71,7 @@ class Stepper:
         loss = self.task.loss(outputs, batch)
         scaled = loss / parts if parts > 1 else loss
         self.watch.at(BACKWARD)
+        self.ready = self.ready or time.perf_counter()
         (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
         with torch.no_grad():
             self.meter.samples += self.task.count(self.meter.sums, loss.detach(), outputs.detach(), batch)

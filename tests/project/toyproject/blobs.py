@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-STEP_SECONDS = float(os.environ.get("TOY_STEP_SECONDS", "0"))
+STEP_SECONDS = float(os.environ.get("TOY_STEP_SECONDS", "0")) + 0.2 * (os.environ.get("TOY_SLOW_RANK") == os.environ.get("RANK", "0"))
 """Makes a run last as long as a test needs."""
 
 

@@ -1,0 +1,40 @@
+"""A slow rank is named within 50 steps, and none in a clean run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from processes import events, finish, toy_words
+
+from launcher.train.stragglers import Stragglers
+
+WORDS = ("id=a", "cluster.processes_per_node=2", "train.steps=60", "train.log_every=50")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_slow_rank_is_named_within_50_steps(tmp_path: Path, rank: int) -> None:
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *WORDS), TOY_SLOW_RANK=str(rank))
+    assert done.returncode == 0, done.stderr
+    told = events(tmp_path / "runs" / "toy" / "a", "slow_rank")
+    assert [event["step"] for event in told] == [50]
+    assert told[0]["why"].startswith(f"rank {rank} is slow: 2")
+    assert "warning: rank" in done.stdout
+
+
+@pytest.mark.slow
+def test_nobody_is_slow_in_a_clean_run(tmp_path: Path) -> None:
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *WORDS, "train.steps=400"), TOY_STEP_SECONDS="0.02")
+    assert done.returncode == 0, done.stderr
+    assert not events(tmp_path / "runs" / "toy" / "a", "slow_rank")
+
+
+def test_who_is_slow() -> None:
+    judge = Stragglers().judge
+    assert judge([0.1], 0.2) == ""
+    assert judge([0.1, 0.12, 0.11, 0.1], 0.2) == ""
+    assert judge([0.01, 0.02, 0.01], 0.5) == "", "twice as slow, and nobody waits long for it"
+    assert judge([0.1, 0.1, 0.3], 0.4).startswith("rank 2 is slow: 300 ms a step for data and forward pass, the others 100 ms")
+    assert judge([0.1, 0.1, 0.3], 0.4) == "", "told already"
+    assert judge([0.3, 0.1, 0.1], 0.4).startswith("rank 0")
