@@ -56,6 +56,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.mtbf_hours", _positive, "hours above 0, for example 4"),
     ("train.hang_seconds", _number(0), "seconds, or 0 for no watch"),
     ("train.compare_every", _whole(0), "a whole number of steps, or 0 for never"),
+    ("train.layers_every", _whole(0), "a whole number of steps, or 0 for never"),
     ("train.on_bad", lambda value: value in ("stop", "rollback"), "stop or rollback"),
     ("train.spike", lambda value: value == 0 or (_number(1)(value) and value > 1), "0 for none, or a number above 1, for example 5"),
     ("train.max_rollbacks", _whole(1), "a whole number from 1"),

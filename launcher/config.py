@@ -47,6 +47,8 @@ class TrainConfig:
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100
     """Steps between comparisons of the weights of all ranks, which should be equal; 0: none."""
+    layers_every: int = 500
+    """Steps between looks at each layer: gradient norm, update ratio, dead outputs; 0: none."""
     on_bad: str = "stop"
     """When the loss is not finite, or jumps: stop | rollback. rollback: to the newest checkpoint before it, and past its batches."""
     spike: float = 0.0

@@ -87,6 +87,7 @@ def test_the_fixed_keys_are_all_there(command: Command) -> None:
             "hang_seconds",
             "on_bad",
             "compare_every",
+            "layers_every",
             "spike",
             "max_rollbacks",
             "deterministic",

@@ -53,6 +53,14 @@ class Board:
         self._writer.file_writer.add_summary(Summary(value=shown), step)
 
     @_never_fatal
+    def layers(self, step: int, kind: str, values: dict[str, float]) -> None:
+        """One number for each layer, by the layer's name."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
+
+        shown = [Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in values.items()]
+        self._writer.file_writer.add_summary(Summary(value=shown), step)
+
+    @_never_fatal
     def text(self, tag: str, text: str) -> None:
         self._writer.add_text(tag, text, 0)
 

@@ -14,6 +14,7 @@ from launcher.train.board import Board, NoBoard
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard import Guard
+from launcher.train.layers import Layers
 from launcher.train.metrics import MetricsFile
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
@@ -47,6 +48,7 @@ class Job:
     stopper: Stopper
     guard: Guard
     replicas: Replicas
+    layers: Layers
     watch: Watch | NoWatch
     agreement: Agreement
     metrics: MetricsFile

@@ -46,7 +46,8 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             job.task.show_batch(job.board, micro_batches[0], 0)
         last = state.step + 1 == job.steps
         log = last or (state.step + 1) % job.config.log_every == 0
-        norm = job.stepper(micro_batches, job.schedule(state.step, job.steps), log)
+        look = job.layers.around(state.step + 1)
+        norm = job.stepper(micro_batches, job.schedule(state.step, job.steps), log or look is not None, look)
         clock.own(job.stepper.ready)
         job.ema.update(state.step)
         job.watch.at(BOUNDARY)
@@ -54,6 +55,8 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         state.samples += job.config.batch_size
         job.where["step"] = state.step
         job.replicas.look(state.step)
+        for warning in job.layers.finish(state.step, job.board):
+            print(f"warning: {warning}")
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)

@@ -44,8 +44,13 @@ class Stepper:
         """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
 
-    def __call__(self, micro_batches: Sequence[Any], lr_factor: float, want_norm: bool) -> torch.Tensor | None:
-        """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted."""
+    def __call__(
+        self, micro_batches: Sequence[Any], lr_factor: float, want_norm: bool, look: Callable[[Callable[[], None]], None] | None = None
+    ) -> torch.Tensor | None:
+        """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted.
+
+        `look` is given the update to make, and makes it: it sees gradients (unscaled, if the norm is wanted) and weights before and after.
+        """
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * lr_factor
         self.ready = 0.0
@@ -56,14 +61,17 @@ class Stepper:
         self._backward(last, len(micro_batches))
         self.watch.at(UPDATE)
         norm = self._norm(want_norm)
+        self._update() if look is None else look(self._update)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.meter.steps += 1
+        return norm
+
+    def _update(self) -> None:
         if self.scaler is None:
             self.optimizer.step()
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.meter.steps += 1
-        return norm
 
     def _backward(self, batch: Any, parts: int) -> None:
         self.watch.at(FORWARD)

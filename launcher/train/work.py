@@ -38,6 +38,7 @@ from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard import Guard
 from launcher.train.job import Job
+from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.precision import accelerate_name, choose
 from launcher.train.ranks import Ranks
@@ -215,6 +216,7 @@ def _build(
         stopper=stopper,
         guard=Guard(train.spike),
         replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
+        layers=Layers(inner, train.layers_every if ranks.is_first else 0),
         watch=watch,
         agreement=Agreement(ranks),
         metrics=metrics,
