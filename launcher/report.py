@@ -32,7 +32,8 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
 
 def _rest(summary: dict[str, Any]) -> str:
     """What the rest of the time went into, where it is worth a word."""
-    parts = [f"{name} {duration(summary[f'{name}_seconds'])}" for name in ("evaluation", "save", "lost")]
+    kinds = {"evaluation": "evaluation", "save": "saving", "lost": "starting and waiting"}
+    parts = [f"{words} {duration(summary[f'{name}_seconds'])}" for name, words in kinds.items()]
     causes = [f"{count} {cause}" for cause, count in summary["restarts"].items()]
     replayed = [f"{summary['replayed_steps']} steps done again"] if summary["replayed_steps"] else []
     return "; ".join(["", ", ".join(parts), *([f"restarts: {', '.join(causes)}"] if causes else []), *replayed])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import events, finish, toy_words
 
-from launcher.train.stragglers import Stragglers
+from launcher.train.stragglers import STEPS, Stragglers
 
 WORDS = ("id=a", "cluster.processes_per_node=2", "train.steps=60", "train.log_every=50")
 
@@ -31,10 +31,15 @@ def test_nobody_is_slow_in_a_clean_run(tmp_path: Path) -> None:
 
 
 def test_who_is_slow() -> None:
-    judge = Stragglers().judge
+    def judge(own: list[float], step: float, steps: int = 50) -> str:
+        return stragglers.judge([steps * each for each in own], steps * step, steps)
+
+    stragglers = Stragglers()
     assert judge([0.1], 0.2) == ""
-    assert judge([0.1, 0.12, 0.11, 0.1], 0.2) == ""
+    stragglers = Stragglers()
+    assert judge([0.1, 0.12, 0.11], 0.2) == ""
     assert judge([0.01, 0.02, 0.01], 0.5) == "", "twice as slow, and nobody waits long for it"
-    assert judge([0.1, 0.1, 0.3], 0.4).startswith("rank 2 is slow: 300 ms a step for data and forward pass, the others 100 ms")
+    assert judge([0.1, 0.1, 0.3], 0.4, steps=STEPS - 1) == "", "too few steps to tell"
+    assert judge([0.1, 0.1, 0.3], 0.4, steps=1).startswith("rank 2 is slow: 300 ms a step for data and forward pass, the others 100 ms")
     assert judge([0.1, 0.1, 0.3], 0.4) == "", "told already"
     assert judge([0.3, 0.1, 0.1], 0.4).startswith("rank 0")

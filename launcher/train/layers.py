@@ -35,6 +35,7 @@ class Layers:
         sparse = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
         self._sparse = {id(parameter) for module in sparse for parameter in module.parameters()}
         """Most of their rows get no gradient in any one update."""
+        self._vectors = {name for name, tensor in self._named if tensor.ndim < 2}
         self._every = every
         self._silent: dict[str, torch.Tensor] = {}
         """Outputs that have had no gradient in any look."""
@@ -82,14 +83,15 @@ class Layers:
 
     def _judge(self, name: str, norm: float, moved: float, dead: float, usual: float) -> str:
         seen, what = self._seen[name], ""
+        is_vector = name in self._vectors  # a bias before a norm has no gradient to speak of, and needs none
         median = statistics.median(seen) if len(seen) >= _KNOWN else 0.0
-        if norm == 0:
+        if norm == 0 and not is_vector:
             what = "no gradient reaches it"
         elif dead >= _DEAD and len(seen) >= _KNOWN:
             what = f"{dead:.0%} of its outputs get no gradient, and never did"
         elif median and norm > _EXPLODED * median:
             what = f"its gradient is {norm:.3g}, and was {median:.3g}"
-        elif moved < _FORGOTTEN * usual:
+        elif moved < _FORGOTTEN * usual and not is_vector:
             what = f"an update moves it by {moved:.1g} of its norm, the median layer by {usual:.1g}"
         seen.append(norm)
         if not what or name in self._told:

@@ -27,7 +27,7 @@ class _Begun:
     known: dict[str, Any]
     seconds_per_step: float
     own_seconds: float
-    """Of these, until this rank first waited for the others."""
+    """Of all steps of the line, until this rank first waited for the others."""
 
 
 class Lines:
@@ -53,9 +53,7 @@ class Lines:
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
-        self._begun = _Begun(
-            state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, lap.own / steps
-        )
+        self._begun = _Begun(state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, lap.own)
 
     def drop(self) -> None:
         """Forget the line under way."""
@@ -80,7 +78,7 @@ class Lines:
         job.board.scalars(begun.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
         left = (job.steps - begun.step) * begun.seconds_per_step
-        if slow := self._stragglers.judge(times, begun.seconds_per_step):
+        if slow := self._stragglers.judge(times, begun.seconds_per_step * begun.steps, begun.steps):
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=begun.step, why=slow)
         print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))

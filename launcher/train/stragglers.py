@@ -15,22 +15,32 @@ SHARE = 0.2
 """And is longer by so much of a whole step: less is not worth a word."""
 
 
+STEPS = 25
+"""Over so many steps at least: a single one is delayed by anything."""
+
+
 class Stragglers:
     """Says it once for each rank."""
 
     def __init__(self) -> None:
         self._told: set[int] = set()
+        self._own: list[float] = []
+        self._seconds, self._steps = 0.0, 0
 
-    def judge(self, own: Sequence[float], step_seconds: float) -> str:
-        """`own` by rank, in seconds a step, mean over the steps of a line. What to tell; empty if there is nothing new."""
-        if len(own) < 2:
+    def judge(self, own: Sequence[float], seconds: float, steps: int) -> str:
+        """`own` by rank and `seconds` in all, both over `steps` steps. What to tell; empty if there is nothing new."""
+        self._own = [a + b for a, b in zip(self._own or [0.0] * len(own), own, strict=True)]
+        self._seconds, self._steps = self._seconds + seconds, self._steps + steps
+        if len(own) < 2 or self._steps < STEPS:
             return ""
-        slowest = max(range(len(own)), key=own.__getitem__)
-        others = statistics.median(seconds for rank, seconds in enumerate(own) if rank != slowest)
-        if slowest in self._told or own[slowest] < RATIO * others or own[slowest] - others < SHARE * step_seconds:
+        mean, step = [each / self._steps for each in self._own], self._seconds / self._steps
+        self._own, self._seconds, self._steps = [], 0.0, 0
+        slowest = max(range(len(mean)), key=mean.__getitem__)
+        others = statistics.median(each for rank, each in enumerate(mean) if rank != slowest)
+        if slowest in self._told or mean[slowest] < RATIO * others or mean[slowest] - others < SHARE * step:
             return ""
         self._told.add(slowest)
         return (
-            f"rank {slowest} is slow: {1000 * own[slowest]:.0f} ms a step for data and forward pass, the others {1000 * others:.0f} ms, "
-            f"of a step of {1000 * step_seconds:.0f} ms"
+            f"rank {slowest} is slow: {1000 * mean[slowest]:.0f} ms a step for data and forward pass, the others {1000 * others:.0f} ms, "
+            f"of a step of {1000 * step:.0f} ms"
         )
