@@ -78,6 +78,21 @@ def test_a_jump_is_judged_by_what_is_usual() -> None:
     Guard(0).judge(1e9, 0, 1)
 
 
+def test_a_scale_that_falls_for_ever_ends_the_run() -> None:
+    """torch's own scaler, every update of it an overflow."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer, scaler, guard = torch.optim.SGD([weight], lr=0.1), torch.amp.GradScaler("cpu"), Guard(0)
+    for step in range(24):
+        scaler.scale((weight * float("inf")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        guard.judge_scale(scaler.get_scale(), step, step + 1)
+    assert torch.equal(weight.detach(), torch.ones(3)), "skipped, all of them"
+    with pytest.raises(BadNumbers, match=r"overflow at every scale, down to 0\.002, .*train\.precision=bf16"):
+        guard.judge_scale(scaler.get_scale() / 2, 24, 25)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_one_bad_value_anywhere_is_found(value: float, dtype: torch.dtype) -> None:

@@ -14,6 +14,9 @@ from launcher.errors import TrainingFailed
 HISTORY = 20
 """Lines whose median a loss is compared with; none is called a jump before half as many are known."""
 
+SMALLEST_SCALE = 2.0**-8
+"""Of fp16 gradients: torch's scaler begins at 2**16, so that 24 updates in a row were skipped."""
+
 
 class BadNumbers(TrainingFailed):
     """What happened between two steps should not become part of the run."""
@@ -49,6 +52,16 @@ class Guard:
             text = f"the loss of steps {since + 1} to {until} is {what}; lower optim.lr, or go back and pass these batches over: "
             raise BadNumbers(f"{text}train.on_bad=rollback", since, until)
         self._losses.append(loss)
+
+    def judge_scale(self, scale: float, since: int, until: int) -> None:
+        """torch's scaler halves its scale at each update it skips for an overflow. Raises BadNumbers where no scale is small enough."""
+        if scale < SMALLEST_SCALE:
+            raise BadNumbers(
+                f"the fp16 gradients of steps {since + 1} to {until} overflow at every scale, down to {scale:.1g}, so nothing is learnt; "
+                "lower optim.lr, set train.clip_norm, or type train.precision=bf16 or fp32",
+                since,
+                until,
+            )
 
     def forget(self) -> None:
         """After going back, what was learned since does not count."""

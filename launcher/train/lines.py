@@ -26,6 +26,8 @@ class _Begun:
     norm: Fetch | None
     known: dict[str, Any]
     seconds_per_step: float
+    scale: Fetch | None
+    """Of fp16 gradients."""
     own_seconds: float
     """Of all steps of the line, until this rank first waited for the others."""
 
@@ -53,7 +55,14 @@ class Lines:
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
-        self._begun = _Begun(state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, lap.own)
+        self._begun = _Begun(
+            state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, self._scale(), lap.own
+        )
+
+    def _scale(self) -> Fetch | None:
+        scaler = self._job.parts.scaler
+        scale = None if scaler is None else scaler._get_scale_async()  # get_scale() would wait for the device
+        return None if scale is None else Fetch(scale)
 
     def drop(self) -> None:
         """Forget the line under way."""
@@ -70,6 +79,8 @@ class Lines:
         times, sums = summed[: job.ranks.world], summed[job.ranks.world :]
         metrics = job.task.train_metrics(sums, samples)
         job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
+        if begun.scale is not None:
+            job.guard.judge_scale(begun.scale.value().item(), begun.step - begun.steps, begun.step)
         norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
         if not job.ranks.is_first:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -91,7 +92,8 @@ class MetricsFile:
 
     def write(self, step: int, split: str, **values: Any) -> None:
         """Raises RunError where the disk takes no more: these numbers are the run's result."""
-        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        known = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+        line = json.dumps({"step": step, "split": split, **known}) + "\n"  # NaN is no JSON
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
