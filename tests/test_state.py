@@ -97,6 +97,16 @@ def test_only_rank_0_writes_what_is_the_same_on_all_ranks() -> None:
     assert sorted(Snapshot().take(parts(), TrainState(), 3)) == ["rank_3.json", "rank_3.safetensors"]
 
 
+def test_a_mask_of_infinities_is_no_part_of_an_average() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
+    ema = Ema(model, 0.9)
+    ema.update(0)
+    assert ema.names == ["weight", "bias"]
+    with ema.applied():
+        assert not model.mask.isnan().any()
+
+
 def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
     here, there = parts(), parts(seed=5)

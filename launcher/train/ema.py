@@ -12,7 +12,7 @@ from launcher.train.ranks import Ranks
 
 
 class Ema:
-    """Shadow of every floating-point parameter and buffer, moved towards it after each step (Polyak averaging).
+    """Shadow of every floating-point parameter and finite buffer (a mask of infinities has no average), moved towards it after each step (Polyak averaging).
 
     The decay at step t is min(decay, (1 + t) / (10 + t)), so that a young average does not remember the initial weights.
     """
@@ -57,8 +57,8 @@ class NoEma:
 
 
 def _floating(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    return [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+    buffers = [(name, buffer) for name, buffer in model.named_buffers() if buffer.isfinite().all()]
+    return [(name, tensor) for name, tensor in [*model.named_parameters(), *buffers] if tensor.is_floating_point()]
 
 
 @contextlib.contextmanager
