@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from launcher.pulse import EVALUATION, SAVE
 from launcher.train.state import TrainState
-
-EVALUATION, SAVE = "evaluation", "save"
 
 
 class Lap(NamedTuple):
@@ -42,12 +41,12 @@ class Clock:
             yield update
 
     @contextlib.contextmanager
-    def outside(self, kind: str) -> Iterator[None]:
-        """What happens in this context is no part of a step."""
+    def outside(self, phase: int) -> Iterator[None]:
+        """What happens in this context is no part of a step: EVALUATION or SAVE."""
         began = time.perf_counter()
         yield
         spent = time.perf_counter() - began
-        self._outside[kind] += spent
+        self._outside[phase] += spent
         self._outside_lap += spent
 
     def own(self, ready: float) -> None:

@@ -12,7 +12,8 @@ from launcher.train.ranks import Ranks
 
 
 class Ema:
-    """Shadow of every floating-point parameter and finite buffer (a mask of infinities has no average), moved towards it after each step (Polyak averaging).
+    """Shadow of every floating-point parameter and buffer, moved towards it after each step (Polyak averaging); of no buffer that holds
+    infinities, as masks do.
 
     The decay at step t is min(decay, (1 + t) / (10 + t)), so that a young average does not remember the initial weights.
     """

@@ -9,7 +9,6 @@ import torch
 
 from launcher.config import TrainConfig
 from launcher.pulse import BOUNDARY, EVALUATION, SAVE
-from launcher.train import clock as clocks
 from launcher.train.clock import Clock
 from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
@@ -68,15 +67,15 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             lines.finish()
             job.replicas.finish()
         if evaluates:
-            with clock.outside(clocks.EVALUATION):
+            with clock.outside(EVALUATION):
                 evaluate_split(job, "val")
         if saves:
             job.watch.outside(SAVE)
             clock.bring_up(state)
-            with clock.outside(clocks.SAVE):
+            with clock.outside(SAVE):
                 saver.begin(job.parts, state)
         if last or stop:
-            with clock.outside(clocks.SAVE):
+            with clock.outside(SAVE):
                 saver.wait()
             clock.bring_up(state)
             job.agreement.settle()
