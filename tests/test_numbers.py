@@ -46,6 +46,21 @@ def test_a_rollback_gives_the_run_that_never_had_these_batches(tmp_path: Path, p
     assert [line["step"] for line in lines(run / "metrics.jsonl") if line["split"] == "train"] == list(range(1, 61))
 
 
+def test_what_was_refused_is_saved_when_training_comes_by_again(tmp_path: Path) -> None:
+    words = (
+        "train.steps=60",
+        "train.save_every=13",
+        "train.log_every=50",
+        "train.keep=9",
+        "train.on_bad=rollback",
+        "data.poison=[30,null]",
+    )
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
+    assert done.returncode == 0, done.stderr
+    saved = sorted(int(path.name[5:]) for path in (tmp_path / "runs" / "toy" / "a" / "checkpoints").glob("step_*"))
+    assert saved == [0, 13, 26, 39, 52, 60]
+
+
 def test_it_gives_up_after_so_many(tmp_path: Path) -> None:
     words = ("train.steps=60", "train.log_every=1", "train.on_bad=rollback", "train.max_rollbacks=2", "data.fail_at=null", "optim.lr=1e30")
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))

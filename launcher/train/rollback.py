@@ -30,6 +30,7 @@ def roll_back(job: Job, bad: BadNumbers) -> None:
     if bad.blames_data:
         job.state.passed_over = until + left.passed_over - job.state.step
     job.where["step"] = job.state.step
+    job.saver.back_to(job.state.step)
     job.guard.forget()
     job.replicas.forget()
     if not job.ranks.is_first:

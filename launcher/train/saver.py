@@ -57,6 +57,7 @@ class Saver:
         self._running: Future[tuple[float, float]] | None = None
         self._stalled = 0.0
         self._step: int | None = None
+        """Of the newest save."""
 
     def begin(self, parts: Parts, state: TrainState) -> None:
         """Returns when the state is copied. Waits for the save before this one, and raises what became of it: RunError, TrainingFailed."""
@@ -69,6 +70,10 @@ class Saver:
         files = self._snapshot.take(parts, state, self._rank)
         self._stalled = time.perf_counter() - began
         self._running = self._thread.submit(self._write, state.step, files)
+
+    def back_to(self, step: int) -> None:
+        """Training is at an earlier checkpoint again: what was saved later will have to be saved once more."""
+        self._step = step
 
     def is_due(self) -> bool:
         """What rank 0 knows; the others follow."""
