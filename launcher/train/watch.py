@@ -36,13 +36,14 @@ class Watch:
         node, processes = os.environ.get("GROUP_RANK", "0"), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         first = place.local_rank == 0
         shared = _shared(pulse.size(processes)) if first else -1
-        here = next(pid_and for name, pid_and in ranks.gather((node, (os.getpid(), shared))) if name == node and pid_and[1] >= 0)
-        opened = shared if first else os.open(f"/proc/{here[0]}/fd/{here[1]}", os.O_RDWR)
+        told = ranks.gather((node, os.getpid(), shared))
+        pid, descriptor = next((pid, descriptor) for name, pid, descriptor in told if name == node and descriptor >= 0)
+        opened = shared if first else _opened(pid, descriptor, pulse.size(processes))
         self._beat = pulse.Pulse(opened, processes, place.local_rank, place.rank).beat
         self.at(START)
         ranks.wait()  # all have opened it
         if first:
-            self._watchdog = _start(run, place, shared, processes)
+            self._watchdog = _start([run, place.attempt, place.restart, shared, processes], shared)
         else:
             os.close(opened)  # the memory stays
 
@@ -95,11 +96,23 @@ def _shared(size: int) -> int:
     return descriptor
 
 
-def _start(run: RunDir, place: Place, shared: int, processes: int) -> subprocess.Popen[bytes]:
-    words = [run, place.attempt, place.restart, shared, processes]
-    return subprocess.Popen(
-        [sys.executable, "-m", "launcher.watchdog", *map(str, words)],
-        cwd=Path(pulse.__file__).parent.parent,  # -m looks in the working directory first, which is the user's
-        stdin=subprocess.DEVNULL,
-        pass_fds=[shared],
-    )
+def _opened(pid: int, descriptor: int, size: int) -> int:
+    """The memory of the first worker of this node; where the system does not let us, some that nobody watches."""
+    try:
+        return os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR)
+    except OSError as error:
+        print(f"warning: nobody watches whether this rank hangs ({error})", file=sys.stderr)
+        return _shared(size)
+
+
+def _start(words: list[object], shared: int) -> subprocess.Popen[bytes] | None:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher.watchdog", *map(str, words)],
+            cwd=Path(pulse.__file__).parent.parent,  # -m looks in the working directory first, which is the user's
+            stdin=subprocess.DEVNULL,
+            pass_fds=[shared],
+        )
+    except OSError as error:  # too many processes, too little memory: nothing to end a training for
+        print(f"warning: nobody watches whether a rank hangs ({error})", file=sys.stderr)
+        return None
