@@ -43,7 +43,7 @@ class TrainConfig:
     """Mean time between failures of the whole job, for save_every=auto; 16,384 GPUs had 2.8 (Llama 3, https://arxiv.org/abs/2407.21783)."""
     keep: int = 2
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
-    hang_seconds: float = 60.0
+    hang_seconds: float = 180.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100
     """Steps between comparisons of the weights of all ranks, which should be equal; 0: none."""
