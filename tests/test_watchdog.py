@@ -54,6 +54,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     [("loop", "it does not come to an end"), ("sleep", "it does not come to an end"), ("skip", "it has left out a message that rank 0")],
 )
 def test_a_rank_that_does_not_come(tmp_path: Path, whole: dict[int, float], full: bool, how: str, what: str) -> None:
+    if how == "sleep" and not full:
+        pytest.skip("to the watchdog it is a loop; with --full")
     for number in range(20 if full else 1):
         home = tmp_path / str(number)
         home.mkdir()
@@ -92,12 +94,12 @@ def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
 @pytest.mark.slow
 @pytest.mark.timeout(100)
 def test_without_the_watch_nobody_finds_it(tmp_path: Path) -> None:
-    """The guard taken out: ten limits later the run still stands."""
+    """The guard taken out: four limits later the run still stands."""
     words = toy_words(tmp_path / "runs", *TWO, "data.hang=[50,sleep]", "train.hang_seconds=0")
     with running(tmp_path, words) as process:
         wait_for(lambda: max(losses(tmp_path / "runs" / "toy" / "a"), default=0) == 49, what="the hang")
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(10 * LIMIT)
+            process.wait(4 * LIMIT)
 
 
 def beat(rank: int, step: int, phase: str, since: float = 0.0, pid: int = 0) -> Beat:
