@@ -44,6 +44,14 @@ LINES = [
     ("quota", "OSError: [Errno 122] Disk quota exceeded"),
     ("file_system", "OSError: [Errno 116] Stale file handle"),
     ("file_system", "OSError: [Errno 5] Input/output error: '/data/cifar10'"),
+    (
+        "hung",
+        "rank 1 on node2 hangs in data of step 51 for 181 s (limit 180 s): it does not come to an end, rank 0 in backward of step 51 "
+        "waits; the stacks of all ranks are in their logs (/srv/runs/toy/a/attempts/000/rank_1.log)",
+    ),
+    ("replicas", "rank 2 on node1 holds other weights than the other 7 ranks, after step 100 and by step 200: its memory or its GPU may"),
+    ("bad_loss", "the loss of steps 31 to 35 is nan; lower optim.lr, or go back and pass these batches over: train.on_bad=rollback"),
+    ("bad_loss", "body.0.weight has values that are not finite, so there is no checkpoint of it; lower optim.lr, or set"),
     ("not_visible", "launcher: node2 does not see /srv/runs/toy/a/plan.json; put runs_dir=… on a file system that every node shares"),
     ("not_visible", "slurmstepd: error: couldn't chdir to `/srv/runs/toy/a': No such file or directory: going to /tmp instead"),
     ("not_visible", "slurmstepd: error: Could not open stdout file /srv/runs/toy/a/job.log: No such file or directory"),
