@@ -64,10 +64,9 @@ def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
             return _attempt(run, plan, cluster)
         except RankLost as lost:
             fruitless = 0 if run.newest_checkpoint() != newest else fruitless + 1
-            if not cluster.requeue or run.stop.exists():
-                raise
-            if fruitless == MOST_FRUITLESS:
-                raise RankLost(f"{fruitless} attempts in a row brought no new checkpoint; the last of them: {lost}") from lost
+            if not cluster.requeue or run.stop.exists() or fruitless == MOST_FRUITLESS:
+                why = f"{fruitless} attempts in a row brought no new checkpoint; the last of them: " if fruitless == MOST_FRUITLESS else ""
+                raise RankLost(f"{why}{lost}; go on from the newest checkpoint with: python -m launcher resume {run}") from lost
             print(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}", file=sys.stderr)
             run.log_event("requeued", reason=str(lost))
             _note_end(run, lost)

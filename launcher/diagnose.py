@@ -70,10 +70,7 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
         where = f"rank {report.rank} on {report.host} failed at step {report.step}"
         return kind(f"{where}: {report.raised} (log: {run.rank_log(attempt, report.rank)})")
     if killed:
-        return RankLost(
-            f"rank {killed.rank} {_death(killed.code)}; go on from the newest checkpoint with: "
-            f"python -m launcher resume {run} (log: {run.rank_log(attempt, killed.rank)})"
-        )
+        return RankLost(f"rank {killed.rank} {_death(killed.code)} (log: {run.rank_log(attempt, killed.rank)})")
     last = [line for line in tail(run.agent_log(attempt)) if line.strip()] or ["it wrote nothing"]
     kind = RankLost if status < 0 else TrainingFailed
     return kind(f"torchrun {_death(status)}: {last[-1]} (log: {run.agent_log(attempt)})")
