@@ -76,8 +76,11 @@ class Saver:
         self._step = step
 
     def is_due(self) -> bool:
-        """What rank 0 knows; the others follow."""
-        return self._rank == 0 and self.interval.by_time()
+        """What rank 0 knows, once for each save: by the time the others have heard of it, it has not begun yet."""
+        due = self._rank == 0 and self.interval.by_time()
+        if due:
+            self.interval.begun()
+        return due
 
     def has_failed(self) -> bool:
         """Whether the save under way has; the ranks agree on it, then `wait` raises on all of them."""

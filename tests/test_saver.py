@@ -1,0 +1,47 @@
+"""When checkpoints are written by default: as often as loses least time, and never one right behind another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from processes import finish, toy_words
+
+from launcher.train import saver
+from launcher.train.saver import FLOOR_SECONDS, Interval
+
+
+def test_the_interval_is_youngs() -> None:
+    interval = Interval(None, 4 * 3600.0)
+    assert interval.seconds == FLOOR_SECONDS
+    interval.measured(cost=0.05, whole=1.0)
+    assert interval.seconds == pytest.approx(math.sqrt(2 * 0.05 * 4 * 3600))
+    interval.measured(cost=0.0, whole=0.1)
+    assert interval.seconds == FLOOR_SECONDS
+    interval.measured(cost=0.0, whole=90.0)
+    assert interval.seconds == 90.0, "one at a time"
+
+
+def test_by_step_or_by_time_but_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(saver.time, "monotonic", lambda: now[0])
+    steps, seconds = Interval(7, 1.0), Interval(None, 1.0)
+    now[0] += 2 * FLOOR_SECONDS
+    assert [steps.by_step(14), steps.by_step(15), steps.by_time()] == [True, False, False]
+    assert [seconds.by_step(14), seconds.by_time()] == [False, True]
+    seconds.begun()
+    assert not seconds.by_time()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_by_default_saves_are_apart(tmp_path: Path, processes: int) -> None:
+    words = ("id=a", f"cluster.processes_per_node={processes}", "train.steps=100", "train.keep=99")
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.06")
+    assert done.returncode == 0, done.stderr
+    saved = sorted(int(path.name[5:]) for path in (tmp_path / "runs" / "toy" / "a" / "checkpoints").glob("step_*"))
+    assert saved[-1] == 100
+    assert len(saved) >= 2
+    assert all(later - earlier >= 5 for earlier, later in itertools.pairwise(saved[:-1])), saved
