@@ -69,7 +69,7 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize(
     ("processes", "kills", "many", "kill"),
-    [(1, 4, 4, kill_tree), (2, 20, 200, kill_tree), (2, 3, 100, kill_launcher)],
+    [(1, 2, 4, kill_tree), (2, 12, 200, kill_tree), (2, 2, 100, kill_launcher)],
     ids=["one process", "two processes", "the launcher alone"],
 )
 def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
