@@ -1,4 +1,4 @@
-"""Finds a process that no longer trains: `python -m launcher.watchdog RUN_DIR ATTEMPT RESTART DESCRIPTOR PROCESSES`, one for each node.
+"""Finds a process that no longer trains: `python -m launcher.watchdog RUN_DIR ATTEMPT RESTART DESCRIPTOR PROCESSES PARENT`, one a node.
 
 A process of its own, for one that is stopped, or holds the interpreter's lock, cannot watch itself. It reads what the workers write into
 shared memory (launcher/pulse.py), and when one outlasts its limit: has every worker of the node write its stacks into its log
@@ -42,9 +42,8 @@ class Verdict:
 
 
 def main(argv: list[str]) -> int:
-    die_with_parent()
-    parent = os.getppid()
-    run, attempt, restart, descriptor, processes = RunDir(argv[1]), *map(int, argv[2:6])
+    run, attempt, restart, descriptor, processes, parent = RunDir(argv[1]), *map(int, argv[2:7])
+    die_with_parent()  # which may be dead by now: so it told us its pid
     shared = mmap.mmap(descriptor, size(processes), prot=mmap.PROT_READ)
     looked = awake = time.monotonic()
     while os.getppid() == parent:

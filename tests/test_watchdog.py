@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import descendants, events, finish, losses, running, toy_words, wait_for
+from processes import REPO, descendants, events, finish, losses, running, toy_words, wait_for
 
-from launcher.pulse import Beat
+from launcher.pulse import Beat, size
 from launcher.watchdog import PATIENCE_SECONDS, judge
 
 LIMIT = 3
@@ -136,6 +136,16 @@ def test_where_all_wait_the_node_of_the_culprit_speaks_first() -> None:
             idle.kill()
     assert verdict is not None
     assert "on another node" in verdict.text
+
+
+@pytest.mark.timeout(30)
+def test_it_ends_where_the_worker_died_before_it_began(tmp_path: Path) -> None:
+    """The kernel only tells of a parent that dies later."""
+    shared = os.memfd_create("pulse")
+    os.ftruncate(shared, size(1))
+    nobody = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    words = [sys.executable, "-m", "launcher.watchdog", str(tmp_path), "0", "0", str(shared), "1", nobody]
+    assert subprocess.run(words, pass_fds=[shared], cwd=REPO, timeout=20, check=False).returncode == 0
 
 
 def test_a_job_that_was_suspended_is_not_late() -> None:

@@ -43,7 +43,7 @@ class Watch:
         self.at(START)
         ranks.wait()  # all have opened it
         if first:
-            self._watchdog = _start([run, place.attempt, place.restart, shared, processes], shared)
+            self._watchdog = _start([run, place.attempt, place.restart, shared, processes, os.getpid()], shared)
         else:
             os.close(opened)  # the memory stays
 
