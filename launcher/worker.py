@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     _redirect(run, place)
     faulthandler.enable()
-    faulthandler.register(STACKS)
+    if sys.platform == "linux":  # where there is a watchdog; elsewhere that number is another signal
+        faulthandler.register(STACKS)
     where: dict[str, Any] = {"step": 0}
     try:
         plan = run.read_plan()

@@ -72,7 +72,7 @@ def main() -> None:
     import torch  # once, before all forks
     import torch.distributed
 
-    import launcher.train.checkpoint  # noqa: F401
+    import launcher.train.checkpoint  # noqa: F401  # each fork has it then
 
     torch.set_num_threads(1)
     for line in sys.stdin:

@@ -148,6 +148,16 @@ def test_a_killed_rank_comes_back_by_itself(tmp_path: Path, by: tuple[str, ...])
     assert before.items() <= expected.items()
 
 
+@pytest.mark.slow
+def test_three_attempts_without_a_new_checkpoint_end_the_run(tmp_path: Path) -> None:
+    """Each is killed at its first save."""
+    words = toy_words(tmp_path / "runs", "id=a", "train.steps=40", "train.save_every=5")
+    done = finish(tmp_path, words, LAUNCHER_CRASH_AT="before_save:0:1")
+    assert done.returncode == 1
+    assert "3 attempts in a row brought no new checkpoint; the last of them: rank 0 was killed by SIGKILL" in done.stderr.splitlines()[-1]
+    assert len(events(run_of(tmp_path), "started")) == 3
+
+
 def test_an_exception_is_one_line_with_rank_host_and_step(tmp_path: Path) -> None:
     failed = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", "data.fail_at=12", "cluster.processes_per_node=2"))
     assert failed.returncode == 1
