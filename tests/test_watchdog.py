@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import REPO, descendants, events, finish, losses, running, toy_words, wait_for
+from processes import REPO, descendants, events, finish, lines, losses, running, toy_words, wait_for
 
 from launcher.pulse import Beat, size
 from launcher.watchdog import PATIENCE_SECONDS, judge
@@ -89,6 +89,26 @@ def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], full: b
 def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     workers = (child for child in descendants(process.pid) if "launcher.worker" in child.cmdline())
     return next(child for child in workers if child.environ().get("RANK") == str(rank))
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(4000)
+def test_clean_running_raises_no_alarm(tmp_path: Path, full: bool) -> None:
+    """With the limit that finds the hangs above, evaluations and saves; an hour with --full."""
+    words = (*WORDS, "train.steps=10000000", "train.eval_every=100", "train.log_every=5")
+    run = tmp_path / "runs" / "toy" / "a"
+    with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.02") as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3600 if full else 20)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+    assert len(events(run, "started")) == 1
+    assert not (run / "attempts" / "000" / "error.json").exists()
+    evaluations = sum(line["split"] == "val" for line in lines(run / "metrics.jsonl"))
+    print(f"{max(losses(run))} steps, {evaluations} evaluations, no alarm")
+    assert evaluations > 2
 
 
 @pytest.mark.slow
