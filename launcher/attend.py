@@ -134,6 +134,9 @@ def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signa
     if signals.interrupts > 1:
         raise Interrupted(f"stopped at once; go on from the newest checkpoint with: python -m launcher resume {run}")
     error = failure(run, attempt, status)
+    if isinstance(error, RankLost) and (signals.interrupts or signals.terminated):
+        kind = Interrupted if signals.interrupts else Stopped
+        raise kind(f"stopped, but not saved: {error}; go on from the newest checkpoint with: python -m launcher resume {run}")
     closing = {"state": "failed", "attempt": attempt, "name": plan.name, "id": plan.id, "error": str(error)}
     with contextlib.suppress(RunError):  # the disk may be what failed; the error matters more than its copy
         write_atomic(run.summary, json.dumps(closing, indent=2) + "\n")

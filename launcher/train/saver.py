@@ -15,7 +15,7 @@ from launcher.train.checkpoint import CheckpointStore, Content
 from launcher.train.state import Parts, Snapshot, TrainState
 from launcher.train.stop import Deadline
 
-FLOOR_SECONDS = 2.0
+FLOOR_SECONDS = 1.0
 """Between two saves at least; also before the first, when nothing is known of their cost."""
 
 

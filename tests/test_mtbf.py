@@ -1,0 +1,62 @@
+"""A failure every minute: the run trains nearly all the time, and its own summary says so."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import descendants, events, losses, running, toy_words, wait_for
+
+SEED = 20261121
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(1500)
+def test_most_of_the_time_is_training(tmp_path: Path, full: bool) -> None:
+    """Failures come as they do, at random (exponential gaps), to a worker or to torchrun. 20 minutes at one a minute with --full."""
+    seconds, between = (1200.0, 60.0) if full else (45.0, 15.0)
+    rng, run, kills, replayed = random.Random(SEED), tmp_path / "runs" / "toy" / "a", 0, 0
+    words = ("id=a", "cluster.processes_per_node=2", "train.steps=1000000", f"train.mtbf_hours={between / 3600}")
+    with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.04") as process:
+        assert process.stdout is not None
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # else it fills, and the launcher waits
+        wait_for(lambda: losses(run), what="the first step")
+        end = time.monotonic() + seconds
+        while (gap := rng.expovariate(1 / between)) < end - time.monotonic():
+            time.sleep(gap)
+            victims = [each for each in descendants(process.pid) if _matters(each)]
+            if not victims:
+                continue  # it is starting again: there is nothing to kill
+            before = max(losses(run))
+            rng.choice(victims).kill()
+            kills += 1
+            wait_for(lambda starts=kills + 1: len(events(run, "started")) == starts, what=f"the start after kill {kills}")
+            wait_for(lambda before=before: max(losses(run), default=0) > before, what=f"training after kill {kills}")
+            replayed += before - events(run, "started")[-1]["step"]
+        time.sleep(max(0.0, end - time.monotonic()))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+    summary = json.loads((run / "summary.json").read_text())
+    effective = {name: summary[name] for name in ("effective", "wall_seconds", "train_seconds", "lost_seconds", "replayed_steps", "restarts")}
+    print(f"seed {SEED}, {kills} kills, {replayed} of {summary['steps']} steps done again: {effective}")
+    assert kills >= 1
+    assert summary["restarts"] == {"killed": kills}
+    assert summary["replayed_steps"] == pytest.approx(replayed, abs=2 * kills)  # what a test reads may be a step old
+    assert replayed > 0
+    assert summary["train_seconds"] + summary["lost_seconds"] <= summary["wall_seconds"]
+    assert not full or summary["effective"] >= 0.9
+
+
+def _matters(process: psutil.Process) -> bool:
+    try:
+        return any(word in ("launcher.worker", "torch.distributed.run") for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
