@@ -57,9 +57,10 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.hang_seconds", _number(0), "seconds, or 0 for no watch"),
     ("train.compare_every", _whole(0), "a whole number of steps, or 0 for never"),
     ("train.layers_every", _whole(0), "a whole number of steps, or 0 for never"),
-    ("train.on_bad", lambda value: value in ("stop", "rollback"), "stop or rollback"),
+    ("train.on_bad", lambda value: value in ("stop", "rollback", "skip"), "one of stop, rollback, skip"),
     ("train.spike", lambda value: value == 0 or (_number(1)(value) and value > 1), "0 for none, or a number above 1, for example 5"),
     ("train.max_rollbacks", _whole(1), "a whole number from 1"),
+    ("train.max_skips", _whole(1), "a whole number from 1"),
     ("train.keep", _whole(2), "a whole number from 2: the newest checkpoint may be the one a dying disk tore"),
     ("optim.lr", _positive, "a number above 0, for example 0.1"),
     ("optim.momentum", _below_one, "a number from 0 to below 1"),
@@ -97,6 +98,8 @@ def check_values(config: Config) -> None:
         value = tree.look_up(config, key)
         if value is not tree.ABSENT and not rule(value):
             raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
+    if tree.look_up(config, "train.on_bad") == "skip" and tree.look_up(config, "train.spike"):
+        raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
 
 
 def check_world(config: Config, world: World) -> None:

@@ -50,11 +50,14 @@ class TrainConfig:
     layers_every: int = 500
     """Steps between looks at each layer: gradient norm, update ratio, dead outputs; 0: none."""
     on_bad: str = "stop"
-    """When the loss is not finite, or jumps: stop | rollback. rollback: to the newest checkpoint before it, and past its batches."""
+    """When the loss is not finite, or jumps: stop | rollback | skip. rollback: to the newest checkpoint before it, and past its batches.
+    skip: updates whose gradient is not finite are left out; what else goes wrong stops the run."""
     spike: float = 0.0
     """A loss (mean of a line of metrics) so many times the median of the last 20 is bad too; 0: none is."""
     max_rollbacks: int = 3
     """In the whole run; after so many it stops."""
+    max_skips: int = 10
+    """Updates that on_bad=skip may leave out, in the whole run; at one more it stops."""
     deterministic: bool = False
     """Refuse kernels that may give other bits from run to run (CUDA; on a CPU there are none in use)."""
 

@@ -45,8 +45,9 @@ def test_most_of_the_time_is_training(tmp_path: Path, full: bool) -> None:
         assert process.wait(60) == 130
 
     summary = json.loads((run / "summary.json").read_text())
-    effective = {name: summary[name] for name in ("effective", "wall_seconds", "train_seconds", "lost_seconds", "replayed_steps", "restarts")}
-    print(f"seed {SEED}, {kills} kills, {replayed} of {summary['steps']} steps done again: {effective}")
+    names = ("effective", "wall_seconds", "train_seconds", "lost_seconds", "replayed_steps", "restarts")
+    shown = {name: summary[name] for name in names}
+    print(f"seed {SEED}, {kills} kills, {replayed} of {summary['steps']} steps done again: {shown}")
     assert kills >= 1
     assert summary["restarts"] == {"killed": kills}
     assert summary["replayed_steps"] == pytest.approx(replayed, abs=2 * kills)  # what a test reads may be a step old

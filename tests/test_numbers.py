@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from processes import events, finish, lines, losses, toy_words
+from safetensors.torch import load_file
 
+from launcher.errors import ConfigError
 from launcher.train.checkpoint import verify
 from launcher.train.guard import HISTORY, BadNumbers, Guard
+from launcher.train.metrics import Meter
+from launcher.train.optim import start_momentum
+from launcher.train.skip import Skipper
 from launcher.train.tensorfile import HostMemory
 
 TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
@@ -80,6 +85,81 @@ def test_a_checkpoint_that_meets_them_first_is_refused_on_both_ranks(tmp_path: P
     assert error["exception"] == "BadNumbers"
     newest = max((tmp_path / "runs" / "toy" / "a" / "checkpoints").glob("step_*"))
     assert newest.name == "step_000000026"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_skipped_update_changes_nothing_but_the_count(tmp_path: Path, processes: int) -> None:
+    """The first one, and one in the middle; bad on one rank alone. Weights, optimizer and BatchNorm's statistics stay as they were."""
+    words = (f"cluster.processes_per_node={processes}", "train.steps=33", "train.save_every=1", "train.keep=40", "train.on_bad=skip")
+    words = (*words, "train.compare_every=1", "train.log_every=1")
+    home = tmp_path / "runs" / "toy"
+    for name, poison in (("first", 0), ("later", 30)):
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"data.poison=[{poison},null]"))
+        assert done.returncode == 0, done.stderr
+        seen = {line["step"]: line for line in lines(home / name / "metrics.jsonl") if line["split"] == "train"}
+        assert [step for step, line in seen.items() if line.get("skipped")] == [poison + 1]
+        assert "loss" not in seen[poison + 1]
+        assert all(line["loss"] is not None for step, line in seen.items() if step != poison + 1)
+        assert json.loads((home / name / "summary.json").read_text())["skipped_updates"] == 1
+        assert [event["step"] for event in events(home / name, "skipped")] == [poison + 1]
+    for rank in range(processes):
+        before, after = (_tensors(home / "later" / "checkpoints" / f"step_{step:09d}", rank) for step in (30, 31))
+        assert before.keys() == after.keys()
+        assert [name for name in before if not torch.equal(before[name], after[name])] == ["generator|cpu"]  # dropout has drawn
+
+
+def _tensors(checkpoint: Path, rank: int) -> dict[str, torch.Tensor]:
+    names = ("model.safetensors", "optimizer.safetensors", f"rank_{rank}.safetensors")
+    tensors = {name: tensor for file in names for name, tensor in load_file(checkpoint / file).items()}
+    return {name: tensor for name, tensor in tensors.items() if name != "meter"}
+
+
+def test_a_mean_is_over_the_updates_that_were_made(tmp_path: Path) -> None:
+    """The same training, a line for each update or for five: the line of five is the mean of the four that were made."""
+    words = ("train.on_bad=skip", "train.steps=20", "model._target_=toyproject.net.Linear", "~model.width", "~model.fill")
+    means = {}
+    for name, every in (("each", 1), ("five", 5)):
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"train.log_every={every}", "data.poison=[12,null]"))
+        assert done.returncode == 0, done.stderr
+        means[name] = {line["step"]: line for line in lines(tmp_path / "runs" / "toy" / name / "metrics.jsonl") if line["split"] == "train"}
+    made = [means["each"][step]["loss"] for step in (11, 12, 14, 15)]
+    assert means["five"][15]["loss"] == pytest.approx(sum(made) / 4, rel=1e-12)
+    assert means["five"][15]["skipped"] == 1
+
+
+def test_it_stops_after_so_many_skips(tmp_path: Path) -> None:
+    words = ("train.steps=60", "train.log_every=1", "train.on_bad=skip", "train.max_skips=4", "optim.lr=1e30")
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
+    assert done.returncode == 1
+    assert "5 updates had a gradient that is not finite" in done.stderr.splitlines()[-1]
+    assert "train.max_skips=4" in done.stderr
+
+
+def test_an_optimizer_that_cannot_skip_is_refused() -> None:
+    weight = torch.nn.Linear(2, 2)
+    meter = Meter(3, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"SGD cannot leave an update out; type optim\.fused=true"):
+        Skipper(weight, torch.optim.SGD(weight.parameters(), lr=0.1, fused=False), meter, fp16=False)
+    with pytest.raises(ConfigError, match="with fp16 the gradient scaler leaves updates out by itself"):
+        Skipper(weight, torch.optim.SGD(weight.parameters(), lr=0.1, fused=True), meter, fp16=True)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_first_update_that_is_left_out_leaves_no_rubbish_in_the_momentum(started: bool) -> None:
+    """Without the guard what torch leaves there is memory as it is; here, so that it shows, NaN."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+    torch.use_deterministic_algorithms(True)  # it fills new memory with NaN
+    try:
+        if started:
+            start_momentum(optimizer)
+        for gradient in (float("inf"), 1.0):
+            weight.grad = torch.full((3,), gradient)
+            optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(float(gradient != 1.0))
+            optimizer.step()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(weight.detach(), torch.full((3,), 0.9)) == started
 
 
 def test_a_jump_is_judged_by_what_is_usual() -> None:

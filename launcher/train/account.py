@@ -28,6 +28,7 @@ def account(run: RunDir, state: TrainState, attempt: int) -> dict[str, Any]:
         "effective": state.train_seconds / wall,
         "replayed_steps": sum(int(event.get("replayed", 0)) for event in events if event["event"] == "started"),
         "rollbacks": state.rollbacks,
+        "skipped_updates": state.skipped,
         "restarts": dict(Counter(_cause(run, number) for number in range(attempt))),
     }
 

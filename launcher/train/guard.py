@@ -63,6 +63,16 @@ class Guard:
                 until,
             )
 
+    def judge_skips(self, skipped: int, most: int, since: int, until: int) -> None:
+        """`skipped` updates in the whole run until now. Raises BadNumbers for more than `most`."""
+        if skipped > most:
+            raise BadNumbers(
+                f"{skipped} updates had a gradient that is not finite, the last in steps {since + 1} to {until}; lower optim.lr, "
+                f"look at the data, or allow more than train.max_skips={most}",
+                since,
+                until,
+            )
+
     def forget(self) -> None:
         """After going back, what was learned since does not count."""
         self._losses.clear()

@@ -77,14 +77,20 @@ class Lines:
         own = torch.tensor([*own_times, *begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
         *summed, samples = job.ranks.sum(own).tolist()
         times, sums = summed[: job.ranks.world], summed[job.ranks.world :]
-        metrics = job.task.train_metrics(sums, samples)
+        skipped = 0
+        if job.config.on_bad == "skip":
+            *sums, counted = sums  # on every rank
+            skipped = round(counted / job.ranks.world)
+            samples *= 1 - skipped / begun.steps
+            self._note_skips(skipped, begun)
+        metrics = job.task.train_metrics(sums, samples) if skipped < begun.steps else {}
         job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
         if begun.scale is not None:
             job.guard.judge_scale(begun.scale.value().item(), begun.step - begun.steps, begun.step)
         norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
         if not job.ranks.is_first:
             return
-        values = {**metrics, **norm, **begun.known}
+        values = {**metrics, **norm, **begun.known, **({"skipped": skipped} if skipped else {})}
         job.metrics.write(begun.step, "train", **values)
         job.board.scalars(begun.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
@@ -93,3 +99,13 @@ class Lines:
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=begun.step, why=slow)
         print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))
+
+    def _note_skips(self, skipped: int, begun: _Begun) -> None:
+        """Updates of this line that were left out. Raises BadNumbers on every rank where there were too many."""
+        job, since = self._job, begun.step - begun.steps
+        job.state.skipped += skipped
+        if skipped and job.ranks.is_first:
+            why = f"{skipped} of the updates {since + 1} to {begun.step} left out: the gradient is not finite"
+            print(f"warning: {why}")
+            job.run.log_event("skipped", step=begun.step, why=why)
+        job.guard.judge_skips(job.state.skipped, job.config.max_skips, since, begun.step)

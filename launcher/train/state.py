@@ -49,6 +49,8 @@ class TrainState:
     passed_over: int = 0
     """Updates' worth of batches left out after numbers went bad: update n uses batches n + passed_over."""
     rollbacks: int = 0
+    skipped: int = 0
+    """Updates left out, up to the last line of metrics."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import nn
 
 from launcher.pulse import BACKWARD, FORWARD, UPDATE
 from launcher.train.metrics import Meter
+from launcher.train.skip import Skipper
 from launcher.train.watch import NoWatch, Watch
 
 
@@ -30,6 +31,7 @@ class Stepper:
         clip_norm: float,
         no_sync: Callable[[nn.Module], Any],
         watch: Watch | NoWatch,
+        skipper: Skipper | None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -39,6 +41,7 @@ class Stepper:
         self.clip_norm = clip_norm
         self.no_sync = no_sync
         self.watch = watch
+        self.skipper = skipper
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.ready = 0.0
         """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
@@ -54,13 +57,17 @@ class Stepper:
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * lr_factor
         self.ready = 0.0
+        if self.skipper is not None:
+            self.skipper.before()
         *first, last = micro_batches
         for batch in first:
             with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
                 self._backward(batch, len(micro_batches))
         self._backward(last, len(micro_batches))
         self.watch.at(UPDATE)
-        norm = self._norm(want_norm)
+        norm = self._norm(want_norm or self.skipper is not None)
+        if self.skipper is not None and norm is not None:
+            self.skipper.after(norm)
         self._update() if look is None else look(self._update)
         self.optimizer.zero_grad(set_to_none=True)
         self.meter.steps += 1

@@ -40,10 +40,12 @@ from launcher.train.guard import Guard
 from launcher.train.job import Job
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
+from launcher.train.optim import start_momentum
 from launcher.train.precision import accelerate_name, choose
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
+from launcher.train.skip import Skipper
 from launcher.train.state import Parts, TrainState, restore
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
@@ -194,8 +196,11 @@ def _build(
         inner.compile()
     model = strategy.wrap(accelerator, inner)
     optimizer = _optimizer(config["optim"], inner)
+    start_momentum(optimizer)
     _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
-    meter = Meter(task.train_sums, device)
+    skips = train.on_bad == "skip"
+    meter = Meter(task.train_sums + skips, device)
+    skipper = Skipper(inner, optimizer, meter, accelerator.scaler is not None) if skips else None
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     return Job(
         run=run,
@@ -205,7 +210,7 @@ def _build(
         parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device),
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
+        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
         schedule=schedule,
         task=task,
         data=data,
