@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import claimed
+from store_ranks import naive_store
 
 from launcher.errors import CheckpointError, RunError
 from launcher.train.checkpoint import Checkpoint, CheckpointStore
@@ -186,6 +187,21 @@ def test_a_disk_that_is_full_at_any_byte_of_a_save_leaves_the_one_before_intact(
         store.save(2, pieces(BIG))
         assert load(store) == (2, [])
         print(f"{len(positions)} of {len(positions)} positions of {taken} pages")
+
+
+@needs_root
+def test_without_the_guards_half_a_save_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.train.checkpoint.shutil.rmtree", lambda *args, **options: None)
+    with small_disk(tmp_path / "small", "size=4m") as disk:
+        store = naive_store()(disk / "checkpoints", Ranks(0, 1), claimed(disk), attempt=0, keep=2)
+        store.save(1, pieces(BIG))
+        (disk / "filler").write_bytes(bytes((os.statvfs(disk).f_bavail - 20) * PAGE))
+        with pytest.raises(RunError, match="No space left on device"):
+            store.save(2, pieces(BIG))
+        checkpoint = store.load(print)
+        assert checkpoint is not None
+        assert checkpoint.step == 2
+        assert {name: checkpoint.read(name) for name in checkpoint.files} != BIG
 
 
 @needs_root

@@ -59,21 +59,28 @@ def test_every_point_on_every_rank(tmp_path: Path, full: bool) -> None:
 @pytest.mark.timeout(600)
 def test_an_attempt_taken_for_dead_that_goes_on_in_the_middle_of_a_save(tmp_path: Path, full: bool) -> None:
     """It was stopped at a point; the next attempt has claimed the run, saved and ended; then it goes on."""
-    rng = random.Random(SEED)
-    fenced, overlaps = 0, 50 if full else 2 * len(POINTS)
-    with ranks(tmp_path) as process:
-        for number in range(overlaps):
-            point = POINTS[number % len(POINTS)]
-            told = ask(process, folder=str(tmp_path), attempt=2 * number, crash=f"{point}:0:{rng.randint(1, 3)}:STOP", overlap=True)
-            assert told["errors"] == []
-            newest = max((tmp_path / "checkpoints").glob("step_*"))
-            assert newest.name == f"step_{told['saved'][0]:09d}"
-            assert told["saved"] == [max(told["loaded"][0], 0) + SAVES] * 2, point
-            written = [writer(verify(path).path) for path in (tmp_path / "checkpoints").glob("step_*")]
-            assert set(written) == {2 * number + 1}, f"{point}: an old attempt wrote after the newer one had begun"
-            fenced += any("has taken over" in error or "could not be written" in error for error in told["old"]["errors"])
+    overlaps = 50 if full else 2 * len(POINTS)
+    fenced = overlap_often(tmp_path, overlaps)
     print(f"{overlaps} overlaps: one writer each time; the old attempt ended with a message in {fenced}")
     assert fenced >= overlaps // 2
+
+
+def overlap_often(folder: Path, overlaps: int, *, naive: bool = False) -> int:
+    """Two writers is an AssertionError. Returns how many of the old attempts ended with a message."""
+    rng, fenced = random.Random(SEED), 0
+    with ranks(folder) as process:
+        for number in range(overlaps):
+            point = POINTS[number % len(POINTS)]
+            crash = f"{point}:0:{rng.randint(1, 3)}:STOP"
+            told = ask(process, folder=str(folder), attempt=2 * number, crash=crash, overlap=True, naive=naive)
+            assert told["errors"] == []
+            newest = max((folder / "checkpoints").glob("step_*"))
+            assert newest.name == f"step_{told['saved'][0]:09d}"
+            assert told["saved"] == [max(told["loaded"][0], 0) + SAVES] * 2, point
+            written = [writer(path if naive else verify(path).path) for path in (folder / "checkpoints").glob("step_*")]
+            assert set(written) == {2 * number + 1}, f"{point}: an old attempt wrote after the newer one had begun"
+            fenced += any("has taken over" in error or "could not be written" in error for error in told["old"]["errors"])
+    return fenced
 
 
 @pytest.mark.slow
@@ -81,3 +88,10 @@ def test_an_attempt_taken_for_dead_that_goes_on_in_the_middle_of_a_save(tmp_path
 def test_a_store_without_the_guards_loses_something(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"is not what was saved|has no|No such file"):
         kill_often(tmp_path, 2 * len(PLACES), naive=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_without_the_guards_two_attempts_are_in_each_others_way(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"an old attempt wrote after the newer one had begun|No such file"):
+        overlap_often(tmp_path, len(POINTS), naive=True)

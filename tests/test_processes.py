@@ -216,6 +216,23 @@ def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path, full: bool
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_without_the_lock_both_train(tmp_path: Path) -> None:
+    """The guard taken out: what the test above looks at must then show it."""
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "sitecustomize.py").write_text(
+        "from launcher import lock\nlock.hold = lambda *args: 0\nlock.refuse_if_held = lambda path: None\n"
+    )
+    paths = f"{without}:{environment(tmp_path)['PYTHONPATH']}"
+    words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")
+    both = [start(tmp_path, words, PYTHONPATH=paths, TOY_STEP_SECONDS="0.03") for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=150)
+    assert len(events(run_of(tmp_path), "started")) == 2
+
+
+@pytest.mark.slow
 def test_training_outlives_a_reader_that_goes_away(tmp_path: Path) -> None:
     """`launcher … | head -1`."""
     with running(tmp_path, toy_words(tmp_path / "runs", "id=a", "train.steps=300")) as process:
