@@ -1,7 +1,7 @@
 """Decoded once: a directory of raw arrays that all processes of a node map into memory and share.
 
-    <cache>/<name>-<fingerprint>-v1/
-        manifest.json                 what is here: shape, type, bytes and sha256 of each array, and the fingerprint
+    <cache>/<name>-<fingerprint>-v2/
+        manifest.json                 what is here: shape, type, bytes and sha256 of each array, the fingerprint, what was left out
         train.images  train.labels    uint8 (n, height, width, channels); int64 (n,)
         train.sums    train.squares   int64 (n, channels): per image, so that the statistics of any part are exact
 
@@ -27,9 +27,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data.corrupt import Corrupt
 from data.files import cannot_write, notice, one_at_a_time, sha256_file
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 FIELDS: dict[str, type[np.generic]] = {"images": np.uint8, "labels": np.int64, "sums": np.int64, "squares": np.int64}
 
@@ -59,15 +60,18 @@ class Split(NamedTuple):
         return mean, np.sqrt(np.array([value or 1.0 for value in spread]))
 
 
-def open_or_build(cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]]) -> dict[str, Split]:
+def open_or_build(
+    cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]], corrupt: Corrupt
+) -> dict[str, Split]:
     """The splits of the dataset `name` with `fingerprint`; built from `sources()` where they are not in `cache` yet.
 
     One process of a node builds and the others wait for it. Raises what `sources` and its chunks raise, and OSError, with its
-    errno, where the cache cannot be written; nothing half-written is left.
+    errno, where the cache cannot be written; nothing half-written is left. `corrupt` learns what was left out when it was built, and
+    raises where that was too much.
     """
     directory = cache / f"{name}-{fingerprint[:16]}-v{FORMAT}"
     if _damage(directory, fingerprint) is None:  # without the lock: a finished cache may be on a read-only disk
-        return _map(directory)
+        return _map(directory, corrupt)
     with one_at_a_time(cache / f"{directory.name}.lock", f"decoding {name} into {cache}"):
         damage = _damage(directory, fingerprint)
         if damage is not None:
@@ -75,11 +79,11 @@ def open_or_build(cache: Path, name: str, fingerprint: str, sources: Callable[[]
                 notice(f"WARNING: the cache {directory} is damaged ({damage}); building it again")
                 with _writing(cache):
                     _remove(directory)
-            _build(directory, fingerprint, sources())
-    return _map(directory)
+            _build(directory, fingerprint, sources(), corrupt)
+    return _map(directory, corrupt)
 
 
-def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks]) -> None:
+def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], corrupt: Corrupt) -> None:
     # The host is in the name: where locks do not reach other nodes, a node clears only what its own dead builders left.
     prefix = f"tmp.{directory.name}.{socket.gethostname()}."
     with _writing(directory.parent):
@@ -90,7 +94,7 @@ def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks]) -> 
         arrays: dict[str, dict[str, object]] = {}
         for split, chunks in sources.items():
             arrays |= _write_split(building, split, chunks)
-        manifest = {"format": FORMAT, "fingerprint": fingerprint, "splits": list(sources), "arrays": arrays}
+        manifest = {"format": FORMAT, "fingerprint": fingerprint, "splits": list(sources), "arrays": arrays, "corrupt": corrupt.found}
         with _writing(directory.parent):
             with (building / MANIFEST).open("x", encoding="utf-8") as file:
                 json.dump({**manifest, "sha256": _checksum(manifest)}, file, indent=1)
@@ -155,8 +159,9 @@ def _checksum(manifest: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _map(directory: Path) -> dict[str, Split]:
+def _map(directory: Path, corrupt: Corrupt) -> dict[str, Split]:
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    corrupt.accept(manifest["corrupt"])
 
     def array(split: str, field: str) -> NDArray[np.generic]:
         shape = tuple(manifest["arrays"][f"{split}.{field}"]["shape"])

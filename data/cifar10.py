@@ -17,6 +17,7 @@ import numpy as np
 
 from data import hub, standin
 from data.cache import Chunks, Split, open_or_build
+from data.corrupt import Corrupt
 from data.files import notice, sha256_file
 from data.order import split
 from data.parquet import read_images
@@ -54,6 +55,7 @@ class CIFAR10:
         cutout: int = 0,
         train_samples: int | None = None,
         fingerprint: str | None = None,
+        max_corrupt: int = 0,
     ) -> None:
         """Check the options and touch nothing.
 
@@ -62,6 +64,7 @@ class CIFAR10:
         default $LAUNCHER_CACHE or ~/.cache/launcher. `validation`: samples held out of the training file; `seed`: decides
         which. `pad`: largest crop shift in pixels; `flip`; `cutout`: side of the square in pixels, 0 for none.
         `train_samples`: train on the first N of the shuffled training part only. `fingerprint`: refuse other data.
+        `max_corrupt`: images or labels that cannot be read and may be left out; one more is refused.
         Raises ValueError naming the option.
         """
         _one_of("data.source", source, ("auto", "files", "standin"))
@@ -69,6 +72,7 @@ class CIFAR10:
         edge = min(SIZE)
         for key, value, most in (("validation", validation, None), ("seed", seed, None), ("pad", pad, edge - 1), ("cutout", cutout, edge)):
             _whole(f"data.{key}", value, 0, most)
+        _whole("data.max_corrupt", max_corrupt, 0)
         if train_samples is not None:
             _whole("data.train_samples", train_samples, 1)
         self.root = None if root is None else Path(root).expanduser().absolute()
@@ -76,6 +80,7 @@ class CIFAR10:
         self.cache = Path(cache or os.environ.get("LAUNCHER_CACHE") or "~/.cache/launcher").expanduser().absolute()
         self.validation, self.seed, self.train_samples = validation, seed, train_samples
         self.pad, self.flip, self.cutout = pad, flip, cutout
+        self.corrupt = Corrupt(max_corrupt)
         self._splits: dict[str, Split] | None = None
         self._on_device: dict[tuple[str, str], Resident] = {}
 
@@ -99,6 +104,7 @@ class CIFAR10:
         self._refuse_other(fingerprint, root)
         self.root, self.source, self.fingerprint = root, "standin" if root is None else "files", fingerprint
         self._open()
+        self.corrupt.tell()
         return {"root": None if root is None else str(root), "source": self.source, "fingerprint": fingerprint}
 
     def train_loader(
@@ -155,7 +161,7 @@ class CIFAR10:
                 self.prepare()
             assert self.fingerprint is not None
             name = "standin" if self.standin else "cifar10"
-            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources)
+            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources, self.corrupt)
         return self._splits
 
     def _sources(self) -> Mapping[str, Chunks]:
@@ -167,7 +173,7 @@ class CIFAR10:
         assert root is not None, "only source=auto may end at the stand-in, and prepare() has pinned the source"
         self._refuse_other(_fingerprint(root), root)
         notice(f"Decoding CIFAR-10 from {root} into {self.cache}, once")
-        columns = {"image": "img", "label": "label", "classes": self.num_classes, "size": SIZE}
+        columns = {"image": "img", "label": "label", "classes": self.num_classes, "size": SIZE, "corrupt": self.corrupt}
         return {part: read_images(root, name, **columns) for part, name in FILES.items()}
 
     def _refuse_other(self, fingerprint: str, root: Path | None) -> None:

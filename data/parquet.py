@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.corrupt import Corrupt
 from data.files import first_line, os_error
 
 ROWS = 1000
@@ -17,12 +18,13 @@ Refusal = Callable[[str], ValueError]
 
 
 def read_images(
-    root: Path, name: str, *, image: str, label: str, classes: int, size: tuple[int, int]
+    root: Path, name: str, *, image: str, label: str, classes: int, size: tuple[int, int], corrupt: Corrupt
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Decode `root/name`, at most 1000 rows at a time: images (b, height, width, 3) and labels (b,).
 
-    `size` is (height, width). Raises ValueError with the row where the file is torn, has another schema, or holds an image of
-    another size or a label out of 0..classes-1; OSError where it cannot be read.
+    `size` is (height, width). An image that cannot be decoded or has another size, and a label out of 0..classes-1, are for `corrupt`
+    to leave out. Raises ValueError with the row where it does not, where the file is torn or has another schema; OSError where it cannot
+    be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -35,13 +37,18 @@ def read_images(
     try:
         with pq.ParquetFile(root / name) as file:
             _check_schema(file.schema_arrow, image, label, refuse)
-            row = 0
+            first = 0
             for batch in file.iter_batches(ROWS, columns=[f"{image}.bytes", label]):
-                encoded = batch.column(image).field("bytes").to_pylist()
-                pixels = [_decode(item, size, row + i, refuse) for i, item in enumerate(encoded)]
-                labels = [_class(item, classes, row + i, refuse) for i, item in enumerate(batch.column(label).to_pylist())]
-                yield np.stack(pixels), np.array(labels, np.int64)
-                row += len(labels)
+                samples = zip(batch.column(image).field("bytes").to_pylist(), batch.column(label).to_pylist(), strict=True)
+                good: list[tuple[NDArray[np.uint8], int]] = []
+                for row, (encoded, number) in enumerate(samples, first):
+                    try:
+                        good.append((_decode(encoded, size, row, refuse), _class(number, classes, row, refuse)))
+                    except ValueError as error:
+                        corrupt.leave_out(error)
+                if good:
+                    yield np.stack([pixels for pixels, _ in good]), np.array([of for _, of in good], np.int64)
+                first += len(batch)
     except pa.ArrowException as error:
         raise refuse(f"is not readable as parquet ({first_line(error)})") from error
     except OSError as error:

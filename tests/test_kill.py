@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from processes import events, finish, kill_launcher, kill_tree, lines, losses, start, toy_words, wait_for
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SEED = 20261121
 # Dropout draws from each rank's generator, BatchNorm keeps statistics per rank, 13 does not divide an epoch of 40 steps.
@@ -22,6 +24,24 @@ def shards(run: Path) -> dict[str, str]:
     newest = max((run / "checkpoints").glob("step_*"))
     files = json.loads((newest / "manifest.json").read_text())["manifest"]["files"]
     return {name: entry["sha256"] for name, entry in files.items() if name != "state.json"}
+
+
+def samples(folder: Path) -> dict[tuple[int, int], list[str]]:
+    """What each rank used in each update, in all attempts: once each, if every replay used the same."""
+    used: dict[tuple[int, int], set[str]] = {}
+    for path in folder.iterdir():
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # the line that a kill cut off
+                update, chunks = json.loads(line)
+                used.setdefault((int(path.name), update), set()).add(json.dumps(chunks))
+    return {key: sorted(found) for key, found in used.items()}
+
+
+def board_steps(run: Path) -> dict[str, list[int]]:
+    """The steps that TensorBoard shows, of each of its charts."""
+    board = EventAccumulator(str(run / "tb"), size_guidance={"scalars": 0})
+    board.Reload()
+    return {tag: [point.step for point in board.Scalars(tag)] for tag in board.Tags()["scalars"] if tag.startswith(("train/", "val/"))}
 
 
 def killed_run(
@@ -79,16 +99,24 @@ def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
     kills = many if full else kills
     print(f"seed {SEED}")
     common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(1600, 40 * kills)}")
-    reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=400)
+    notes = {name: tmp_path / f"samples-{name}" for name in ("whole", "killed")}
+    for folder in notes.values():
+        folder.mkdir()
+    reference = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *common), timeout=400, TOY_SAMPLES=str(notes["whole"]))
     assert reference.returncode == 0, reference.stderr
-    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *common), kills, rng, kill)
+    words = toy_words(tmp_path / "runs", "id=killed", *common)
+    seen, replayed = killed_run(tmp_path, words, kills, rng, kill, TOY_SAMPLES=str(notes["killed"]))
 
     whole, killed = tmp_path / "runs" / "toy" / "whole", tmp_path / "runs" / "toy" / "killed"
     print(f"{processes} processes, {kills} kills, {replayed} steps replayed")
     assert replayed > 0
     assert seen == {step: {loss} for step, loss in losses(whole).items()}
     assert shards(killed) == shards(whole)
-    assert [line["step"] for line in lines(killed / "metrics.jsonl")] == [line["step"] for line in lines(whole / "metrics.jsonl")]
+    assert samples(notes["killed"]) == samples(notes["whole"])
+    for key in ("step", "split", "lr", "epoch", "samples", "loss"):
+        assert [line.get(key) for line in lines(killed / "metrics.jsonl")] == [line.get(key) for line in lines(whole / "metrics.jsonl")]
+    assert board_steps(killed) == board_steps(whole)
+    assert board_steps(whole)["train/loss"] == list(range(1, len(losses(whole)) + 1))
     assert json.loads((killed / "summary.json").read_text())["attempts"] >= 2
 
 

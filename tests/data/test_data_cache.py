@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import Chunks, Split, open_or_build
+from data.cache import Chunks, Split
+from data.cache import open_or_build as opened
+from data.corrupt import Corrupt
 
 PRINT = "ab" * 32
 
@@ -29,6 +31,10 @@ def sources(pixels: np.ndarray, built: list[int] | None = None) -> Callable[[], 
         return {"train": [(pixels[:7], labels[:7]), (pixels[7:], labels[7:])], "test": [(pixels[:3], labels[:3])]}
 
     return call
+
+
+def open_or_build(cache: Path, name: str, fingerprint: str, parts: Callable[[], Mapping[str, Chunks]]) -> dict[str, Split]:
+    return opened(cache, name, fingerprint, parts, Corrupt(0))
 
 
 def never() -> Mapping[str, Chunks]:
@@ -46,7 +52,7 @@ def test_what_was_decoded_comes_back_and_is_built_once(tmp_path: Path, images: C
     again = open_or_build(tmp_path, "toy", PRINT, never)
     assert same(again, pixels)
     assert isinstance(again["train"].images, np.memmap), "mapped: the processes of a node share its pages"
-    assert {path.name for path in tmp_path.iterdir()} == {f"toy-{PRINT[:16]}-v1", f"toy-{PRINT[:16]}-v1.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"toy-{PRINT[:16]}-v2", f"toy-{PRINT[:16]}-v2.lock"}
 
 
 def test_another_fingerprint_is_another_cache(tmp_path: Path, images: Callable[..., np.ndarray]) -> None:
@@ -101,7 +107,7 @@ def test_a_damaged_cache_is_built_again_with_one_line(
     pixels, built = images(12, 1), []
     open_or_build(tmp_path, "toy", PRINT, sources(pixels, built))
     assert capsys.readouterr().err == ""
-    harm(tmp_path / f"toy-{PRINT[:16]}-v1" / name)
+    harm(tmp_path / f"toy-{PRINT[:16]}-v2" / name)
     assert same(open_or_build(tmp_path, "toy", PRINT, sources(pixels, built)), pixels)
     assert len(built) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -114,7 +120,7 @@ def test_a_damaged_cache_is_built_again_with_one_line(
 def test_maps_that_are_open_survive_a_rebuild(tmp_path: Path, images: Callable[..., np.ndarray]) -> None:
     pixels = images(12, 1)
     held = open_or_build(tmp_path, "toy", PRINT, sources(pixels))
-    (tmp_path / f"toy-{PRINT[:16]}-v1" / "manifest.json").unlink()
+    (tmp_path / f"toy-{PRINT[:16]}-v2" / "manifest.json").unlink()
     open_or_build(tmp_path, "toy", PRINT, sources(pixels))
     assert same(held, pixels)
 
@@ -139,6 +145,7 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 from data.cache import open_or_build
+from data.corrupt import Corrupt
 
 cache, seconds = Path(sys.argv[1]), float(sys.argv[2])
 
@@ -154,7 +161,7 @@ if len(sys.argv) > 3:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
-    train = open_or_build(cache, "toy", "ab" * 32, sources)["train"]
+    train = open_or_build(cache, "toy", "ab" * 32, sources, Corrupt(0))["train"]
     print(len(train.labels), int(train.images.sum(dtype=np.int64)))
 except OSError as error:
     print(error.errno, error)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from data.corrupt import Corrupt
 from data.parquet import read_images
 
 NAME = "plain_text/train.parquet"
@@ -20,7 +21,7 @@ Write = Callable[..., Path]
 
 
 def read(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    chunks = list(read_images(root, NAME, image="img", label="label", classes=10, size=(32, 32)))
+    chunks = list(read_images(root, NAME, image="img", label="label", classes=10, size=(32, 32), corrupt=Corrupt(0)))
     return np.concatenate([chunk[0] for chunk in chunks]), np.concatenate([chunk[1] for chunk in chunks])
 
 
@@ -38,7 +39,9 @@ def test_pixels_and_labels_come_back_over_many_chunks(tmp_path: Path, write: Wri
     pixels = np.tile(tile, (84, 1, 1, 1))
     labels = [i % 10 for i in range(2100)]
     write(tmp_path / NAME, pixels, labels)
-    chunks = [len(chunk[1]) for chunk in read_images(tmp_path, NAME, image="img", label="label", classes=10, size=(32, 32))]
+    chunks = [
+        len(chunk[1]) for chunk in read_images(tmp_path, NAME, image="img", label="label", classes=10, size=(32, 32), corrupt=Corrupt(0))
+    ]
     assert chunks == [1000, 1000, 100]
     got, got_labels = read(tmp_path)
     assert (got == pixels).all()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,8 +82,16 @@ class _Train:
             if poison is not None and update == poison[0] and rank == world - 1:
                 factor = math.nan if poison[1] is None else poison[1]
             chunks = [whole[(part * world + rank) * micro :][:micro] for part in range(accumulate)]
+            _note(rank, update, chunks)
             time.sleep(STEP_SECONDS)
             yield [(images[chunk] * factor, labels[chunk]) for chunk in chunks]
+
+
+def _note(rank: int, update: int, chunks: list[Any]) -> None:
+    """TOY_SAMPLES: a directory where each rank writes down which samples it used."""
+    if "TOY_SAMPLES" in os.environ:
+        with Path(os.environ["TOY_SAMPLES"], str(rank)).open("a") as file:
+            file.write(json.dumps([update, [chunk.tolist() for chunk in chunks]]) + "\n")
 
 
 def _hang(how: str, last: bool) -> None:
