@@ -172,9 +172,16 @@ class CIFAR10:
         root = self._find()
         assert root is not None, "only source=auto may end at the stand-in, and prepare() has pinned the source"
         self._refuse_other(_fingerprint(root), root)
-        notice(f"Decoding CIFAR-10 from {root} into {self.cache}, once")
         columns = {"image": "img", "label": "label", "classes": self.num_classes, "size": SIZE, "corrupt": self.corrupt}
-        return {part: read_images(root, name, **columns) for part, name in FILES.items()}
+        parts = {part: read_images(root, name, **columns) for part, name in FILES.items()}
+        return {**parts, "train": self._announced(root, parts["train"])}
+
+    def _announced(self, root: Path, chunks: Chunks) -> Chunks:
+        """Say what takes so long, once it is known to go well."""
+        for number, chunk in enumerate(chunks):
+            if number == 0:
+                notice(f"Decoding CIFAR-10 from {root} into {self.cache}, once")
+            yield chunk
 
     def _refuse_other(self, fingerprint: str, root: Path | None) -> None:
         if self.fingerprint not in (None, fingerprint):

@@ -81,11 +81,23 @@ def one_line(arguments: list[str]) -> Generator[None]:
         raise ConfigError(explain(error, arguments)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config: {error}; correct it there") from error
-    except ValueError as error:  # `model=null`, a yaml that is a list: Hydra has no type of its own for it
+    except ValueError as error:  # `model=null`, a yaml that is a list, or no text: Hydra has no type of its own for it
+        if isinstance(error, UnicodeDecodeError):
+            raise ConfigError(_unreadable(arguments, error)) from error
         choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=(null|true|false|[\d.-].*)$", word)]
         raise ConfigError(
             f"{' '.join(choices)}: {error}; type a choice, such as model=resnet8" if choices else f"config: {error}"
         ) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ConfigError(_unreadable(arguments, error)) from error  # a yaml that is a number
+
+
+def _unreadable(arguments: list[str], error: Exception) -> str:
+    """Neither Hydra nor OmegaConf says which file it was; the choices that were typed are the likely ones."""
+    choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=", word)]
+    return f"{' '.join(choices) or 'config'}: a yaml there is no text with keys and values ({error}); correct that file"
 
 
 def _once(overrides: list[str], call: Callable[[DictConfig], Any]) -> None:

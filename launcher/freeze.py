@@ -96,9 +96,12 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
 def stored_config(run: RunDir) -> dict[str, Any]:
     """What a run was frozen with. Raises RunError."""
     try:
-        return yaml.safe_load(rundir.read_text(run.config))
+        config = yaml.safe_load(rundir.read_text(run.config))
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML; start a new run") from error
+    if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
+        raise RunError(f"{run.config} is not the config of a run; start a new run")
+    return cast("dict[str, Any]", config)
 
 
 def stored_cluster(run: RunDir) -> Cluster:

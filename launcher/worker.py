@@ -7,6 +7,7 @@ fails, the first rank to do so leaves error.json, which is what the launcher sho
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import socket
 import sys
@@ -65,9 +66,22 @@ def _redirect(run: RunDir, place: Place) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper, whatever typeshed allows for
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(_Lossy(number, "w", closefd=False)), "utf-8", "backslashreplace", line_buffering=True)
+        for number in (1, 2)
+    )
     if place.restart:
         print(f"--- restart {place.restart} of attempt {place.attempt}")
+
+
+class _Lossy(io.FileIO):
+    """A log on a disk that is full loses lines; training does not end for that."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return memoryview(data).nbytes
 
 
 def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:

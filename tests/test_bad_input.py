@@ -81,7 +81,8 @@ train.eval_every=often          train.eval_every=often cannot be; type auto
 train.save_every=0              train.save_every=0 cannot be; type auto
 train.mtbf_hours=0              train.mtbf_hours=0.0 cannot be; type hours above 0
 train.hang_seconds=-1           train.hang_seconds=-1.0 cannot be; type seconds, or 0 for no watch
-train.on_bad=skip               train.on_bad=skip cannot be; type stop or rollback
+train.on_bad=ignore             train.on_bad=ignore cannot be; type one of stop, rollback, skip
+train.max_skips=0               train.max_skips=0 cannot be; type a whole number from 1
 train.spike=0.5                 train.spike=0.5 cannot be; type 0 for none, or a number above 1
 train.max_rollbacks=0           train.max_rollbacks=0 cannot be; type a whole number from 1
 train.compare_every=-1          train.compare_every=-1 cannot be; type a whole number of steps
@@ -185,6 +186,7 @@ PAIRS = (
     (("optim=adamw", "optim.eps=-1"), "optim.eps=-1 cannot be"),
     (("schedule=onecycle", "schedule.peak=1.5"), "schedule.peak=1.5 cannot be; type a fraction from 0 to 1"),
     (("train.batch_size=63", "cluster.processes_per_node=2"), "train.batch_size=63 is not divisible by 2 processes", "=64"),
+    (("train.on_bad=skip", "train.spike=5"), "train.spike with train.on_bad=skip cannot be", "type train.on_bad=rollback"),
     (("train.batch_size=1", "train.accumulate=2"), "train.batch_size=1 is not divisible", "type train.batch_size=2"),
     (("--config-dir", "/nonexistent"), "/nonexistent"),
     (("--resolve", "--cfg", "jobb"), "--cfg needs one of job, hydra, all"),

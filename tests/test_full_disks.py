@@ -1,0 +1,74 @@
+"""What is only looked at may fail: a disk that is full, or read-only, below the charts or the logs does not stop training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from processes import events, finish, lines, losses, running, toy_words, wait_for
+
+WORDS = ("id=a", "train.steps=400", "train.batch_size=16", "train.save_every=50", "cluster.processes_per_node=2")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(200),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs"),
+]
+
+
+@contextmanager
+def mounted(place: Path, options: str) -> Iterator[None]:
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run that was stopped early, to go on."""
+    run = tmp_path / "runs" / "toy" / "a"
+    with running(tmp_path, toy_words(tmp_path / "runs", *WORDS), TOY_STEP_SECONDS="0.02") as process:
+        wait_for(lambda: max(losses(run), default=0) > 10, what="10 steps")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    return run
+
+
+def check_done(home: Path, run: Path, done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / "summary.json").read_text())["state"] == "done"
+    assert [line["step"] for line in lines(run / "metrics.jsonl") if line["split"] == "train"] == list(range(1, 401))
+    assert len(events(run, "started")) == 2
+
+
+def test_charts_on_a_disk_that_fills_up(tmp_path: Path, stopped: Path) -> None:
+    with mounted(stopped / "tb", "size=16k"):
+        done = finish(tmp_path, ["resume", str(stopped)], timeout=120)
+        check_done(tmp_path, stopped, done)
+        log = (stopped / "attempts" / "001" / "rank_0.log").read_text()
+    assert log.count("warning: TensorBoard") == 1, log
+    assert "No space left on device" in log
+
+
+def test_charts_on_a_read_only_disk(tmp_path: Path, stopped: Path) -> None:
+    with mounted(stopped / "tb", "size=1m,ro"):
+        done = finish(tmp_path, ["resume", str(stopped)], timeout=120)
+        check_done(tmp_path, stopped, done)
+    assert (stopped / "attempts" / "001" / "rank_0.log").read_text().count("warning: no TensorBoard") == 1
+
+
+def test_logs_on_a_disk_that_fills_up(tmp_path: Path, stopped: Path) -> None:
+    """Of every rank, and torchrun's own: what no longer fits is lost."""
+    with mounted(stopped / "attempts", "size=20k"):
+        (stopped / "attempts" / "000").mkdir()
+        done = finish(tmp_path, ["resume", str(stopped)], timeout=120)
+        check_done(tmp_path, stopped, done)
+        assert os.statvfs(stopped / "attempts").f_bavail == 0
