@@ -192,3 +192,19 @@ def done_again(run: Path) -> int:
 
 def read(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+@pytest.mark.slow
+def test_a_job_that_hangs_every_time_is_requeued_three_times_and_no_more(batch: Batch) -> None:
+    words = ("cluster.processes_per_node=2", "train.steps=400", "train.save_every=100", "train.hang_seconds=3", "data.hang=[20,always]")
+    run = batch.submit("cluster.nodes=1", *words)
+    batch.wait_until_over(run, 400)
+    log = (run / "job.log").read_text(errors="replace")
+    assert [event["reason"] for event in events(run, "requeued")] == [f"a rank hung; see: python -m launcher why {run}"] * 3
+    assert len(events(run, "started")) == 3
+    assert "3 attempts of job" in log
+    assert "in a row brought no new checkpoint (newest: none)" in log
+    assert not (run / "attempts" / "003" / "rank_0.log").exists()
+    why = batch("why", str(run))
+    print(why.stdout)
+    assert "no new checkpoint" in why.stdout

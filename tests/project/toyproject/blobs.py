@@ -30,7 +30,8 @@ class Blobs:
         hang: tuple[int, str] | None = None,
     ) -> None:
         """`poison`: (update, factor for the images of the last rank, None for NaN); `without`: updates that the data does not have;
-        `hang`: (update, how) in the first attempt: the last rank loops or sleeps, or leaves out a barrier that the others come to."""
+        `hang`: (update, how) in the first attempt: the last rank loops or sleeps, or leaves out a barrier that the others come to;
+        always: it loops in every attempt."""
         self.changes = poison, without, hang
         self.samples = samples
         self.noise = noise
@@ -71,7 +72,7 @@ class _Train:
             update = epoch * self.steps_per_epoch + step
             if fail_at is not None and update == fail_at and rank == world - 1:
                 raise RuntimeError("the toy broke on purpose")
-            if hang is not None and update == hang[0] and os.environ["LAUNCHER_ATTEMPT"] == "000":
+            if hang is not None and update == hang[0] and (os.environ["LAUNCHER_ATTEMPT"] == "000" or hang[1] == "always"):
                 _hang(hang[1], last=rank == world - 1)
             if without is not None and update >= without[0]:
                 update += without[1] - without[0]
@@ -99,7 +100,7 @@ def _hang(how: str, last: bool) -> None:
 
     if how == "skip" and not last:
         dist.barrier()
-    while last and how == "loop":
+    while last and how in ("loop", "always"):
         pass
     while last and how == "sleep":
         time.sleep(1)
