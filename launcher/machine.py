@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 from pathlib import Path
 
 
@@ -37,6 +39,14 @@ def _installed_gpus() -> int:
         return len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
     except OSError:  # some containers hide /proc/driver and show the device files only
         return sum(bool(re.fullmatch(r"nvidia\d+", device.name)) for device in Path("/dev").glob("nvidia*"))
+
+
+def open_files() -> int:
+    """How many files a process started here may have open, the soft limit raised to the hard one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS calls its own limit unlimited and takes no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def gpus_here() -> str:

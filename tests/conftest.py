@@ -42,7 +42,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", action="store_true", help="rewrite the golden scripts in slurm/examples/")
 
-    parser.addoption("--full", action="store_true", help="as many faults as docs/reliability.md reports (make chaos)")
+    parser.addoption("--full", action="store_true", help="everything, and as many faults as docs/reliability.md reports (make chaos)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="with --full"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The main job on the real CIFAR-10: one process and two. Minutes each, so behind `make test-slow`."""
+"""The main job on the real CIFAR-10: two processes, behind `make test-slow`; one beside them with `pytest --full tests/test_cifar.py`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ def train(home: Path, data: Path, processes: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3200)
-def test_cifar_reaches_82_percent_with_one_process_and_with_two(tmp_path: Path, shared_data: Path) -> None:
-    one, two = (train(tmp_path, shared_data, processes) for processes in (1, 2))
-    assert min(one["test_accuracy"], two["test_accuracy"]) >= FLOOR
+def test_cifar_reaches_82_percent(tmp_path: Path, shared_data: Path, full: bool) -> None:
+    two = train(tmp_path, shared_data, 2)
+    assert two["test_accuracy"] >= FLOOR
+    if not full:
+        return
+    one = train(tmp_path, shared_data, 1)
+    assert one["test_accuracy"] >= FLOOR
     assert abs(one["test_accuracy"] - two["test_accuracy"]) <= NOISE
     assert one["samples"] == two["samples"]
     assert one["steps"] == two["steps"]

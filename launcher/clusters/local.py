@@ -10,6 +10,9 @@ from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
 
+LEAST_FILES = 64
+"""That torchrun and a worker have open, and some more."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -35,6 +38,8 @@ class Local:
             raise ConfigError(f"cluster.device={self.device} cannot be; type one of auto, cpu, cuda")
         if self.max_restarts < 0:
             raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
+        if (files := machine.open_files()) < LEAST_FILES:
+            raise ConfigError(f"a process may open {files} files here and needs {LEAST_FILES}; type: ulimit -n 4096")
         device = self.device if self.device != "auto" else ("cuda" if machine.gpu_count() else "cpu")
         if device == "cuda" and not machine.gpu_count():
             raise ConfigError("cluster.device=cuda: this machine shows no CUDA device; type cluster.device=cpu or auto")

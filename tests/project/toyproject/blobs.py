@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +29,11 @@ class Blobs:
         fail_at: int | None = None,
         poison: tuple[int, float | None] | None = None,
         without: tuple[int, int] | None = None,
-        hang: tuple[int, str] | None = None,
+        fault: tuple[int, str] | None = None,
     ) -> None:
         """`poison`: (update, factor for the images of the last rank, None for NaN); `without`: updates that the data does not have;
-        `hang`: (update, how) in the first attempt: the last rank loops or sleeps, or leaves out a barrier that the others come to;
-        always: it loops in every attempt."""
-        self.changes = poison, without, hang
+        `fault`: (update, what) in the first attempt, of the last rank: see `_fault`."""
+        self.changes = poison, without, fault
         self.samples = samples
         self.noise = noise
         self.fail_at = fail_at
@@ -66,14 +67,14 @@ class _Train:
         self._state = (images, labels, batch, accumulate, rank, world, seed, *faults)
 
     def steps(self, epoch: int, start: int) -> Iterator[list[Any]]:
-        images, labels, batch, accumulate, rank, world, seed, fail_at, poison, without, hang = self._state
+        images, labels, batch, accumulate, rank, world, seed, fail_at, poison, without, fault = self._state
         micro = batch // (world * accumulate)
         for step in range(start, self.steps_per_epoch):
             update = epoch * self.steps_per_epoch + step
             if fail_at is not None and update == fail_at and rank == world - 1:
                 raise RuntimeError("the toy broke on purpose")
-            if hang is not None and update == hang[0] and (os.environ["LAUNCHER_ATTEMPT"] == "000" or hang[1] == "always"):
-                _hang(hang[1], last=rank == world - 1)
+            if fault is not None and update == fault[0] and (os.environ["LAUNCHER_ATTEMPT"] == "000" or fault[1] == "always"):
+                _fault(fault[1], last=rank == world - 1)
             if without is not None and update >= without[0]:
                 update += without[1] - without[0]
             order = np.random.Generator(np.random.PCG64([seed, update // self.steps_per_epoch])).permutation(self.samples)
@@ -95,15 +96,28 @@ def _note(rank: int, update: int, chunks: list[Any]) -> None:
             file.write(json.dumps([update, [chunk.tolist() for chunk in chunks]]) + "\n")
 
 
-def _hang(how: str, last: bool) -> None:
-    import torch.distributed as dist
+def _fault(what: str, last: bool) -> None:
+    """loop, sleep, lock (a sleep that holds the interpreter's lock), always (a loop in every attempt); skip (a barrier that the others come
+    to); segfault, abort; memory (more than there is)."""
+    if what == "skip" and not last:
+        import torch.distributed as dist
 
-    if how == "skip" and not last:
         dist.barrier()
-    while last and how in ("loop", "always"):
+    if not last:
+        return
+    while what in ("loop", "always"):
         pass
-    while last and how == "sleep":
+    while what == "sleep":
         time.sleep(1)
+    while what == "lock":
+        ctypes.PyDLL(None).sleep(1)
+    if what == "segfault":
+        ctypes.string_at(0)
+    if what == "abort":
+        os.abort()
+    if what == "memory":
+        resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
+        bytearray(2**35)
 
 
 class _Eval:
