@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -208,3 +209,47 @@ def test_a_job_that_hangs_every_time_is_requeued_three_times_and_no_more(batch: 
     why = batch("why", str(run))
     print(why.stdout)
     assert "no new checkpoint" in why.stdout
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_away_when_the_run_wants_to_go_on_later(batch: Batch, reference: Path) -> None:
+    """The warning of a time limit comes, the run saves, and nobody is there to be asked for a requeue: the shell asks until somebody is."""
+    words = ("cluster.nodes=1", "cluster.processes_per_node=2", *LONG, "train.steps=1200", "id=away")
+    run = batch.submit(*words, env={"TOY_STEP_SECONDS": "0.03"})
+    batch.wait_for_step(run, 60)
+    batch.cluster.controller("stop")
+    try:
+        shell(batch).send_signal(signal.SIGUSR2)
+        wait_for(lambda: events(run, "stopped"), 60, "the stop")
+        wait_for(lambda: "the controller does not answer" in (run / "job.log").read_text(), 60, "the first try")
+        assert not events(run, "requeued")
+    finally:
+        batch.cluster.controller("start")
+    batch.finish(run)
+    assert_equal(run, reference)
+    assert resumed_from(run) == stopped_at(run)
+
+
+def shell(batch: Batch) -> psutil.Process:
+    """The one that runs job.sh: below slurmstepd, above the srun of the step and the shell around that."""
+    step = next(process for process in batch.processes() if process.name() == "srun")
+    return [process for process in step.parents() if "slurm_script" in " ".join(process.cmdline())][-1]
+
+
+@pytest.mark.slow
+def test_a_node_without_a_network_ends_the_attempt_on_both_sides(batch: Batch, reference: Path) -> None:
+    """No split brain: the workers of each side find that the others do not come, and end; the next attempt has other nodes. torchrun on
+    the node that is alone waits for its store until the network is back, without a worker."""
+    run = batch.submit(*TWO_NODES, *LONG, "train.steps=1200", "id=cut", "train.hang_seconds=5", env={"TOY_STEP_SECONDS": "0.03"})
+    batch.wait_for_step(run, 60)
+    nodes = batch.cluster.slurm("scontrol", "show", "hostnames", batch.cluster.detail(batch.job(run), "NodeList")).split()
+    old = [process for process in batch.processes() if in_training(process)]
+    try:
+        batch.cluster.cut(nodes[1])
+        gone_within(lambda: [process for process in old if in_training(process) and "-u" in process.cmdline()], 60)
+        batch.wait_for_step(run, 70, attempt=1, seconds=240)
+    finally:
+        batch.cluster.heal(nodes[1])
+    gone_within(lambda: [process for process in old if in_training(process)], 120)
+    batch.finish(run)
+    assert_equal(run, reference)

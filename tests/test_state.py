@@ -19,7 +19,7 @@ from launcher.train.ema import Ema, NoEma
 from launcher.train.metrics import Meter
 from launcher.train.optim import adamw, sgd
 from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, Snapshot, TrainState, restore
+from launcher.train.state import Parts, Snapshot, TrainState, foreign, restore
 
 CPU = torch.device("cpu")
 
@@ -81,6 +81,17 @@ def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, 
     assert advance(there, 7) == expected
     final = [held(take(each, state)) for each in (here, there)]
     assert final[0] == final[1]
+
+
+def test_a_checkpoint_of_another_torch_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
+    store.save(5, take(parts()))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    assert foreign(checkpoint) == ""
+    monkeypatch.setattr(torch, "__version__", "3.0.1")
+    assert foreign(checkpoint).startswith("step_000000005 was written with torch 2.")
+    assert "this is 3.0.1: the last bits may differ from here on" in foreign(checkpoint)
 
 
 def test_saving_copies_so_that_training_on_does_not_change_what_was_saved() -> None:

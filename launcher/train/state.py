@@ -87,8 +87,16 @@ class Snapshot:
         files["optimizer.safetensors"] = self._memory.copy("optimizer", tensors, finite=True)
         files["ema.safetensors"] = self._memory.copy("ema", ema)
         scaler = parts.scaler.state_dict() if parts.scaler else None
-        files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler})
+        files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler, "torch": torch.__version__})
         return files
+
+
+def foreign(checkpoint: Checkpoint) -> str:
+    """What to warn of where another version of torch wrote a checkpoint; empty where it was this one."""
+    version = json.loads(checkpoint.read("state.json")).get("torch", "an older version")
+    if version == torch.__version__:
+        return ""
+    return f"{checkpoint.path.name} was written with torch {version}, this is {torch.__version__}: the last bits may differ from here on"
 
 
 def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:

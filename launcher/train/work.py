@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import random
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import accelerate
 import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from omegaconf import OmegaConf
-from torch.distributed.rendezvous import rendezvous
 
 from launcher import lock, targets
 from launcher.claim import Claim
 from launcher.config import TrainConfig
-from launcher.errors import ConfigError, RunError, TrainingFailed
+from launcher.errors import ConfigError, RunError
 from launcher.place import Place
 from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
 from launcher.pulse import END
 from launcher.rundir import RunDir, write_atomic
-from launcher.train import loop
+from launcher.train import loop, world
 from launcher.train.account import account
 from launcher.train.agreement import Agreement
 from launcher.train.board import Board, NoBoard
@@ -41,17 +37,16 @@ from launcher.train.job import Job
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.optim import start_momentum
-from launcher.train.precision import accelerate_name, choose
+from launcher.train.precision import choose
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.skip import Skipper
-from launcher.train.state import Parts, TrainState, restore
+from launcher.train.state import Parts, TrainState, foreign, restore
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
 from launcher.train.watch import NoWatch, Watch
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 LOCK_PATIENCE_SECONDS = 10.0
 
 
@@ -66,13 +61,13 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
             claim.take()
         claim.check()
     train = TrainConfig(**config["train"])
-    device = _device(plan, place)
+    device = world.device(plan, place)
     precision, reason = choose(train.precision, device)
     strategy: Strategy = targets.build(config["strategy"])
-    accelerator = _accelerator(plan, place, precision, strategy)
+    accelerator = world.join(plan, place, precision, strategy)
     ranks = Ranks(place.rank, place.world)
     if ranks.from_first(_is_done(run)):
-        _tear_down(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
+        world.leave(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
         return
     job = _build(run, place, config, train, accelerator, strategy, ranks, claim, where)
     if ranks.is_first:
@@ -83,7 +78,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     job.watch.outside(END)
     _close(run, plan, place, job, precision, config, stopped, test)
     del job
-    _tear_down(accelerator, ranks)
+    world.leave(accelerator, ranks)
 
 
 def _is_done(run: RunDir) -> bool:
@@ -108,54 +103,6 @@ def _data_errors() -> Iterator[None]:
         raise kind(user_line(error)) from error
 
 
-def _device(plan: Plan, place: Place) -> torch.device:
-    if plan.world.device == "cpu":
-        torch.set_num_threads(plan.threads)
-        return torch.device("cpu")
-    if torch.cuda.device_count() <= place.local_rank:
-        raise ConfigError(
-            f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
-            f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
-        )
-    torch.cuda.set_device(place.local_rank)
-    return torch.device("cuda", place.local_rank)
-
-
-def _accelerator(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
-    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
-    if place.world == 1:
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
-    else:
-        _join(plan, place)
-    accelerator = Accelerator(
-        cpu=plan.world.device == "cpu",
-        mixed_precision=accelerate_name(precision),
-        gradient_accumulation_steps=1,  # ours: see train/step.py
-        rng_types=[],
-        kwargs_handlers=strategy.accelerator_handlers(),
-    )
-    if accelerator.num_processes != place.world:
-        raise TrainingFailed(f"Accelerate made a world of {accelerator.num_processes}, torchrun one of {place.world}; nothing was trained")
-    return accelerator
-
-
-def _join(plan: Plan, place: Place) -> None:
-    """Make the process group ourselves; Accelerate takes the one it finds.
-
-    torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
-    addresses of the dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart reads and writes under a prefix.
-    """
-    store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
-    dist.init_process_group(
-        "gloo" if plan.world.device == "cpu" else "nccl",
-        store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
-        rank=rank,
-        world_size=world,
-        timeout=COLLECTIVE_TIMEOUT,
-    )
-
-
 def _build(
     run: RunDir,
     place: Place,
@@ -176,18 +123,7 @@ def _build(
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
     _seed(config["seed"])  # the same on every rank: initial weights
-    with _data_errors():
-        data = targets.build(config["data"])
-        loader = data.train_loader(
-            batch_size=train.batch_size,
-            accumulate=train.accumulate,
-            rank=ranks.rank,
-            world=ranks.world,
-            seed=config["seed"],
-            device=device,
-        )
-    if loader.steps_per_epoch < 1:
-        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
+    data, loader = _data(config, train, ranks, device)
     inner = targets.build(config["model"])
     task = targets.build(config["task"])
     schedule = targets.build(config["schedule"])
@@ -196,7 +132,6 @@ def _build(
         inner.compile()
     model = strategy.wrap(accelerator, inner)
     optimizer = _optimizer(config["optim"], inner)
-    start_momentum(optimizer)
     _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
     skips = train.on_bad == "skip"
     meter = Meter(task.train_sums + skips, device)
@@ -230,6 +165,23 @@ def _build(
     )
 
 
+def _data(config: dict[str, Any], train: TrainConfig, ranks: Ranks, device: torch.device) -> tuple[Any, Any]:
+    """The data set, and the loader of its training part. Raises ConfigError or RunError."""
+    with _data_errors():
+        data = targets.build(config["data"])
+        loader = data.train_loader(
+            batch_size=train.batch_size,
+            accumulate=train.accumulate,
+            rank=ranks.rank,
+            world=ranks.world,
+            seed=config["seed"],
+            device=device,
+        )
+    if loader.steps_per_epoch < 1:
+        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
+    return data, loader
+
+
 def _end_of_job() -> float | None:
     """Seconds since the epoch, as the batch shell has it from the scheduler."""
     text = os.environ.get("LAUNCHER_DEADLINE", "")
@@ -238,8 +190,11 @@ def _end_of_job() -> float | None:
 
 def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:
     if node["_target_"].startswith("torch.optim."):
-        return targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
-    return targets.build(node, model=model)
+        optimizer = targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
+    else:
+        optimizer = targets.build(node, model=model)
+    start_momentum(optimizer)
+    return optimizer
 
 
 def _seed(seed: int) -> None:
@@ -256,6 +211,8 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
         job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
         job.where["step"] = job.state.step
         say(f"resumed from {checkpoint.path.name}")
+        if warning := foreign(checkpoint):
+            say(f"warning: {warning}")
     if not job.ranks.is_first:
         return
     run.summary.unlink(missing_ok=True)
@@ -302,11 +259,3 @@ def _close(
         run.log_event(ended, attempt=place.attempt, step=state.step)
         write_atomic(run.outcome(place.attempt), f"{ended} {stopped}".strip() + "\n")
     job.ranks.wait()
-
-
-def _tear_down(accelerator: Accelerator, ranks: Ranks) -> None:
-    """In this order: gloo processes otherwise die at exit with SIGABRT after all work is done."""
-    accelerator.free_memory()
-    gc.collect()
-    ranks.wait()
-    accelerator.end_training()

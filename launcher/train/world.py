@@ -1,0 +1,77 @@
+"""Joining the world, and leaving it: the device of a process, the process group, Accelerate."""
+
+from __future__ import annotations
+
+import gc
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch.distributed.rendezvous import rendezvous
+
+from launcher.errors import ConfigError, TrainingFailed
+from launcher.place import Place
+from launcher.plan import Plan, Strategy
+from launcher.train.precision import accelerate_name
+from launcher.train.ranks import Ranks
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+
+
+def device(plan: Plan, place: Place) -> torch.device:
+    """Of this process. Raises ConfigError where torch sees none for it."""
+    if plan.world.device == "cpu":
+        torch.set_num_threads(plan.threads)
+        return torch.device("cpu")
+    if torch.cuda.device_count() <= place.local_rank:
+        raise ConfigError(
+            f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
+            f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
+        )
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
+
+
+def join(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
+    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
+    if place.world == 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
+    else:
+        _join_group(plan, place)
+    accelerator = Accelerator(
+        cpu=plan.world.device == "cpu",
+        mixed_precision=accelerate_name(precision),
+        gradient_accumulation_steps=1,  # ours: see train/step.py
+        rng_types=[],
+        kwargs_handlers=strategy.accelerator_handlers(),
+    )
+    if accelerator.num_processes != place.world:
+        raise TrainingFailed(f"Accelerate made a world of {accelerator.num_processes}, torchrun one of {place.world}; nothing was trained")
+    return accelerator
+
+
+def _join_group(plan: Plan, place: Place) -> None:
+    """Make the process group ourselves; Accelerate takes the one it finds.
+
+    torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
+    addresses of the dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart reads and writes under a prefix.
+    """
+    store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+    dist.init_process_group(
+        "gloo" if plan.world.device == "cpu" else "nccl",
+        store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+        rank=rank,
+        world_size=world,
+        timeout=COLLECTIVE_TIMEOUT,
+    )
+
+
+def leave(accelerator: Accelerator, ranks: Ranks) -> None:
+    """In this order: gloo processes otherwise die at exit with SIGABRT after all work is done."""
+    accelerator.free_memory()
+    gc.collect()
+    ranks.wait()
+    accelerator.end_training()
