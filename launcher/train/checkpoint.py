@@ -27,7 +27,7 @@ from launcher.train import crash
 from launcher.train.guard import BadNumbers
 from launcher.train.ranks import Ranks
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _STEP = re.compile(r"step_(\d{9,})")
 

@@ -2,9 +2,10 @@
 
     model.safetensors      parameters (rank 0: replicas are equal)
     optimizer.safetensors  per parameter, by name: <parameter>|<state key>
-    ema.safetensors        the averaged weights
+    ema.safetensors        the averaged parameters
     state.json             step, position in the data, seconds, optimizer groups, gradient scaler
-    rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), running totals, and the torch generators
+    rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), and their averages; running totals; the
+                           torch generators
     rank_<r>.json          this rank's Python and NumPy generators, and what its running totals count
 
 The learning-rate schedule and the order of samples are pure functions of what is in state.json.
@@ -75,17 +76,17 @@ class Snapshot:
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
         """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
         own, totals = f"rank_{rank}.safetensors", parts.meter.state()
+        averages, own_averages = _averages(parts)
         files: dict[str, Content] = {
-            own: self._memory.copy(own, {**_buffers(parts.model), **_torch_generators(parts.device), **totals.tensors}),
+            own: self._memory.copy(own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals.tensors}),
             f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": totals.counts}),
         }
         if rank != 0:
             return files
         tensors, values = _optimizer_state(parts)
-        ema = dict(zip(parts.ema.names, parts.ema.shadow, strict=True))
         files["model.safetensors"] = self._memory.copy("model", dict(parts.model.named_parameters()), finite=True)
         files["optimizer.safetensors"] = self._memory.copy("optimizer", tensors, finite=True)
-        files["ema.safetensors"] = self._memory.copy("ema", ema)
+        files["ema.safetensors"] = self._memory.copy("ema", averages)
         scaler = parts.scaler.state_dict() if parts.scaler else None
         files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler, "torch": torch.__version__})
         return files
@@ -109,9 +110,10 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     own, own_tensors = _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank)
     with torch.no_grad():
         _copy(checkpoint, "model.safetensors", dict(parts.model.named_parameters()))
-        _copy(checkpoint, "ema.safetensors", dict(zip(parts.ema.names, parts.ema.shadow, strict=True)))
-        for name, buffer in parts.model.named_buffers():
-            buffer.copy_(_taken(checkpoint, own_tensors, f"buffer|{name}", buffer))
+        averages, own_averages = _averages(parts)
+        _copy(checkpoint, "ema.safetensors", averages)
+        for name, tensor in {**_buffers(parts.model), **own_averages}.items():
+            tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
     _load_optimizer(parts, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
@@ -131,7 +133,7 @@ def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str
     everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
     counts, tensors = everyone[rank if rank < checkpoint.world else 0]
     for name, tensor in tensors.items():
-        if name.startswith("buffer|") and tensor.is_floating_point():
+        if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
             tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
     totals = torch.stack([of["meter"] for _, of in everyone]).sum(0)
     tensors["meter"] = totals if rank == 0 else torch.zeros_like(totals)
@@ -158,6 +160,13 @@ def _copy(checkpoint: Checkpoint, file: str, into: dict[str, torch.Tensor]) -> N
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     return {f"buffer|{name}": buffer for name, buffer in model.named_buffers()}
+
+
+def _averages(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Of the parameters, equal on all ranks; of the buffers, each rank's own as these are."""
+    averages = dict(zip(parts.ema.names, parts.ema.shadow, strict=True))
+    own = {f"average|{name}": averages.pop(name) for name, _ in parts.model.named_buffers() if name in averages}
+    return averages, own
 
 
 # ---------------------------------------------------------------- optimizer, by parameter name
