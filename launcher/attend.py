@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from types import FrameType
 from typing import Any
@@ -17,7 +16,7 @@ from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFa
 from launcher.plan import Cluster, Plan
 from launcher.progress import FAILED
 from launcher.rundir import RunDir, write_atomic
-from launcher.screen import Screen
+from launcher.screen import Screen, tell
 from launcher.tail import Tail
 
 POLL_SECONDS = 0.1
@@ -67,7 +66,7 @@ def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
             if not cluster.requeue or run.stop.exists() or fruitless == MOST_FRUITLESS:
                 why = f"{fruitless} attempts in a row brought no new checkpoint; the last of them: " if fruitless == MOST_FRUITLESS else ""
                 raise RankLost(f"{why}{lost}; go on from the newest checkpoint with: python -m launcher resume {run}") from lost
-            print(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}", file=sys.stderr)
+            tell(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}")
             run.log_event("requeued", reason=str(lost))
             _note_end(run, lost)
 
@@ -82,9 +81,9 @@ def _note_end(run: RunDir, lost: RankLost) -> None:
 
 def _attempt(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
-    screen = Screen()
     with _Signals() as signals:
         process = submit.start(cluster, plan)
+        screen = Screen()  # a thread: after the fork
         try:
             _watch(run, process, signals, screen)
         finally:

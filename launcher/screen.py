@@ -1,23 +1,35 @@
 """What a person sees of an attached run: a progress bar on a terminal, plain lines elsewhere.
 
-The screen reads rank 0's log and nothing else, so that a closed pipe or a full terminal never reaches the training processes.
+The screen reads rank 0's log and nothing else, so that a closed pipe or a full terminal never reaches the training processes. Nor does
+one that takes nothing more for now (Ctrl-S, a pager left open) keep the launcher from its work: a thread writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import queue
 import sys
+import threading
 from typing import Any
 
 from launcher import progress
+
+PENDING_LINES = 1000
+"""That wait for a terminal; what comes then is only in the logs."""
+PATIENCE_SECONDS = 2.0
+"""With one that takes nothing, at the end."""
 
 
 class PlainScreen:
     """rank 0's lines as they are."""
 
+    def __init__(self) -> None:
+        self._out = _unbuffered()
+
     def line(self, text: str) -> None:
-        print(text, flush=True)
+        self._out.write(f"{text}\n")
 
     def close(self) -> None:
         pass
@@ -27,11 +39,12 @@ class BarScreen:
     """Progress lines move a rich bar; every other line scrolls above it."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
         columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-        self._bar: Any = RichProgress(*columns, transient=True)
+        self._bar: Any = RichProgress(*columns, transient=True, console=Console(file=_unbuffered()))
         self._task = self._bar.add_task("train", total=None, text="starting")
         self._bar.start()
 
@@ -50,21 +63,45 @@ class Screen:
     """Chooses one of them, and goes dark instead of failing when nobody listens any more (`| head -1`)."""
 
     def __init__(self) -> None:
-        self._screen: PlainScreen | BarScreen | None = BarScreen() if sys.stdout.isatty() else PlainScreen()
+        self._lines: queue.Queue[str | None] = queue.Queue(PENDING_LINES)
+        self._thread = threading.Thread(target=self._show, name="screen", daemon=True)
+        self._thread.start()
 
-    def line(self, text: str) -> None:
-        if self._screen is None:
-            return
+    def _show(self) -> None:
         try:
-            self._screen.line(text)
-        except (BrokenPipeError, OSError):
-            self._screen = None
+            screen = BarScreen() if sys.stdout.isatty() else PlainScreen()
+            while (text := self._lines.get()) is not None:
+                screen.line(text)
+            screen.close()
+        except OSError:
             silence_stdout()
 
+    def line(self, text: str | None) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(text)
+
     def close(self) -> None:
-        if self._screen is not None:
-            with contextlib.suppress(OSError):
-                self._screen.close()
+        self.line(None)
+        self._thread.join(PATIENCE_SECONDS)
+
+
+def tell(text: str) -> None:
+    """A line on stderr, for as long as somebody takes it."""
+    thread = threading.Thread(target=_write_error, args=(f"{text}\n",), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+
+
+def _write_error(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode(errors="backslashreplace"))
+
+
+def _unbuffered() -> io.TextIOWrapper:
+    """stdout without the lock of Python's own, which a thread that waits for a terminal would hold until the end, and for which the end
+    would wait."""
+    raw: Any = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(raw, sys.stdout.encoding, "backslashreplace", write_through=True)
 
 
 def silence_stdout() -> None:

@@ -72,3 +72,12 @@ def test_logs_on_a_disk_that_fills_up(tmp_path: Path, stopped: Path) -> None:
         done = finish(tmp_path, ["resume", str(stopped)], timeout=120)
         check_done(tmp_path, stopped, done)
         assert os.statvfs(stopped / "attempts").f_bavail == 0
+
+
+def test_a_read_only_disk_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with mounted(tmp_path / "fixed", "size=1m,ro"):
+        done = finish(tmp_path, toy_words(tmp_path / "fixed" / "runs", *WORDS))
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "Read-only file system" in done.stderr
+    assert "choose another with runs_dir=" in done.stderr

@@ -20,27 +20,25 @@ SEED = 20261121
 @pytest.mark.chaos
 @pytest.mark.timeout(1500)
 def test_most_of_the_time_is_training(tmp_path: Path, full: bool) -> None:
-    """Failures come as they do, at random (exponential gaps), to a worker or to torchrun. 20 minutes at one a minute with --full."""
-    seconds, between = (1200.0, 60.0) if full else (45.0, 15.0)
+    """As many failures as the mean time between them says, at times that are drawn evenly (a Poisson process of that mean, given its
+    number), of a worker or of torchrun. 20 minutes at one a minute with --full."""
+    seconds, between = (1200.0, 60.0) if full else (40.0, 20.0)
     rng, run, kills, replayed = random.Random(SEED), tmp_path / "runs" / "toy" / "a", 0, 0
-    words = ("id=a", "cluster.processes_per_node=2", "train.steps=1000000", f"train.mtbf_hours={between / 3600}")
+    words = ("id=a", "cluster.processes_per_node=2", "train.steps=1000000", "train.eval_every=1000", f"train.mtbf_hours={between / 3600}")
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.04") as process:
         assert process.stdout is not None
         threading.Thread(target=process.stdout.read, daemon=True).start()  # else it fills, and the launcher waits
         wait_for(lambda: losses(run), what="the first step")
-        end = time.monotonic() + seconds
-        while (gap := rng.expovariate(1 / between)) < end - time.monotonic():
-            time.sleep(gap)
-            victims = [each for each in descendants(process.pid) if _matters(each)]
-            if not victims:
-                continue  # it is starting again: there is nothing to kill
+        began = time.monotonic()
+        for moment in sorted(rng.uniform(0, seconds) for _ in range(round(seconds / between))):
+            time.sleep(max(0.0, began + moment - time.monotonic()))  # at once, where it was starting again at that time
             before = max(losses(run))
-            rng.choice(victims).kill()
+            rng.choice([each for each in descendants(process.pid) if _matters(each)]).kill()
             kills += 1
             wait_for(lambda starts=kills + 1: len(events(run, "started")) == starts, what=f"the start after kill {kills}")
             wait_for(lambda before=before: max(losses(run), default=0) > before, what=f"training after kill {kills}")
             replayed += before - events(run, "started")[-1]["step"]
-        time.sleep(max(0.0, end - time.monotonic()))
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
 

@@ -244,6 +244,19 @@ def test_training_outlives_a_reader_that_goes_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_reader_that_takes_nothing_more_does_not_keep_the_next_attempt_waiting(tmp_path: Path) -> None:
+    """A terminal after Ctrl-S, a pager left open: the pipe is full long before the rank is killed."""
+    with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
+        wait_for(lambda: max(losses(run_of(tmp_path)), default=0) > 1500, what="1,500 lines")
+        worker_of(process, rank=1).kill()
+        wait_for_training(tmp_path, attempts=2)
+        process.send_signal(signal.SIGINT)
+        wait_for((run_of(tmp_path) / "STOP").exists, what="the stop")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+
+
+@pytest.mark.slow
 def test_damaged_checkpoints_fall_back_are_named_and_never_start_over_in_silence(tmp_path: Path) -> None:
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=40", "train.save_every=15")
     whole = toy_words(tmp_path / "runs", "id=whole", "train.steps=40", "train.save_every=15")
