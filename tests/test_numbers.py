@@ -105,7 +105,8 @@ def test_a_skipped_update_changes_nothing_but_the_count(tmp_path: Path, processe
     for rank in range(processes):
         before, after = (_tensors(home / "later" / "checkpoints" / f"step_{step:09d}", rank) for step in (30, 31))
         assert before.keys() == after.keys()
-        assert [name for name in before if not torch.equal(before[name], after[name])] == ["generator|cpu"]  # dropout has drawn
+        changed = [name for name in before if not torch.equal(before[name], after[name]) and not name.startswith("average|")]
+        assert changed == ["generator|cpu"], "dropout has drawn; averages move towards the same weights once more"
 
 
 def _tensors(checkpoint: Path, rank: int) -> dict[str, torch.Tensor]:
