@@ -31,7 +31,7 @@ class Stepper:
         clip_norm: float,
         no_sync: Callable[[nn.Module], Any],
         watch: Watch | NoWatch,
-        skipper: Skipper | None,
+        skipper: Skipper | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
