@@ -95,7 +95,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path) -> None
     run, words = run_of(tmp_path), toy_words(tmp_path / "runs", *TWO)
     for attempt, jump in enumerate((0, -86_400)):
         with running(tmp_path, words, PYTHONPATH=paths, TOY_CLOCK=str(jump), TOY_STEP_SECONDS="0.02") as process:
-            wait_for(lambda attempt=attempt: max(losses(run), default=0) > 20 * (attempt + 1), what="some steps")
+            wait_for(lambda starts=attempt + 1: len(events(run, "started")) == starts, what="the start")
+            first = events(run, "started")[-1]["step"]
+            wait_for(lambda first=first: max(losses(run), default=0) > first + 10, what="some steps")
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
         for age, path in enumerate(sorted((run / "checkpoints").iterdir(), reverse=True)):
