@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = REPO / "tests" / "project"
@@ -120,3 +121,23 @@ def losses(run: Path) -> dict[int, float]:
 
 def events(run: Path, name: str) -> list[dict]:
     return [event for event in lines(run / "events.jsonl") if event["event"] == name]
+
+
+def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+    """Not the watchdog, which has its worker's environment, nor torchrun, which names the module too."""
+    workers = (child for child in descendants(process.pid) if "launcher.worker" in child.cmdline())
+    return next(child for child in workers if child.environ().get("RANK") == str(rank))
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
+
+
+@contextmanager
+def small_disk(place: Path, options: str) -> Iterator[Path]:
+    """A tmpfs of its own at `place`, over what is there."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)  # a watchdog outlives its worker for a moment, with its log open

@@ -6,13 +6,12 @@ import errno
 import os
 import random
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from helpers import claimed
+from processes import needs_root, small_disk
 from store_ranks import naive_store
 
 from launcher.errors import CheckpointError, RunError
@@ -152,17 +151,6 @@ def _save_until_full(store: CheckpointStore) -> None:
         store.save(step, pieces({f"shard_{step}": b"x" * 9000, **FILES}))
 
 
-@contextmanager
-def small_disk(place: Path, options: str) -> Iterator[Path]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
 PAGE = 4096
 BIG = {f"shard_{number}": bytes(7 * PAGE) for number in range(6)}
 

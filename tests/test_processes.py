@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from processes import (
     PROJECT,
@@ -25,6 +24,7 @@ from processes import (
     start,
     toy_words,
     wait_for,
+    worker_of,
 )
 
 ENDLESS = ("id=a", "train.steps=1000000", "cluster.processes_per_node=2", "train.save_every=50")
@@ -121,10 +121,6 @@ def test_a_killed_rank_is_named_and_nothing_waits_for_it(tmp_path: Path) -> None
         assert err.count("\n") == 1
         assert "rank 1" in err
         assert "resume" in err or "Connection" in err
-
-
-def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
-    return next(child for child in descendants(process.pid) if child.environ().get("RANK") == str(rank))
 
 
 @pytest.mark.slow
@@ -287,29 +283,6 @@ def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
-@pytest.mark.slow
-def test_a_full_disk_ends_the_run_with_one_line_and_the_checkpoint_before_loads(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", small], check=True)
-    try:
-        words = ("id=a", "train.steps=200", "train.save_every=10", "train.log_every=5", "model.fill=40000")
-        full = finish(tmp_path, toy_words(small, *words, "train.keep=9", "cluster.processes_per_node=2"))
-        assert full.returncode == 3, full.stderr
-        assert "No space left on device" in full.stderr
-        assert full.stderr.count("\n") == 1
-        run = small / "toy" / "a"
-        assert list((run / "checkpoints").glob("step_*"))
-        assert not list((run / "checkpoints").glob("tmp.*"))
-        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
-        again = finish(tmp_path, ["resume", str(run)])
-        assert again.returncode == 0, again.stderr
-        assert "resumed from step_" in again.stdout
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_the_toy_is_a_users_own_package(tmp_path: Path) -> None:

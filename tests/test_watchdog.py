@@ -10,9 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
-from processes import REPO, descendants, events, finish, lines, losses, running, toy_words, wait_for
+from processes import REPO, events, finish, lines, losses, running, toy_words, wait_for, worker_of
 
 from launcher.pulse import Beat, size
 from launcher.watchdog import PATIENCE_SECONDS, judge
@@ -84,11 +83,6 @@ def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], full: b
         assert late <= 5
         assert losses(run) == whole
         print(f"SIGSTOP: found {late} s after its limit")
-
-
-def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
-    workers = (child for child in descendants(process.pid) if "launcher.worker" in child.cmdline())
-    return next(child for child in workers if child.environ().get("RANK") == str(rank))
 
 
 @pytest.mark.slow
