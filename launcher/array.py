@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from launcher import batch, rundir, scheduler, standing, submit, sweep
+from launcher import batch, lookup, rundir, scheduler, standing, submit, sweep
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
@@ -45,7 +45,7 @@ def launch(members: Sequence[Member]) -> None:
     parts = [Part(RunDir(each.plan.run_dir), each.plan, _slurm(each)) for each in frozen]
     start = max([batch.check(group[0].cluster, frozen[parts.index(group[0])]) for group in _alike(parts)])
     _write(here, members, frozen, first["objective"])
-    rundir.remember(runs_dir(first))
+    lookup.remember(runs_dir(first))
     numbers = queue(here, parts)
     rows = [
         ("jobs", f"{', '.join(numbers)} ({len(parts)} members, estimated start {start})"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from launcher import lock, scheduler, standing, sweep
+from launcher import lock, lookup, scheduler, standing, sweep
 from launcher.errors import ClusterError, ConfigError, RunError
-from launcher.rundir import RunDir, find
+from launcher.rundir import RunDir
 
 
 def cancel(words: list[str]) -> int:
     """Raises RunError where there is nothing to cancel, ClusterError where the scheduler does not do it."""
+    words, everywhere = lookup.asked(words)
     if len(words) != 1:
         raise ConfigError("cancel takes one run or sweep: a path, an id or a name; for example: python -m launcher cancel cifar")
-    found = sweep.find(words[0])
-    runs = [entry.run for entry in found.entries()] if found else [find(words[0])]
+    found = sweep.find(words[0], everywhere=everywhere)
+    runs = [entry.run for entry in found.entries()] if found else [lookup.find(words[0], everywhere=everywhere, acts=True)]
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0

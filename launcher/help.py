@@ -42,7 +42,8 @@ groups and their choices (conf/)
 examples
 {_EXAMPLES}
 
-RUN is a path, an id, name/id, or a name (its newest run). Every key: --cfg job. Hydra's own flags: --hydra-help.
+RUN is a path, or of this project's runs an id, name/id or a name (its newest run); with --all, of every project's.
+Every key: --cfg job. Hydra's own flags: --hydra-help.
 Exit codes: 0 done, 1 training failed, 2 bad command or config, 3 run directory or checkpoint,
 4 cluster refused, 75 stopped and resumable, 130 interrupted."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import batch, check, lock, rundir, submit
+from launcher import batch, check, lock, lookup, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -47,7 +47,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     except BaseException:
         _discard(here)  # nothing half-written stays
         raise
-    rundir.remember(here.path.parent.parent)
+    lookup.remember(here.path.parent.parent)
     try:
         _start(here, frozen.plan, frozen.cluster, start)
     except NoAnswer:

@@ -6,9 +6,9 @@ import argparse
 import sys
 import time
 
-from launcher import standing, submit, sweep
+from launcher import lookup, standing, submit, sweep
 from launcher.errors import ConfigError
-from launcher.rundir import RunDir, all_runs, find
+from launcher.rundir import RunDir
 from launcher.status import waiting
 from launcher.tail import Tail
 
@@ -28,8 +28,9 @@ def logs(words: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true")
     parser.add_argument("--rank", type=int)
     parser.add_argument("--attempt", type=int)
+    parser.add_argument("--all", action="store_true")
     asked = parser.parse_args(words)
-    run = find(asked.run)
+    run = lookup.find(asked.run, everywhere=asked.all)
     newest = run.newest_attempt()
     attempt = newest if asked.attempt is None else asked.attempt
     if not asked.follow:
@@ -108,9 +109,10 @@ class _Follower:
 
 def tensorboard(words: list[str]) -> int:
     """Become TensorBoard on one run, on the members of a sweep, or on the directories of all runs. It listens on localhost."""
+    words, everywhere = lookup.asked(words)
     named = bool(words) and not words[0].startswith("-")
-    found = sweep.find(words[0]) if named else None
-    runs = [find(words[0])] if named and found is None else all_runs()
+    found = sweep.find(words[0], everywhere=everywhere) if named else None
+    runs = [lookup.find(words[0], everywhere=everywhere)] if named and found is None else _runs(everywhere)
     options = words[1:] if named else words
     if not runs and found is None:
         raise ConfigError("no runs yet; start one with: python -m launcher +exp=cifar")
@@ -122,3 +124,10 @@ def tensorboard(words: list[str]) -> int:
         roots = dict.fromkeys(str(run.path.parent.parent) for run in runs)
         where = ["--logdir", next(iter(roots))] if len(roots) == 1 else ["--logdir_spec", ",".join(roots)]
     return submit.become([sys.executable, "-m", "tensorboard.main", *where, *options])
+
+
+def _runs(everywhere: bool) -> list[RunDir]:
+    known = lookup.known()
+    if not known.here and known.elsewhere and not everywhere:
+        raise ConfigError(f"no runs in this project, {len(known.elsewhere)} elsewhere; for those: python -m launcher tensorboard --all")
+    return known.all() if everywhere else known.here

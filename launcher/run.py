@@ -8,7 +8,7 @@ import time
 
 from omegaconf import DictConfig
 
-from launcher import check, rundir, standing, sweep
+from launcher import check, lookup, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
 from launcher.freeze import Frozen, freeze, stored_cluster
@@ -73,10 +73,11 @@ def _sweep(words: list[str]) -> int:
 
 def resume(words: list[str]) -> int:
     """Continue a run from its newest good checkpoint, by the plan it was submitted with, or with other values under `cluster`."""
+    words, everywhere = lookup.asked(words)
     run, changes = words[:1], words[1:]
     if not run or any("=" not in word for word in changes):
         raise ConfigError("resume takes one run or sweep: a path, an id or a name; for example: python -m launcher resume cifar")
-    found = sweep.find(words[0])
+    found = sweep.find(words[0], everywhere=everywhere)
     if found is not None and changes:
         raise ConfigError(f"resume {changes[0]}: the members of a sweep keep their clusters; name one run")
     if found is not None:
@@ -84,7 +85,7 @@ def resume(words: list[str]) -> int:
 
         array.resume(found)
         return 0
-    here = rundir.find(words[0])
+    here = lookup.find(words[0], everywhere=everywhere, acts=True)
     cluster = stored_cluster(here)
     go_on(here, move(here, cluster, changes) if changes else cluster)
     return 0

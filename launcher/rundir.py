@@ -21,9 +21,9 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from launcher.errors import ConfigError, RunError
+from launcher.errors import RunError
 from launcher.plan import Plan
 
 
@@ -64,7 +64,7 @@ class RunDir:
     def newest_attempt(self) -> int | None:
         """Number of the newest attempt, None before the first."""
         try:
-            numbers = [int(entry.name) for entry in self.attempts.iterdir() if re.fullmatch(r"\d{3,}", entry.name)]
+            numbers = [int(entry.name) for entry in self.attempts.iterdir() if re.fullmatch(r"\d{3}|[1-9]\d{3,}", entry.name)]
         except OSError:
             return None
         return max(numbers, default=None)
@@ -80,7 +80,8 @@ class RunDir:
 
     def newest_checkpoint(self) -> str:
         """Name of its directory; empty where there is none. Nobody has looked at what is in it."""
-        return max((path.name for path in self.checkpoints.glob("step_*")), default="")
+        steps = [path.name for path in self.checkpoints.glob("step_*") if path.name[5:].isdecimal()]
+        return max(steps, key=lambda name: int(name[5:]), default="")  # by number: names have more digits from a thousand million on
 
     def rank_log(self, attempt: int, rank: int) -> Path:
         return self.attempt(attempt) / f"rank_{rank}.log"
@@ -105,13 +106,15 @@ class RunDir:
             os.close(descriptor)
 
     def read_events(self) -> list[dict[str, Any]]:
-        return list(read_jsonl(self.events))
+        """What the ledger holds that is an event; other lines a full disk or an editor has left."""
+        return [line for line in read_jsonl(self.events) if isinstance(line.get("event"), str)]
 
     def read_summary(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            summary: Any = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return None
+        return cast("dict[str, Any]", summary) if isinstance(summary, dict) and "state" in summary else None
 
     def freeze(self, plan: Plan, config: str, script: str, *, sync: bool = True) -> None:
         """Write the frozen inputs into a new directory; the plan last, for it says that the rest is there.
@@ -169,65 +172,15 @@ def read_text(path: Path) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Whole, valid lines; a torn last line is not one yet."""
+    """Whole lines that are an object; a torn last line is not one yet."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     for line in text.splitlines():
         try:
-            yield json.loads(line)
-        except ValueError:
+            record: Any = json.loads(line)
+        except (ValueError, RecursionError):
             continue
-
-
-# ---------------------------------------------------------------- finding runs from any directory
-
-
-def _state_file() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "launcher" / "runs_dirs"
-
-
-def remember(runs_dir: Path) -> None:
-    """Note a runs_dir, so that `status` and `logs` find its runs from any directory. Never in the way of a run."""
-    known = _state_file()
-    with contextlib.suppress(OSError):
-        if str(runs_dir) not in _remembered():
-            known.parent.mkdir(parents=True, exist_ok=True)
-            with known.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{runs_dir}\n")
-
-
-def _remembered() -> list[str]:
-    try:
-        return _state_file().read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return []
-
-
-def roots() -> list[Path]:
-    """./runs and every runs_dir used before."""
-    return [Path(root) for root in dict.fromkeys([str(Path("runs").resolve()), *_remembered()])]
-
-
-def all_runs() -> list[RunDir]:
-    """Every run there is, oldest id first."""
-    found = {path.parent.resolve() for root in roots() for path in root.glob("*/*/plan.json")}
-    return [RunDir(path) for path in sorted(found, key=lambda path: (path.name, path.parent.name))]
-
-
-def find(run: str) -> RunDir:
-    """RUN is a path, an id, name/id, or a name (its newest run). Raises ConfigError."""
-    path = Path(run)
-    if (path / "plan.json").is_file():
-        return RunDir(path.resolve())
-    runs = all_runs()
-    matches = [here for here in runs if run in (here.path.name, here.label)]
-    if not matches:
-        matches = [here for here in runs if here.path.parent.name == run][-1:]
-    if not matches:
-        raise ConfigError(f"{run}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
-    if len(matches) > 1:
-        raise ConfigError(f"{run}: {len(matches)} runs have this id; give a path: {', '.join(map(str, matches))}")
-    return matches[0]
+        if isinstance(record, dict):
+            yield cast("dict[str, Any]", record)

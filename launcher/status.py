@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher import progress, standing, sweep
+from launcher import lookup, progress, standing, sweep
 from launcher.errors import ConfigError
-from launcher.rundir import RunDir, all_runs, find
+from launcher.lookup import Known
+from launcher.rundir import RunDir
 from launcher.scheduler import Job
 from launcher.standing import Standing
 from launcher.sweep import Sweep
@@ -21,28 +22,51 @@ COLUMNS = ("run", "state", "step", "progress", "eta", "attempts", "nodes", "last
 _TAIL_BYTES = 65_536
 
 
+MOST = 25
+"""Rows of the table, where nobody asks for all."""
+
+
 def status(words: list[str]) -> int:
-    """Print the newest 20 runs, or the one asked for. Needs neither Hydra nor torch, and asks the scheduler once at most."""
+    """Print the newest runs of the project at hand, all there are, or the one asked for. Needs neither Hydra nor torch, and asks the
+    scheduler once at most.
+    """
+    words, everywhere = lookup.asked(words)
     if len(words) > 1:
         raise ConfigError("status takes no run, for all of them, or one run or sweep: a path, an id or a name")
-    found = sweep.find(words[0]) if words else None
+    found = sweep.find(words[0], everywhere=everywhere) if words else None
     if found is not None:
         _print_sweep(found)
         return 0
-    runs = [find(words[0])] if words else all_runs()[-20:]
-    if not runs:
-        print("no runs yet; start one with: python -m launcher +exp=cifar")
-        return 0
-    jobs = print_table(runs)
     if words:
-        _print_details(runs[0], standing.standing(runs[0], jobs))
+        run = lookup.find(words[0], everywhere=everywhere)
+        _print_details(run, standing.standing(run, print_table([run])))
+        return 0
+    known = lookup.known()
+    runs = known.all() if everywhere else known.here[-MOST:]
+    if runs:
+        print_table(runs, with_place=everywhere)
+    elif everywhere or not known.elsewhere:
+        print("no runs yet; start one with: python -m launcher +exp=cifar")
+    if not everywhere:
+        _print_left_out(known, len(runs))
     return 0
 
 
-def print_table(runs: list[RunDir]) -> Mapping[str, Job] | None:
+def _print_left_out(known: Known, shown: int) -> None:
+    older, elsewhere = len(known.here) - shown, len(known.elsewhere)
+    said = [f"{older} older runs of this project are left out"] if older else []
+    said += ["no runs in this project"] if elsewhere and not known.here else []
+    said += [f"{elsewhere} run{'s' * (elsewhere > 1)} elsewhere"] if elsewhere else []
+    if said:
+        print(f"{'; '.join(said)}; all of them: python -m launcher status --all")
+
+
+def print_table(runs: list[RunDir], *, with_place: bool = False) -> Mapping[str, Job] | None:
     """One row a run. Returns what the scheduler said."""
     jobs = _ask(runs)
-    _print_rows([COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)])
+    places = [("directory",), *((str(run),) for run in runs)] if with_place else [()] * (len(runs) + 1)
+    rows = [COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)]
+    _print_rows([row + place for row, place in zip(rows, places, strict=True)])
     return jobs
 
 
@@ -77,7 +101,7 @@ def _print_sweep(found: Sweep) -> None:
 def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
     started = [event for event in run.read_events() if event["event"] == "started"]
     last = _last_metrics(run)
-    step, total = last.get("step", 0), started[-1]["steps"] if started else 0
+    step, total = last.get("step", 0), started[-1].get("steps", 0) if started else 0
     summary = run.read_summary() or {}
     accuracy = summary.get("test_accuracy")
     return (
@@ -142,7 +166,14 @@ def _print_details(run: RunDir, now: Standing) -> None:
         print(f"job        {now.job.id}: {waiting(now.job) if now.word == 'queued' else now.job.state.lower()}")
     for event in run.read_events()[-8:]:
         fields = ", ".join(f"{name}={value}" for name, value in event.items() if name not in ("time", "event"))
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event['time']))}  {event['event']}  {fields}")
+        print(f"{_clock(event.get('time'))}  {event['event']}  {fields}")
+
+
+def _clock(when: Any) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"
 
 
 def waiting(job: Job) -> str:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import rundir
-from launcher.errors import RunError
+from launcher import lookup, rundir
+from launcher.errors import ConfigError, RunError
 from launcher.rundir import RunDir, write_atomic
 
 
@@ -68,11 +68,14 @@ def where(runs_dir: Path, sweep_id: str) -> Sweep:
     return Sweep(runs_dir / ".sweeps" / sweep_id)
 
 
-def find(word: str) -> Sweep | None:
-    """A sweep by its path or its id; None where there is none of that name."""
+def find(word: str, *, everywhere: bool = False) -> Sweep | None:
+    """A sweep by its path or its id, as launcher/lookup.py finds a run; None where there is none. Raises ConfigError for two."""
     if (Path(word) / "sweep.json").is_file():
         return Sweep(Path(word).resolve())
-    return next((sweep for root in rundir.roots() if (sweep := where(root, word)).ledger.is_file()), None)
+    found = lookup.sweeps(word, everywhere=everywhere)
+    if len(found) > 1:
+        raise ConfigError(f"{word}: {len(found)} sweeps have this id; give a path: {', '.join(map(str, found))}")
+    return Sweep(found[0]) if found else None
 
 
 def differing(overrides: list[list[str]]) -> list[tuple[str, ...]]:

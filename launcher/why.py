@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, progress, rundir, scheduler, signatures, standing, submit
+from launcher import evidence, lookup, progress, rundir, scheduler, signatures, standing, submit
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.evidence import Shown
 from launcher.findings import expand
-from launcher.rundir import RunDir, find
+from launcher.rundir import RunDir
 from launcher.scheduler import Job
 from launcher.signatures import CAUSE, SCHEDULER
 from launcher.standing import Standing
@@ -101,9 +101,10 @@ class Case:
 
 def why(words: list[str]) -> int:
     """Print what happened, where, what shows it and what to type next. Raises ConfigError for a run that is not there."""
+    words, everywhere = lookup.asked(words)
     if len(words) != 1:
         raise ConfigError("why takes one run: a path, an id or a name; for example: python -m launcher why cifar")
-    case = Case(find(words[0]))
+    case = Case(lookup.find(words[0], everywhere=everywhere))
     if case.excuse:
         print(f"launcher: warning: {case.excuse}", file=sys.stderr)
     answer = _answer(case)

@@ -39,6 +39,7 @@ RULES: dict[str, Rule] = {
     "launcher.errors": Rule(only=(), stdlib=False),
     "launcher.plan": Rule(only=("launcher.errors",)),
     "launcher.rundir": Rule(only=("launcher.errors", "launcher.plan")),
+    "launcher.lookup": Rule(only=("launcher.CONF", "launcher.errors", "launcher.rundir")),
     "launcher.shell": Rule(only=()),
     "launcher.lock": Rule(only=("launcher.errors",)),
     "launcher.submit": Rule(only=("launcher.errors", "launcher.plan", "launcher.deathsig")),

@@ -17,14 +17,15 @@ import pytest
 from helpers import REPO, Answer
 from test_render import PLAN
 
-from launcher import lock, rundir
+from launcher import lock, lookup
 from launcher.errors import ConfigError, RunError
+from launcher.lookup import find
 from launcher.plan import Plan
-from launcher.rundir import RunDir, create, find, read_jsonl, write_atomic
+from launcher.rundir import RunDir, create, read_jsonl, write_atomic
 from launcher.standing import standing
 
 
-def _frozen(path: Path, **changes: Any) -> RunDir:
+def frozen(path: Path, **changes: Any) -> RunDir:
     here = create(path)
     plan = dataclasses.replace(PLAN, name=path.parent.name, id=path.name, run_dir=str(path), **changes)
     here.freeze(plan, "seed: 0\n", "#!/bin/sh\n")
@@ -52,7 +53,7 @@ def open_umask() -> Iterator[None]:
 
 @pytest.mark.usefixtures("open_umask")
 def test_a_run_is_private_whatever_the_umask(tmp_path: Path) -> None:
-    here = _frozen(tmp_path / "runs" / "toy" / "a")
+    here = frozen(tmp_path / "runs" / "toy" / "a")
     here.log_event("submitted")
     assert stat.S_IMODE(here.path.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in here.path.iterdir() if path.is_file()}
@@ -60,7 +61,7 @@ def test_a_run_is_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_a_frozen_plan_reads_back_as_it_was(tmp_path: Path) -> None:
-    here = _frozen(tmp_path / "runs" / "toy" / "a", env=(("A", "b c"),), overrides=("+exp=toy", "name='é\n'"))
+    here = frozen(tmp_path / "runs" / "toy" / "a", env=(("A", "b c"),), overrides=("+exp=toy", "name='é\n'"))
     assert here.read_plan() == Plan.from_json(here.plan.read_text(), here.plan)
     assert (here.read_plan().env, here.read_plan().overrides) == ((("A", "b c"),), ("+exp=toy", "name='é\n'"))
 
@@ -134,7 +135,7 @@ for number in range(200):
 
 
 def test_checkpoints_are_set_aside_not_deleted(tmp_path: Path) -> None:
-    here = _frozen(tmp_path / "runs" / "toy" / "a")
+    here = frozen(tmp_path / "runs" / "toy" / "a")
     for number in range(2):
         (here.checkpoints / f"step_{number}").mkdir(parents=True)
         here.metrics.write_text(f"{number}")
@@ -146,14 +147,14 @@ def test_checkpoints_are_set_aside_not_deleted(tmp_path: Path) -> None:
     assert here.plan.exists()
 
 
-# ---------------------------------------------------------------- finding
+# ---------------------------------------------------------------- finding (more of it in test_lookup.py)
 
 
-def test_a_run_is_found_by_path_id_label_and_name_from_anywhere(home: Path) -> None:
-    first = _frozen(home / "elsewhere" / "toy" / "20260101-000000-000")
-    newest = _frozen(home / "elsewhere" / "toy" / "20260102-000000-000")
-    rundir.remember(home / "elsewhere")
-    local = _frozen(Path("runs").resolve() / "other" / "x")
+def test_a_run_is_found_by_path_id_label_and_name(home: Path) -> None:
+    first = frozen(home / "elsewhere" / "toy" / "20260101-000000-000", directory=str(home / "cwd"))
+    newest = frozen(home / "elsewhere" / "toy" / "20260102-000000-000", directory=str(home / "cwd"))
+    lookup.remember(home / "elsewhere")
+    local = frozen(Path("runs").resolve() / "other" / "x")
     for asked in (str(first), "20260101-000000-000", "toy/20260101-000000-000", "../elsewhere/toy/20260101-000000-000"):
         assert find(asked).path == first.path
     assert find("toy").path == newest.path
@@ -164,7 +165,7 @@ def test_a_run_is_found_by_path_id_label_and_name_from_anywhere(home: Path) -> N
 
 
 def test_an_id_that_two_runs_have_asks_for_a_path(home: Path) -> None:
-    one, two = (_frozen(home / "cwd" / "runs" / name / "same") for name in ("a", "b"))
+    one, two = (frozen(home / "cwd" / "runs" / name / "same") for name in ("a", "b"))
     with pytest.raises(ConfigError, match=f"same: 2 runs have this id; give a path: {one}, {two}"):
         find("same")
     assert find("a/same").path == one.path
@@ -172,12 +173,12 @@ def test_an_id_that_two_runs_have_asks_for_a_path(home: Path) -> None:
 
 def test_a_half_made_directory_is_no_run_and_a_runs_dir_is_remembered_once(home: Path) -> None:
     create(home / "cwd" / "runs" / "toy" / "half")
-    assert rundir.all_runs() == []
+    assert lookup.known() == ([], [])
     for _ in range(3):
-        rundir.remember(home / "runs")
+        lookup.remember(home / "runs")
     assert (home / "state" / "launcher" / "runs_dirs").read_text() == f"{home / 'runs'}\n"
     (home / "state" / "launcher" / "runs_dirs").write_bytes(b"\xff\n/nowhere\n")
-    assert rundir.all_runs() == []
+    assert lookup.known() == ([], [])
     with pytest.raises(ConfigError, match="no such run"):
         find("toy")
 
@@ -248,7 +249,7 @@ def _summary(here: RunDir, attempt: int, ended: str) -> None:
 def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
     home: Path, holder: Callable[[Path], subprocess.Popen[str]], command: Callable[..., Answer]
 ) -> None:
-    here = _frozen(home / "runs" / "toy" / "a")
+    here = frozen(home / "runs" / "toy" / "a")
     seen = [standing(here, {}).word]
     here.attempt(0).mkdir()
     seen.append(standing(here, {}).word)  # an attempt, no word from it, nobody alive
@@ -271,14 +272,14 @@ def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
 
 def test_status_shows_every_run_torn_files_and_all(command: Callable[..., Answer], tmp_path: Path) -> None:
     for number, ended in enumerate(("done", "stopped", "failed")):
-        here = _frozen(tmp_path / "runs" / "toy" / f"{number}")
+        here = frozen(tmp_path / "runs" / "toy" / f"{number}")
         here.attempt(0).mkdir()
         _summary(here, 0, ended)
         here.log_event("started", attempt=0, steps=40)
         with here.events.open("a") as file:
             file.write('{"time": 1, "ev')
         here.metrics.write_text('{"step": 8, "split": "train", "loss": 0.5}\n{"step": 8, "split": "val", "loss": 9}\n{"step": 9, "spl')
-    dead = _frozen(tmp_path / "runs" / "toy" / "3")
+    dead = frozen(tmp_path / "runs" / "toy" / "3")
     dead.attempt(0).mkdir()
     answer = command("status")
     assert (answer.code, answer.err) == (0, "")

@@ -1,0 +1,210 @@
+"""Finding runs and sweeps by what a user types: those of the project at hand, others by their path or where all are asked for.
+
+The project at hand is a directory: the one where the command is typed, or within a git work tree the nearest one above that has a `runs`.
+Its runs are those in ./runs, those where conf/local says that runs go, and those whose command was typed in it, wherever they are
+(docs/decisions/0040-a-name-means-this-projects-run.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from launcher import CONF
+from launcher.errors import ConfigError
+from launcher.rundir import RunDir
+
+_AHEAD_SECONDS = 86_400.0
+"""How far another machine's clock may be ahead of ours. A later time comes of a clock that was wrong: it would win for ever."""
+
+
+# ---------------------------------------------------------------- which directories there are
+
+
+def _state_file() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "launcher" / "runs_dirs"
+
+
+def remember(runs_dir: Path) -> None:
+    """Note a runs_dir, so that its runs are found again. Never in the way of a run."""
+    with contextlib.suppress(OSError, RuntimeError):
+        known = _state_file()
+        if str(runs_dir) not in _remembered():
+            known.parent.mkdir(parents=True, exist_ok=True)
+            with known.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{runs_dir}\n")
+
+
+def _remembered() -> list[str]:
+    try:
+        return _state_file().read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except (OSError, RuntimeError):  # the latter where there is no home
+        return []
+
+
+def _project() -> tuple[Path, ...]:
+    """The directories that are the project at hand: its own, and that in which we are."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return ()
+    tree = next((place for place in (here, *here.parents) if (place / ".git").exists()), here)
+    inside = [here, *(place for place in here.parents if place.is_relative_to(tree))]
+    return tuple(dict.fromkeys((next((place for place in inside if (place / "runs").is_dir()), tree), here)))
+
+
+def _configured() -> list[Path]:
+    """Where conf/local says that runs go. Read without a yaml parser, for whose import `status` would wait."""
+    try:
+        text = (CONF / "local" / "machine.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    said = re.search(r"^runs_dir:[ \t]*(['\"]?)([^'\"#\n]+?)\1[ \t]*(?:#.*)?$", text, re.MULTILINE)
+    if said is None:
+        return []
+    word = re.sub(r"\$\{oc\.env:(\w+)(?:,([^}]*))?\}", lambda name: os.environ.get(name[1], name[2] or ""), said[2])
+    with contextlib.suppress(OSError, RuntimeError):
+        return [Path(word).expanduser().absolute()]
+    return []
+
+
+class Known(NamedTuple):
+    """Every run of a kind there is, the oldest first."""
+
+    here: list[RunDir]
+    """Of the project at hand."""
+    elsewhere: list[RunDir]
+
+    def all(self) -> list[RunDir]:
+        return by_age([*self.here, *self.elsewhere])
+
+
+def known() -> Known:
+    project = _project()
+    here = dict.fromkeys(run for root in _own(project) for run in _in(root))
+    others = dict.fromkeys(run for root in _remembered() for run in _in(Path(root)) if run not in here)
+    typed_here = dict.fromkeys(run for run in others if _typed_in(run) in project)
+    return Known(by_age(map(RunDir, [*here, *typed_here])), by_age(RunDir(run) for run in others if run not in typed_here))
+
+
+def _own(project: Sequence[Path]) -> list[Path]:
+    return [*(place / "runs" for place in project), *_configured()]
+
+
+def _in(root: Path) -> list[Path]:
+    return [path.parent.resolve() for path in root.glob("*/*/plan.json")]
+
+
+def _typed_in(run: Path) -> Path | None:
+    """The directory in which the command was typed, by the plan."""
+    try:
+        return Path(json.loads((run / "plan.json").read_text(encoding="utf-8"))["directory"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+# ---------------------------------------------------------------- which is the newest
+
+
+def by_age(runs: Iterable[RunDir]) -> list[RunDir]:
+    """By when they were submitted, the newest last: ids are the user's own, and time zones differ. A copy comes after its original."""
+    return sorted(runs, key=lambda run: (submitted(run), _changed(run), str(run)))
+
+
+def submitted(run: RunDir) -> float:
+    """Seconds since the epoch: the first line of the ledger, or the first one that has a time; else the age of the plan."""
+    with contextlib.suppress(OSError), run.events.open("rb") as ledger:
+        for line in iter(lambda: ledger.readline(1 << 20), b""):
+            with contextlib.suppress(ValueError, RecursionError):
+                entry: Any = json.loads(line)
+                when: Any = cast("dict[str, Any]", entry).get("time") if isinstance(entry, dict) else None
+                if _believable(when):
+                    return float(when)
+    with contextlib.suppress(OSError):
+        written = run.plan.stat().st_mtime
+        return written if _believable(written) else 0.0
+    return 0.0
+
+
+def _believable(when: object) -> bool:
+    if isinstance(when, bool) or not isinstance(when, int | float):
+        return False
+    return math.isfinite(when) and 0 < when < time.time() + _AHEAD_SECONDS
+
+
+def _changed(run: RunDir) -> float:
+    """Which nobody can set: `cp -a` keeps all other times."""
+    try:
+        return run.plan.stat().st_ctime
+    except OSError:
+        return 0.0
+
+
+# ---------------------------------------------------------------- what a word means
+
+
+def asked(words: Sequence[str]) -> tuple[list[str], bool]:
+    """What was typed without `--all`, and whether that was typed."""
+    return [word for word in words if word != "--all"], "--all" in words
+
+
+def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
+    """`word` is a path, an id, name/id, or a name: the newest run that has it. Raises ConfigError.
+
+    `everywhere`: other projects' runs too. `acts`: for a verb that changes something, which never guesses between two directories.
+    """
+    path = Path(word)
+    if (path / "plan.json").is_file():
+        return RunDir(path.resolve())
+    runs = known()
+    within = runs.all() if everywhere else runs.here
+    exact = [run for run in within if word in (run.path.name, run.label)]
+    if len(exact) > 1:
+        raise ConfigError(f"{word}: {len(exact)} runs have this id; give a path: {_listed(exact)}")
+    named = [run for run in within if run.path.parent.name == word]
+    if not exact and acts:
+        newest = list({run.path.parent: run for run in named}.values())
+        if len(newest) > 1:
+            raise ConfigError(f"{word}: runs of this name are in {len(newest)} directories; give a path: {_listed(newest)}")
+    if exact or named:
+        return (exact or named)[-1]
+    others = [run for run in runs.elsewhere if word in (run.path.name, run.label, run.path.parent.name)]
+    paths = [str(run) for run in others] + [str(place) for place in sweeps(word, everywhere=True)]
+    if paths:
+        raise ConfigError(f"{word}: no such run in this project; give the path of one elsewhere, or add --all: {_listed(paths)}")
+    raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
+
+
+def sweeps(word: str, *, everywhere: bool = False) -> list[Path]:
+    """The sweeps that have `word` for their id: one in each runs_dir, at most."""
+    project = _project()
+    own = [place for root in _own(project) if (place := _sweep(root, word))]
+    others = [place for root in _remembered() if (place := _sweep(Path(root), word))]
+    return list(dict.fromkeys(own + [place for place in others if everywhere or _first_typed_in(place) in project]))
+
+
+def _sweep(root: Path, word: str) -> Path | None:
+    place = root / ".sweeps" / word
+    return place.resolve() if (place / "sweep.json").is_file() else None
+
+
+def _first_typed_in(place: Path) -> Path | None:
+    """Of a sweep: by its first member, which lies beside it."""
+    try:
+        first = Path(json.loads((place / "sweep.json").read_text(encoding="utf-8"))["members"][0]["run"])
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+    return _typed_in(place.parent.parent / first.parent.name / first.name) or _typed_in(first)
+
+
+def _listed(places: Sequence[object]) -> str:
+    shown = ", ".join(str(place) for place in places[-5:])
+    return shown if len(places) <= 5 else f"{shown} and {len(places) - 5} more"
