@@ -13,6 +13,7 @@ from typing import Any
 from launcher import submit
 from launcher.diagnose import failure
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
+from launcher.evidence import newest_report
 from launcher.plan import Cluster, Plan
 from launcher.progress import FAILED
 from launcher.rundir import RunDir, write_atomic
@@ -30,6 +31,14 @@ class _Signals:
     def __init__(self) -> None:
         self.interrupts = 0
         self.terminated = False
+
+    @property
+    def asked(self) -> bool:
+        return self.interrupts > 0 or self.terminated
+
+    @property
+    def error(self) -> type[Interrupted | Stopped]:
+        return Interrupted if self.interrupts else Stopped
 
     def __enter__(self) -> _Signals:
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -56,51 +65,68 @@ def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
     Raises TrainingFailed or the error a rank reported; Stopped when it was asked to stop by a signal or the STOP file;
     Interrupted after Ctrl-C (once: saved and stopped; twice: killed).
     """
-    fruitless = 0
-    while True:
-        newest = run.newest_checkpoint()
-        try:
-            return _attempt(run, plan, cluster)
-        except RankLost as lost:
-            fruitless = 0 if run.newest_checkpoint() != newest else fruitless + 1
-            if not cluster.requeue or run.stop.exists() or fruitless == MOST_FRUITLESS:
-                why = f"{fruitless} attempts in a row brought no new checkpoint; the last of them: " if fruitless == MOST_FRUITLESS else ""
-                raise RankLost(f"{why}{lost}; go on from the newest checkpoint with: python -m launcher resume {run}") from lost
-            tell(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}")
-            run.log_event("requeued", reason=str(lost))
-            _note_end(run, lost)
+    with _Signals() as signals:  # between two attempts too
+        fruitless = 0
+        while True:
+            newest = run.newest_checkpoint()
+            try:
+                return _attempt(run, plan, cluster, signals)
+            except RankLost as lost:
+                fruitless = 0 if run.newest_checkpoint() != newest else fruitless + 1
+                if not cluster.requeue or run.stop.exists() or fruitless == MOST_FRUITLESS:
+                    many = fruitless == MOST_FRUITLESS
+                    why = f"{fruitless} attempts in a row brought no new checkpoint; the last of them: " if many else ""
+                    raise RankLost(f"{why}{lost}; {_go_on(run)}") from lost
+                _requeue(run, lost, signals)
 
 
-def _note_end(run: RunDir, lost: RankLost) -> None:
+def _requeue(run: RunDir, lost: RankLost, signals: _Signals) -> None:
+    """Another attempt follows, unless somebody has asked to stop since."""
+    if (attempt := run.newest_attempt()) is not None:
+        _note_end(run, attempt, f"requeued-{'hung' if ' hangs in ' in str(lost) else 'killed'}")
+    if signals.asked:
+        run.log_event("interrupted", attempt=attempt)
+        raise signals.error(
+            f"stopped between two attempts ({lost}); go on from the newest checkpoint with: python -m launcher resume {run}"
+        )
+    tell(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}")
+    run.log_event("requeued", reason=str(lost))
+
+
+def _go_on(run: RunDir) -> str:
+    return f"go on from the newest checkpoint with: python -m launcher resume {run}"
+
+
+def _note_end(run: RunDir, attempt: int, word: str) -> None:
     """The word that a batch job's shell would leave."""
-    attempt = run.newest_attempt()
-    if attempt is not None:
-        with contextlib.suppress(RunError):
-            write_atomic(run.attempt(attempt) / "ended", f"requeued-{'hung' if ' hangs in ' in str(lost) else 'killed'}\n")
+    with contextlib.suppress(RunError):
+        write_atomic(run.attempt(attempt) / "ended", f"{word}\n")
 
 
-def _attempt(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
+def _attempt(run: RunDir, plan: Plan, cluster: Cluster, signals: _Signals) -> dict[str, Any]:
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
-    with _Signals() as signals:
-        process = submit.start(cluster, plan)
-        screen = Screen()  # a thread: after the fork
-        try:
-            _watch(run, process, signals, screen)
-        finally:
-            _kill(process)
-            screen.close()
-    attempt = run.attempt_of(process.pid)
+    before = run.newest_attempt()
+    process = submit.start(cluster, plan)
+    screen = Screen()  # a thread: after the fork
+    try:
+        _watch(run, process, signals, screen, before)
+    finally:
+        _kill(process)
+        screen.close()
+    attempt = run.attempt_of(process.pid, before)
+    if attempt is None and signals.asked:
+        raise signals.error(f"stopped before its first process; go on with: python -m launcher resume {run}")
     if attempt is None:
         raise TrainingFailed(f"{run.script} ended with status {process.returncode} before its first process; run it by hand to see why")
     return _verdict(run, plan, attempt, process.returncode, signals)
 
 
-def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, screen: Screen) -> None:
+def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, screen: Screen, before: int | None) -> None:
     tail: Tail | None = None
     asked = failed = False
     while True:
         ended = process.poll() is not None  # asked first, so that the last read below sees everything
-        attempt = run.attempt_of(process.pid) if tail is None else None
+        attempt = run.attempt_of(process.pid, before) if tail is None else None
         if attempt is not None:
             tail = Tail(run.rank_log(attempt, 0))
         for line in tail.lines() if tail else ():
@@ -109,7 +135,7 @@ def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, scr
                 screen.line(line)
         if ended or signals.interrupts > 1:
             return
-        if (signals.interrupts or signals.terminated) and not asked:
+        if signals.asked and not asked:
             asked = True
             run.stop.touch(mode=0o600)
             screen.line("stopping: saving at the next step boundary (Ctrl-C again: stop now)")
@@ -127,15 +153,20 @@ def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signa
     summary = run.read_summary()
     if summary is not None and summary["state"] == "done":
         return summary
-    if summary is not None and summary["state"] == "stopped" and summary["attempt"] == attempt:
-        hint = f"stopped at step {summary['steps']} and saved; go on with: python -m launcher resume {run}"
-        raise (Interrupted if signals.interrupts else Stopped)(hint)
+    if summary is not None and summary["state"] == "stopped" and summary.get("attempt") == attempt:
+        _note_end(run, attempt, "stopped")
+        raise signals.error(f"stopped at step {summary.get('steps')} and saved; go on with: python -m launcher resume {run}")
     if signals.interrupts > 1:
-        raise Interrupted(f"stopped at once; go on from the newest checkpoint with: python -m launcher resume {run}")
+        _note_end(run, attempt, "interrupted")
+        raise Interrupted(f"stopped at once; {_go_on(run)}")
     error = failure(run, attempt, status)
-    if isinstance(error, RankLost) and (signals.interrupts or signals.terminated):
-        kind = Interrupted if signals.interrupts else Stopped
-        raise kind(f"stopped, but not saved: {error}; go on from the newest checkpoint with: python -m launcher resume {run}")
+    if isinstance(error, RankLost) and signals.asked:
+        _note_end(run, attempt, "interrupted")
+        raise signals.error(f"stopped, but not saved: {error}; {_go_on(run)}")
+    report = newest_report(run, attempt)
+    if report is not None and report.refused:
+        run.forget_attempt(attempt)
+        raise error
     closing = {"state": "failed", "attempt": attempt, "name": plan.name, "id": plan.id, "error": str(error)}
     with contextlib.suppress(RunError):  # the disk may be what failed; the error matters more than its copy
         write_atomic(run.summary, json.dumps(closing, indent=2) + "\n")

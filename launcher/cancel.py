@@ -32,7 +32,7 @@ def cancel(words: list[str]) -> int:
 
 
 def _stop_here(run: RunDir) -> None:
-    if not lock.is_held(run.lock):
+    if not (lock.is_held(run.lock) or lock.is_held(run.launcher)):
         raise RunError(f"{run} is not running; nothing to cancel")
     run.stop.touch(mode=0o600)
     print(f"{run} saves at the next step boundary and stops")

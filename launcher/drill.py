@@ -18,7 +18,7 @@ from launcher import batch, scheduler, standing
 from launcher.clusters.slurm import Slurm
 from launcher.compose import compose
 from launcher.errors import ConfigError, TrainingFailed
-from launcher.freeze import freeze, stored_cluster
+from launcher.freeze import freeze
 from launcher.launch import go_on, launch
 from launcher.rundir import RunDir, read_jsonl
 
@@ -93,7 +93,7 @@ class _Drill:
         if any(event["event"] == "requeued" for event in self._run.read_events()):
             raise TrainingFailed(f"{self._run}: a crash was requeued; it would crash again and again")
         _say("ended, and not requeued; resuming it")
-        go_on(self._run, stored_cluster(self._run))
+        go_on(self._run)
 
     def _judge(self, kind: str, went_on: int) -> None:
         stopped = [int(event["step"]) for event in self._run.read_events() if event["event"] == "stopped"]

@@ -49,6 +49,8 @@ class Report:
     message: str
     traceback: str
     """Empty for an error that is the user's to read."""
+    refused: bool = False
+    """Before anything began: another attempt is at it, or this is not the world that was promised."""
 
     @property
     def raised(self) -> str:
@@ -83,6 +85,7 @@ def newest_report(run: RunDir, attempt: int) -> Report | None:
             exception=str(raw.get("exception") or ""),
             message=str(raw.get("message") or ""),
             traceback=str(raw.get("traceback") or ""),
+            refused=raw.get("refused") is True,
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None  # torn: the disk was full

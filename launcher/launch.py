@@ -16,7 +16,8 @@ from launcher import batch, check, lock, lookup, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
-from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve, stored_config
+from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve, stored_cluster, stored_config
+from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
 from launcher.rundir import RunDir
@@ -68,10 +69,15 @@ def _discard(here: RunDir) -> None:
 def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:
     """Stay with a run on this machine until it ends; hand a batch job to its scheduler and return."""
     if isinstance(cluster, Slurm):
-        batch.queue(here, cluster, start)
-        print(here, flush=True)
+        _queue(here, cluster, start)
         return
-    _finish(here, attend(here, plan, cluster))
+    with lock.alone(here.lock, here.launcher):
+        _finish(here, attend(here, plan, cluster))
+
+
+def _queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
+    batch.queue(here, cluster, start)
+    print(here, flush=True)
 
 
 def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
@@ -84,7 +90,7 @@ def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
     changed = [line for line in check.differences(stored_config(here), yaml.safe_load(frozen.config)) if _compared(line)]
     if changed:
         raise ConfigError(f"id={here.path.name} is a run with another config ({'; '.join(changed[:5])}); choose another id=…")
-    go_on(here, frozen.cluster, fresh=how == "never")
+    go_on(here, fresh=how == "never")
     return here
 
 
@@ -92,26 +98,51 @@ def _compared(line: str) -> bool:
     return line.split(":")[0] not in NOT_COMPARED
 
 
-def go_on(here: RunDir, cluster: Cluster, *, fresh: bool = False) -> None:
-    """Continue a run from its newest good checkpoint, by the plan it was submitted with. Raises any LaunchError."""
+def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) -> None:
+    """Continue a run from its newest good checkpoint, by the plan it was submitted with; `words` are new values under `cluster`.
+
+    Raises any LaunchError. One that is refused has changed nothing.
+    """
+    cluster = stored_cluster(here)
+    if not fresh and _is_done(here):
+        return
+    if not cluster.attached:
+        if (job := batch.active_job(here)) is not None:
+            raise RunError(batch.already(here, job))
+        _go_on(here, cluster, words or [], fresh)
+        return
+    with lock.alone(here.lock, here.launcher):
+        _go_on(here, cluster, words or [], fresh)
+
+
+def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> None:
+    """Nobody else is at it."""
+    if words:
+        cluster = move(here, cluster, words)
     plan = here.read_plan()
-    if cluster.attached:
-        lock.refuse_if_held(here.lock)
-    elif (job := batch.active_job(here)) is not None:
-        raise RunError(batch.already(here, job))
     if fresh:
         here.set_checkpoints_aside()
-    summary = here.read_summary()
-    if summary is not None and summary["state"] == "done":
-        print("this run is done already")
-        _finish(here, summary)
+    if _is_done(here):
         return
     if cluster.world() != plan.world:
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
     if cluster.attached and code_hash() != plan.code_hash:
         warning = "the code has changed since this run was submitted; it continues with the code as it is now"
         print(f"launcher: warning: {warning}", file=sys.stderr)
-    _start(here, plan, cluster)
+    if isinstance(cluster, Slurm):
+        _queue(here, cluster)
+    else:
+        _finish(here, attend(here, plan, cluster))
+
+
+def _is_done(here: RunDir) -> bool:
+    """Says so."""
+    summary = here.read_summary()
+    if summary is None or summary["state"] != "done":
+        return False
+    print("this run is done already")
+    _finish(here, summary)
+    return True
 
 
 def _finish(here: RunDir, summary: dict[str, Any]) -> None:

@@ -1,14 +1,23 @@
-"""One attempt at a time: the first rank of a run holds its lock file until it dies, and the kernel then lets go."""
+"""One attempt at a time: the first rank of a run holds its lock file until it dies, and the kernel then lets go.
+
+It has it some seconds after its start only. On this machine the launcher therefore holds a lock of its own before it touches anything and
+until it ends, so that a second start is refused before it has left a trace.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from launcher.errors import RunError
+
+LOOK_SECONDS = 0.5
+"""`is_held` has the lock for a moment itself."""
 
 
 def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
@@ -33,6 +42,17 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{what} on {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
         return descriptor
+
+
+@contextlib.contextmanager
+def alone(lock: Path, launcher: Path) -> Generator[None]:
+    """For as long as a launcher stays with a run. Raises RunError where another does, or an attempt lives."""
+    refuse_if_held(lock)
+    descriptor = hold(launcher, "a launcher", LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:

@@ -6,7 +6,6 @@ import dataclasses
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import lock
 from launcher.errors import ConfigError
 from launcher.freeze import freeze
 from launcher.plan import Cluster
@@ -14,7 +13,7 @@ from launcher.rundir import RunDir, write_atomic
 
 
 def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
-    """Freeze the run again with other values under `cluster`, in place of the old. Raises ConfigError, or RunError where it runs."""
+    """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
     if strange := [word for word in words if not word.startswith("cluster.") or "=" not in word or word.startswith("cluster._target_")]:
         raise ConfigError(
             f"resume {strange[0]}: only where a run runs can change, with cluster.…=…; for example cluster.processes_per_node=1; "
@@ -22,7 +21,6 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
         )
     if not cluster.attached:
         raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
-    lock.refuse_if_held(here.lock)
     config = OmegaConf.load(here.config)
     assert isinstance(config, DictConfig)
     old = here.read_plan()

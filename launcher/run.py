@@ -11,9 +11,8 @@ from omegaconf import DictConfig
 from launcher import check, lookup, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
-from launcher.freeze import Frozen, freeze, stored_cluster
+from launcher.freeze import Frozen, freeze
 from launcher.launch import go_on, launch
-from launcher.move import move
 
 WAIT_SECONDS = 5.0
 """Between two looks at a batch job that a sweeper waits for."""
@@ -86,8 +85,7 @@ def resume(words: list[str]) -> int:
         array.resume(found)
         return 0
     here = lookup.find(words[0], everywhere=everywhere, acts=True)
-    cluster = stored_cluster(here)
-    go_on(here, move(here, cluster, changes) if changes else cluster)
+    go_on(here, changes)
     return 0
 
 

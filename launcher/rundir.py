@@ -4,12 +4,13 @@ runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0
   config.yaml plan.json job.sh   frozen inputs
   events.jsonl            the ledger: submitted, started, stopped, done
   code/ prelude.sh        of a batch job: what was submitted is what runs; job.log: what its shell said
-  attempts/000/           rank_0.log …, agent_0.log … (torchrun, one a node), error.json, outcome; attempts/latest -> newest
+  attempts/000/           rank_0.log …, agent_0.log … (torchrun, one a node), error.json; attempts/latest -> newest
+                          outcome, ended: rank 0's word and the shell's or launcher's of how it ended, which nothing later changes
   checkpoints/            step_000000400/ …: complete or absent
   metrics.jsonl  tb/      the truth, and the view made from it
   summary.json            how it ended
   STOP                    a request to save and stop
-  .lock .claim            who trains it (launcher/lock.py), who may write (launcher/claim.py)
+  .launcher .lock .claim  who stays with it, who trains it (launcher/lock.py), who may write (launcher/claim.py)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,7 @@ class RunDir:
         self.summary = self.path / "summary.json"
         self.stop = self.path / "STOP"
         self.lock = self.path / ".lock"
+        self.launcher = self.path / ".launcher"
         self.claim = self.path / ".claim"
         self.code = self.path / "code"
         self.prelude = self.path / "prelude.sh"
@@ -69,10 +72,13 @@ class RunDir:
             return None
         return max(numbers, default=None)
 
-    def attempt_of(self, agent: int) -> int | None:
-        """Number of the newest attempt that the process `agent` started: another may have started one beside ours."""
+    def attempt_of(self, agent: int, after: int | None = None) -> int | None:
+        """Number of the newest attempt that the process `agent` started: another may have started one beside ours.
+
+        `after`: the newest attempt before it started. In a container an earlier one may have had the same number as a process.
+        """
         newest = self.newest_attempt()
-        for number in range(-1 if newest is None else newest, -1, -1):
+        for number in range(-1 if newest is None else newest, -1 if after is None else after, -1):
             with contextlib.suppress(OSError):
                 if (self.attempt(number) / "agent.pid").read_text(encoding="utf-8").strip() == str(agent):
                     return number
@@ -109,6 +115,14 @@ class RunDir:
         """What the ledger holds that is an event; other lines a full disk or an editor has left."""
         return [line for line in read_jsonl(self.events) if isinstance(line.get("event"), str)]
 
+    def how_it_ended(self, attempt: int) -> str:
+        """The first word that was left of it: requeued-…, stopped, interrupted, failed, done, …; empty where it was killed first."""
+        for path in (self.attempt(attempt) / "ended", self.outcome(attempt)):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if words := path.read_text(encoding="utf-8").split():
+                    return words[0]
+        return ""
+
     def read_summary(self) -> dict[str, Any] | None:
         try:
             summary: Any = json.loads(self.summary.read_text(encoding="utf-8"))
@@ -125,6 +139,15 @@ class RunDir:
         write_atomic(self.config, config, sync=sync)
         write_atomic(self.script, script, sync=sync)
         write_atomic(self.plan, plan.to_json(), sync=sync)
+
+    def forget_attempt(self, attempt: int) -> None:
+        """Of a start that was refused before anything began: it leaves no trace."""
+        shutil.rmtree(self.attempt(attempt), ignore_errors=True)
+        newest, latest = self.newest_attempt(), self.attempts / "latest"
+        with contextlib.suppress(OSError):
+            latest.unlink(missing_ok=True)
+            if newest is not None:
+                latest.symlink_to(f"{newest:03d}")
 
     def set_checkpoints_aside(self) -> None:
         """Rename what a fresh start must not see; nothing is deleted."""

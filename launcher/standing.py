@@ -17,8 +17,8 @@ class Standing:
     """One run, now."""
 
     word: str
-    """submitted, queued, starting, running, ending, done, stopped, failed, cancelled, stuck, dead (no process, no word: killed), or the
-    scheduler's own word for how the job ended, in lower case."""
+    """submitted, queued, starting, running, ending, done, stopped, interrupted (at once: not saved), failed, cancelled, stuck, dead (no
+    process, no word: killed), or the scheduler's own word for how the job ended, in lower case."""
     job: Job | None = None
     """The newest job of the run that the scheduler still knows."""
 
@@ -104,10 +104,21 @@ def _here(run: RunDir) -> str:
     """Of a run on this machine."""
     if lock.is_held(run.lock):
         return "running"
+    if lock.is_held(run.launcher):
+        return "starting"
     summary: dict[str, Any] | None = run.read_summary()
     newest = run.newest_attempt()
-    if summary is not None and summary.get("attempt") == newest:
-        return str(summary["state"])
+    if summary is not None and (summary["state"] == "done" or summary.get("attempt") == newest):
+        return str(summary["state"])  # what is done stays done, whoever tried to start it since
     if newest is None:
         return "submitted"
+    word = run.how_it_ended(newest)
+    if word.startswith("requeued") and _last_event(run) == "interrupted":
+        return "interrupted"
+    if word in ("stopped", "interrupted"):
+        return word
     return "failed" if list(run.attempt(newest).glob("error*.json")) else "dead"
+
+
+def _last_event(run: RunDir) -> str:
+    return next((str(event["event"]) for event in reversed(run.read_events())), "")

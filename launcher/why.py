@@ -34,8 +34,14 @@ _ENDED = {
     "requeued-node": "requeued: a node no longer answered",
     "requeued-doctor": "requeued without the nodes that the doctor named",
     "fenced": "a newer attempt has taken over",
+    "interrupted": "interrupted: told to stop, it ended before it had saved",
 }
 """The batch shell's last word on an attempt -> how it ended, where there is no more to find out."""
+_STOPPED = {
+    "file": "as the STOP file asked, which Ctrl-C and a signal to the launcher write",
+    "signal": "as a signal asked",
+    "deadline": "before the time limit",
+}
 _WAITS_AGAIN = ("preempted", "node_failure", "requeued")  # signatures
 
 
@@ -239,16 +245,24 @@ def _ending(case: Case, attempt: int, state: str) -> Diagnosis:
         return replace(stated, verdict=f"{stated.verdict} while it waited for its next attempt", lines=shown)
     if word in _ENDED:
         return Diagnosis("", _ENDED[word], shown)
-    if word == "stopped":
-        return Diagnosis("", f"stopped: {_reason(line)}" if line else "stopped and saved", shown)
+    if word == "stopped" and line:
+        return Diagnosis("", f"stopped: {_reason(line)}", shown)
     if word == "stuck":
         before = case.diagnose(attempt - 1) if attempt else found
         return replace(before, verdict=f"stuck: {_reason(line)}; the last of them: {before.verdict}", lines=(*shown, *before.lines))
-    if not case.jobs and case.summary.get("state") in ("stopped", "done") and case.summary.get("attempt") == attempt:
-        by = {"file": "as the STOP file asked", "signal": "as a signal asked"}.get(str(case.summary.get("stopped_by")), "")
-        return Diagnosis("", f"stopped and saved {by}".strip() if case.summary["state"] == "stopped" else _ENDED["done"])
+    outcome, by = _outcome(case, attempt)
+    if word == "stopped" or (word == "" and outcome in ("stopped", "done") and (not case.jobs or found.kind == REST)):
+        return Diagnosis("", _ENDED["done"] if outcome == "done" else f"stopped and saved {_STOPPED.get(by, '')}".strip())
     silent = {"": "killed: no process of it is left, and none could say why", "taken": "the scheduler took the job off its nodes"}
     return replace(found, verdict=silent.get(word, found.verdict)) if found.kind == REST else found
+
+
+def _outcome(case: Case, attempt: int) -> tuple[str, str]:
+    """Rank 0's own words for the end of an attempt, which stay beside its logs: done, failed, hung, or stopped and by what."""
+    words = (evidence.tail(case.run.outcome(attempt))[:1] or [""])[0].split()
+    if not words and not case.jobs and case.summary.get("attempt") == attempt:
+        words = [str(case.summary.get("state")), str(case.summary.get("stopped_by"))]
+    return words[0] if words else "", words[1] if len(words) > 1 else ""
 
 
 def _reason(line: str) -> str:

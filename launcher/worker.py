@@ -45,16 +45,18 @@ def main(argv: list[str]) -> int:
     faulthandler.enable()
     if sys.platform == "linux":  # where there is a watchdog; elsewhere that number is another signal
         faulthandler.register(STACKS)
-    where: dict[str, Any] = {"step": 0}
+    where: dict[str, Any] = {"step": 0, "refused": False}
     try:
         plan = run.read_plan()
+        where["refused"] = True
         check_world(plan, place)
+        where["refused"] = False
         os.chdir(plan.directory)  # a batch job starts where its copy of the code is
         from launcher.train.work import work
 
         work(run, plan, place, where)
     except Exception as error:
-        _report(run, place, error, int(where["step"]))
+        _report(run, place, error, where)
         # Not sys.exit: peers may be gone, and gloo and NCCL wait for them in their destructors.
         os._exit(error.exit_code if isinstance(error, LaunchError) else TrainingFailed.exit_code)
     return 0
@@ -84,13 +86,14 @@ class _Lossy(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _report(run: RunDir, place: Place, error: Exception, step: int) -> None:
+def _report(run: RunDir, place: Place, error: Exception, where: dict[str, Any]) -> None:
     """Leave error.json if no other rank has: what fails next only fails because we did."""
     expected = isinstance(error, LaunchError)
     report = {
         "rank": place.rank,
         "host": socket.gethostname(),
-        "step": step,
+        "step": int(where["step"]),
+        "refused": bool(where["refused"]),
         "exception": type(error).__name__,
         "message": " ".join(str(error).split()),
         "exit_code": error.exit_code if expected else TrainingFailed.exit_code,

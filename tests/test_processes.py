@@ -218,7 +218,7 @@ def test_without_the_lock_both_train(tmp_path: Path) -> None:
     without = tmp_path / "without"
     without.mkdir()
     (without / "sitecustomize.py").write_text(
-        "from launcher import lock\nlock.hold = lambda *args: 0\nlock.refuse_if_held = lambda path: None\n"
+        "import contextlib\nfrom launcher import lock\nlock.hold = lambda *args: 0\nlock.alone = lambda *args: contextlib.nullcontext()\n"
     )
     paths = f"{without}:{environment(tmp_path)['PYTHONPATH']}"
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")

@@ -258,7 +258,7 @@ def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
     seen.append(standing(here, {}).word)
     child.kill()
     child.wait()
-    for ended in ("stopped", "done"):
+    for ended in ("done", "stopped"):
         _summary(here, 0, ended)
         seen.append(standing(here, {}).word)
     here.attempt(1).mkdir()
@@ -267,7 +267,7 @@ def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
     seen.append(standing(here, {}).word)
     here.summary.write_text('{"state": "do')
     seen.append(standing(here, {}).word)
-    assert seen == ["submitted", "dead", "running", "stopped", "done", "dead", "failed", "failed"]
+    assert seen == ["submitted", "dead", "running", "done", "stopped", "dead", "failed", "failed"]
 
 
 def test_status_shows_every_run_torn_files_and_all(command: Callable[..., Answer], tmp_path: Path) -> None:

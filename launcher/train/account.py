@@ -6,8 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from launcher.errors import RunError
-from launcher.rundir import RunDir, read_text
+from launcher.rundir import RunDir
 from launcher.train.state import TrainState
 
 
@@ -35,8 +34,4 @@ def account(run: RunDir, state: TrainState, attempt: int) -> dict[str, Any]:
 
 def _cause(run: RunDir, attempt: int) -> str:
     """One word for the end of an attempt before this one."""
-    try:
-        word = read_text(run.attempt(attempt) / "ended").strip()
-    except RunError:
-        return "killed"  # it had no time to say anything
-    return word.removeprefix("requeued-") or "killed"
+    return run.how_it_ended(attempt).removeprefix("requeued-") or "killed"  # it had no time to say anything

@@ -56,10 +56,12 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     claim = Claim(run, place.attempt)
     if place.rank == 0:
         job_id = os.environ.get("LAUNCHER_JOB")
+        where["refused"] = True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/attend.py)
         lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS, job_id)
         if job_id is None:  # a batch job's shell has claimed the run already
             claim.take()
         claim.check()
+        where["refused"] = False
     train = TrainConfig(**config["train"])
     device = world.device(plan, place)
     precision, reason = choose(train.precision, device)
