@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_clus
 from launcher.members import Member
 from launcher.plan import Plan
 from launcher.rundir import RunDir
+from launcher.settle import settle
 from launcher.sweep import Entry, Sweep
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
@@ -110,7 +112,7 @@ def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str
     batch.copy_code(frozen, _slurm(frozen), run)
     run.freeze(frozen.plan, frozen.config, frozen.script, sync=False)
     run.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash, sweep=here.id)
-    (here.tensorboard / str(entry.number)).symlink_to(run.tensorboard)
+    (here.tensorboard / str(entry.number)).symlink_to(os.path.relpath(run.tensorboard, here.tensorboard))  # copied with it, it stays true
 
 
 # ---------------------------------------------------------------- submitting
@@ -126,6 +128,8 @@ def resume(here: Sweep) -> None:
     if not left:
         print(f"every member of {here.id} is done or on its way: python -m launcher status {here.id}")
         return
+    for run in left:
+        settle(run)
     numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])
     print(f"jobs     {', '.join(numbers)} ({len(left)} of {len(words)} members)")
     print(here.path, flush=True)

@@ -113,6 +113,8 @@ def _attempt(run: RunDir, plan: Plan, cluster: Cluster, signals: _Signals) -> di
     finally:
         _kill(process)
         screen.close()
+    if not run.plan.exists():
+        raise RunError(f"{run} is not there any more: moved while it trained, it has ended; go on with: python -m launcher resume PLACE")
     attempt = run.attempt_of(process.pid, before)
     if attempt is None and signals.asked:
         raise signals.error(f"stopped before its first process; go on with: python -m launcher resume {run}")
@@ -137,7 +139,8 @@ def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, scr
             return
         if signals.asked and not asked:
             asked = True
-            run.stop.touch(mode=0o600)
+            with contextlib.suppress(OSError):  # it was moved meanwhile: the rank ends by itself
+                run.stop.touch(mode=0o600)
             screen.line("stopping: saving at the next step boundary (Ctrl-C again: stop now)")
         time.sleep(POLL_SECONDS)
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher import limits, rundir, scheduler
+from launcher import limits, origin, rundir, scheduler
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.freeze import Frozen
@@ -107,10 +107,10 @@ def already(here: RunDir, job: Job) -> str:
 
 def active_job(here: RunDir) -> Job | None:
     """The job that this run has in the queue, None where it has none. Raises ClusterError."""
-    numbers = {str(event["job"]) for event in here.read_events() if event["event"] == "queued"}
+    numbers = set(origin.own_jobs(here))
     plan = here.read_plan()
-    name = f"{plan.name}.{plan.id}"
-    known = (job for job in scheduler.jobs().values() if job.id in numbers or scheduler.is_job_of(job, name, plan.run_dir))
+    name, place = f"{plan.name}.{plan.id}", plan.run_dir if origin.original(here) is None else str(here)
+    known = (job for job in scheduler.jobs().values() if job.id in numbers or scheduler.is_job_of(job, name, place))
     return next((job for job in known if job.active), None)
 
 

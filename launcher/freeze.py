@@ -22,7 +22,7 @@ from launcher.plan import Cluster, Plan, check_name
 from launcher.rundir import RunDir
 from launcher.snapshot import Source
 
-NOT_COMPARED = ("resume", "id")
+NOT_COMPARED = ("resume", "id", "runs_dir")
 """Keys in which a run may differ from the command that continues it."""
 
 

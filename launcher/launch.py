@@ -21,6 +21,7 @@ from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
 from launcher.rundir import RunDir
+from launcher.settle import settle
 
 
 def launch(config: DictConfig, overrides: list[str]) -> RunDir:
@@ -117,6 +118,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
 
 def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> None:
     """Nobody else is at it."""
+    settle(here)
     if words:
         cluster = move(here, cluster, words)
     plan = here.read_plan()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import lock, scheduler
+from launcher import lock, origin, scheduler
 from launcher.errors import ClusterError
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
@@ -50,8 +50,8 @@ def _may_change(run: RunDir) -> bool:
 
 
 def job_ids(run: RunDir) -> list[str]:
-    """The jobs this run was given, oldest first; empty for a run on this machine."""
-    return [str(event["job"]) for event in run.read_events() if event["event"] == "queued"]
+    """The jobs this run was given, oldest first; empty for a run on this machine, and for a copy that has not gone on yet."""
+    return origin.own_jobs(run)
 
 
 def standing(run: RunDir, jobs: Mapping[str, Job] | None) -> Standing:

@@ -51,7 +51,12 @@ class Sweep:
 
     def entries(self) -> list[Entry]:
         """Raises RunError."""
-        return [Entry(raw["number"], tuple(raw["overrides"]), RunDir(raw["run"])) for raw in self._read()["members"]]
+        return [Entry(raw["number"], tuple(raw["overrides"]), self._member(Path(raw["run"]))) for raw in self._read()["members"]]
+
+    def _member(self, written: Path) -> RunDir:
+        """Beside the sweep, be that moved or copied; else where it was."""
+        beside = RunDir(self.path.parent.parent / written.parent.name / written.name)
+        return beside if beside.plan.is_file() else RunDir(written)
 
     @property
     def objective(self) -> str:

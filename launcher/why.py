@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, lookup, progress, rundir, scheduler, signatures, standing, submit
+from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, standing, submit
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -61,7 +61,7 @@ class Case:
         self.newest = run.newest_attempt()
         ledger, summary = self._read()
         self.events: list[dict[str, Any]] = [line for line in ledger if isinstance(line, dict) and "event" in line]
-        self.jobs = [str(event.get("job")) for event in self.events if event["event"] == "queued"]
+        self.jobs = origin.own_jobs(run)
         self.summary: dict[str, Any] = summary if isinstance(summary, dict) else {}
         self.word = shlex.quote(str(run))
         self.resume = f"python -m launcher resume {self.word}"
@@ -135,6 +135,8 @@ def _answer(case: Case) -> Answer:
         return _pending(case, job)
     if word == "done":
         return _done(case)
+    if case.is_batch and not case.jobs and (source := origin.original(case.run)):
+        return Answer(f"a copy of {source}, which has not gone on by itself yet: the jobs in its ledger are that one's", case.resume)
     if case.newest is None or case.began(case.newest)[0] not in ("-", *case.jobs[-1:]):
         return _never_began(case)
     if word in ("starting", "running", "unknown"):

@@ -40,6 +40,7 @@ RULES: dict[str, Rule] = {
     "launcher.plan": Rule(only=("launcher.errors",)),
     "launcher.rundir": Rule(only=("launcher.errors", "launcher.plan")),
     "launcher.lookup": Rule(only=("launcher.CONF", "launcher.errors", "launcher.rundir")),
+    "launcher.origin": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.shell": Rule(only=()),
     "launcher.lock": Rule(only=("launcher.errors",)),
     "launcher.submit": Rule(only=("launcher.errors", "launcher.plan", "launcher.deathsig")),

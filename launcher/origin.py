@@ -1,0 +1,49 @@
+"""Where a run was made ready to run: it may have been moved since, or be a copy (docs/decisions/0041-a-run-is-where-it-is.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launcher.errors import RunError
+from launcher.rundir import RunDir
+
+
+def is_at(run: RunDir, planned: str) -> bool:
+    """Whether `planned` leads there, by whatever name or mount."""
+    try:
+        return run.path.samefile(planned)
+    except (OSError, ValueError):
+        return False
+
+
+def original(run: RunDir) -> Path | None:
+    """The run that this one is a copy of, as long as it has not gone on by itself; None of a run that was moved, or is where it was.
+
+    A copy has the first line of its original's ledger, and that one still stands where the plan says.
+    """
+    try:
+        other = RunDir(run.read_plan().run_dir)
+    except RunError:
+        return None
+    if is_at(run, str(other)) or not other.plan.is_file() or _first_line(other) != _first_line(run):
+        return None
+    return other.path
+
+
+def own_jobs(run: RunDir) -> list[str]:
+    """The scheduler's jobs that this run was given, oldest first: not those of the run that it is a copy of."""
+    jobs: list[str] = []
+    for event in run.read_events():
+        if event["event"] == "queued" and "job" in event:
+            jobs.append(str(event["job"]))
+        elif event["event"] == "moved" and event.get("copy") is True:
+            jobs = []
+    return [] if jobs and original(run) is not None else jobs
+
+
+def _first_line(run: RunDir) -> bytes:
+    try:
+        with run.events.open("rb") as ledger:
+            return ledger.readline(1 << 20)
+    except OSError:
+        return b""

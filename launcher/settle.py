@@ -1,0 +1,73 @@
+"""A run is where it is: before one that was moved or copied goes on, what names its place is written anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from launcher import PROJECT, origin, targets
+from launcher.errors import RunError
+from launcher.freeze import resolve, stored_config
+from launcher.plan import Cluster, Plan
+from launcher.rundir import RunDir, write_atomic
+
+
+def settle(here: RunDir) -> None:
+    """Nobody else is at it. Raises RunError where it cannot go on from this place."""
+    plan = here.read_plan()
+    if origin.is_at(here, plan.run_dir):
+        return
+    cluster, copied = _cluster(here), origin.original(here) is not None
+    settled = _plan(here, plan, cluster)
+    try:
+        script = cluster.render(settled)
+    except ValueError as error:  # a line break in its name
+        raise RunError(f"{str(here)!r} cannot be the place of a run ({error}); rename it") from error
+    # The ledger first: were a copy cut off behind the plan, the original's jobs would be taken for its own.
+    here.log_event("moved", **{"from": plan.run_dir, "to": str(here), "copy": copied})
+    write_atomic(here.script, script)
+    write_atomic(here.plan, settled.to_json())  # last: until it is there, all this is done again
+    what = f"a copy of {plan.run_dir}" if copied else f"a run that was at {plan.run_dir} before"
+    print(f"launcher: {here} is {what}; it goes on here", file=sys.stderr)
+
+
+def _cluster(here: RunDir) -> Cluster:
+    """With `${oc.env:…}` read: it goes into the script."""
+    config, trust = OmegaConf.load(here.config), stored_config(here)["trust"]
+    assert isinstance(config, DictConfig)
+    node = resolve(config)["cluster"]
+    targets.check({"cluster": node}, trust)
+    return targets.build(node)
+
+
+def _plan(here: RunDir, plan: Plan, cluster: Cluster) -> Plan:
+    old, new = _apart(Path(plan.run_dir), here.path)
+    project = str(PROJECT) if cluster.attached else _now(plan.project, old, new)
+    if not Path(project).is_dir():
+        raise RunError(f"{here}: the code that it was submitted with was at {plan.project} and is gone; put it back, or start a new run")
+    directory = _now(plan.directory, old, new)
+    python = next((path for path in (plan.python, _now(plan.python, old, new)) if Path(path).exists()), sys.executable)
+    return dataclasses.replace(
+        plan,
+        run_dir=str(here),
+        project=project,
+        directory=directory if Path(directory).is_dir() else str(Path.cwd()),
+        python=sys.executable if cluster.attached else python,
+    )
+
+
+def _apart(old: Path, new: Path) -> tuple[Path, Path]:
+    """Without the end that both have: what was renamed, or copied, or mounted elsewhere."""
+    while old.name and old.name == new.name:
+        old, new = old.parent, new.parent
+    return old, new
+
+
+def _now(path: str, old: Path, new: Path) -> str:
+    """What lay below `old` has come along, if it is there; all else is where it was."""
+    if Path(path).is_relative_to(old) and (moved := new / Path(path).relative_to(old)).exists():
+        return str(moved)
+    return path
