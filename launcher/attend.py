@@ -117,6 +117,7 @@ def _attempt(run: RunDir, plan: Plan, cluster: Cluster, signals: _Signals) -> di
         raise RunError(f"{run} is not there any more: moved while it trained, it has ended; go on with: python -m launcher resume PLACE")
     attempt = run.attempt_of(process.pid, before)
     if attempt is None and signals.asked:
+        run.log_event("interrupted")
         raise signals.error(f"stopped before its first process; go on with: python -m launcher resume {run}")
     if attempt is None:
         raise TrainingFailed(f"{run.script} ended with status {process.returncode} before its first process; run it by hand to see why")

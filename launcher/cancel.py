@@ -13,7 +13,7 @@ def cancel(words: list[str]) -> int:
     if len(words) != 1:
         raise ConfigError("cancel takes one run or sweep: a path, an id or a name; for example: python -m launcher cancel cifar")
     found = sweep.find(words[0], everywhere=everywhere)
-    runs = [entry.run for entry in found.entries()] if found else [lookup.find(words[0], everywhere=everywhere, acts=True)]
+    runs = [entry.run for entry in found.entries()] if found else [_find(words[0], everywhere)]
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0
@@ -29,6 +29,17 @@ def cancel(words: list[str]) -> int:
     what = f"{len(alive)} jobs of sweep {found.id} are" if found else f"job {next(iter(alive.values())).id} of {runs[0]} is"
     print(f"{what} cancelled; what has been saved stays: python -m launcher resume {words[0]}")
     return 0
+
+
+def _find(word: str, everywhere: bool) -> RunDir:
+    """Of several runs of a name the one that goes on, be it the newest or not. Raises ConfigError where two do."""
+    newest = lookup.find(word, everywhere=everywhere, acts=True)
+    named = lookup.namesakes(word, newest)
+    jobs, _ = standing.ask(named)
+    alive = [run for run in named if (now := standing.standing(run, jobs)).alive and now.word != "submitted"]
+    if len(alive) > 1:
+        raise ConfigError(f"{word}: {len(alive)} runs of this name go on; give a path: {', '.join(map(str, alive))}")
+    return alive[0] if alive else newest
 
 
 def _stop_here(run: RunDir) -> None:

@@ -183,6 +183,13 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
 
 
+def namesakes(word: str, newest: RunDir) -> list[RunDir]:
+    """All runs of a name, where `word` was that and `find` has taken the newest of them; else that one alone."""
+    if word != newest.path.parent.name or word in (newest.path.name, newest.label):
+        return [newest]
+    return by_age(RunDir(path.parent) for path in newest.path.parent.glob("*/plan.json"))
+
+
 def sweeps(word: str, *, everywhere: bool = False) -> list[Path]:
     """The sweeps that have `word` for their id: one in each runs_dir, at most."""
     project = _project()

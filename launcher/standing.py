@@ -111,7 +111,7 @@ def _here(run: RunDir) -> str:
     if summary is not None and (summary["state"] == "done" or summary.get("attempt") == newest):
         return str(summary["state"])  # what is done stays done, whoever tried to start it since
     if newest is None:
-        return "submitted"
+        return "interrupted" if _last_event(run) == "interrupted" else "submitted"
     word = run.how_it_ended(newest)
     if word.startswith("requeued") and _last_event(run) == "interrupted":
         return "interrupted"

@@ -307,7 +307,7 @@ def _print_attempts(case: Case) -> None:
         return
     rows = [("attempt", "job", "nodes", "ended")]
     for attempt in range(max(0, case.newest + 1 - _MOST_ATTEMPTS), case.newest + 1):
-        goes_on = attempt == case.newest and case.now.word in ("starting", "running", "unknown")
+        goes_on = attempt == case.newest and case.now.word in ("starting", "running", "unknown") and not case.run.how_it_ended(attempt)
         ended = "goes on" if goes_on else _ending(case, attempt, "").verdict
         rows.append((str(attempt), *case.began(attempt), ended))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -13,7 +13,7 @@ import pytest
 from helpers import Answer, refused
 from test_rundir import frozen
 
-from launcher import lookup
+from launcher import lock, lookup
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir
 
@@ -139,6 +139,21 @@ def test_a_verb_that_acts_never_guesses_between_two(verb: str, made: Callable[..
     made("b/runs/toy/older", 1)
     refused(command(verb, "toy", "--all"), 2, "toy: runs of this name are in 2 directories; give a path", str(one), str(two))
     assert str(two) in command("why", "toy", "--all").out
+
+
+def test_cancel_ends_the_one_that_goes_on_and_never_one_of_two(made: Callable[..., RunDir], command: Callable[..., Answer]) -> None:
+    older, newer = made("runs/toy/older", 0), made("runs/toy/newer", 1)
+    refused(command("cancel", "toy"), 3, f"{newer} is not running; nothing to cancel")
+    held = [lock.hold(older.lock, "attempt 0", 0)]
+    assert command("cancel", "toy").code == 0
+    assert (older.stop.exists(), newer.stop.exists()) == (True, False)
+    held.append(lock.hold(newer.lock, "attempt 0", 0))
+    older.stop.unlink()
+    refused(command("cancel", "toy"), 2, "toy: 2 runs of this name go on; give a path", str(older), str(newer))
+    assert command("cancel", "toy/newer").code == 0
+    assert (older.stop.exists(), newer.stop.exists()) == (False, True)
+    for descriptor in held:
+        os.close(descriptor)
 
 
 def test_a_run_that_was_typed_here_is_of_this_project_wherever_it_is(

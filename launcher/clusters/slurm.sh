@@ -19,7 +19,7 @@ end() { # WORD STATUS REASON…: how this attempt ended, for the next one and fo
     exit "$2"
 }
 
-newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf '%f\n' 2>/dev/null | sort | tail -n 1 || true; }
+newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf '%f\n' 2>/dev/null | sort -t_ -k2n | tail -n 1 || true; }
 
 read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
 
