@@ -46,9 +46,14 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
 
 @contextlib.contextmanager
 def alone(lock: Path, launcher: Path) -> Generator[None]:
-    """For as long as a launcher stays with a run. Raises RunError where another does, or an attempt lives."""
+    """For as long as a launcher stays with a run. Raises RunError where another does, an attempt lives, or it is not ours."""
     refuse_if_held(lock)
-    descriptor = hold(launcher, "a launcher", LOOK_SECONDS)
+    try:
+        descriptor = hold(launcher, "a launcher", LOOK_SECONDS)
+    except OSError as error:
+        raise RunError(
+            f"{launcher} cannot be written ({error.strerror}); is this run another user's? copy it, and resume the copy"
+        ) from error
     try:
         yield
     finally:

@@ -1,4 +1,7 @@
-"""A run is where it is: before one that was moved or copied goes on, what names its place is written anew."""
+"""A run is where it is: before one that was moved or copied goes on, what names its place is written anew.
+
+So it is where the directory in which it was started, or the interpreter, is gone: a project that was renamed has its runs elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from launcher.rundir import RunDir, write_atomic
 def settle(here: RunDir) -> None:
     """Nobody else is at it. Raises RunError where it cannot go on from this place."""
     plan = here.read_plan()
-    if origin.is_at(here, plan.run_dir):
+    stayed = origin.is_at(here, plan.run_dir)
+    if stayed and all(Path(path).exists() for path in (plan.directory, plan.project, plan.python)):
         return
     cluster, copied = _cluster(here), origin.original(here) is not None
     settled = _plan(here, plan, cluster)
@@ -31,7 +35,9 @@ def settle(here: RunDir) -> None:
     write_atomic(here.script, script)
     write_atomic(here.plan, settled.to_json())  # last: until it is there, all this is done again
     what = f"a copy of {plan.run_dir}" if copied else f"a run that was at {plan.run_dir} before"
-    print(f"launcher: {here} is {what}; it goes on here", file=sys.stderr)
+    if stayed:
+        what = f"a run of {plan.directory}, {plan.project} and {plan.python}, not all of which are there any more"
+    print(f"launcher: {here} is {what}; it goes on in {settled.directory if stayed else 'this place'}", file=sys.stderr)
 
 
 def _cluster(here: RunDir) -> Cluster:
@@ -52,7 +58,7 @@ def _plan(here: RunDir, plan: Plan, cluster: Cluster) -> Plan:
     python = next((path for path in (plan.python, _now(plan.python, old, new)) if Path(path).exists()), sys.executable)
     return dataclasses.replace(
         plan,
-        run_dir=str(here),
+        run_dir=plan.run_dir if origin.is_at(here, plan.run_dir) else str(here),
         project=project,
         directory=directory if Path(directory).is_dir() else str(Path.cwd()),
         python=sys.executable if cluster.attached else python,

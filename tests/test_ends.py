@@ -14,7 +14,7 @@ from made_runs import Made
 from processes import finish, losses, running, start, toy_words, wait_for
 
 from launcher import attend, lock
-from launcher.errors import Interrupted, RankLost, Stopped
+from launcher.errors import Interrupted, RankLost, RunError, Stopped
 from launcher.rundir import RunDir
 from launcher.standing import standing
 
@@ -185,3 +185,10 @@ def test_an_older_attempt_that_had_the_same_pid_is_not_ours(tmp_path: Path) -> N
         made.run.attempt(number).mkdir()
         (made.run.attempt(number) / "agent.pid").write_text("17\n")
     assert (made.run.attempt_of(17), made.run.attempt_of(17, after=1), made.run.attempt_of(18)) == (1, None, None)
+
+
+def test_a_run_that_one_may_not_write_is_a_line(tmp_path: Path) -> None:
+    run = Made(tmp_path, batch=False).run
+    run.launcher.mkdir()  # root may write everything else
+    with pytest.raises(RunError, match="cannot be written"), lock.alone(run.lock, run.launcher):
+        raise AssertionError

@@ -45,7 +45,7 @@ def test_a_copy_goes_on_for_itself_and_so_does_a_run_that_was_moved(tmp_path: Pa
     done = finish(tmp_path, ["resume", str(twin)])
     assert done.returncode == 0, done.stderr
     assert (done.stdout.splitlines()[-1], max(losses(twin))) == (str(twin), 200)
-    assert done.stderr == f"launcher: {twin} is a copy of {run}; it goes on here\n"
+    assert done.stderr == f"launcher: {twin} is a copy of {run}; it goes on in this place\n"
     assert contents(run) == before
     moved = events(twin, "moved")[0]
     assert (moved["from"], moved["to"], moved["copy"]) == (str(run), str(twin), True)
@@ -180,6 +180,32 @@ def test_a_place_of_any_name_is_a_place_or_a_line(
         assert contents(new) == before
     else:
         assert fake.submitted[-1] == f"{new}/job.sh"
+
+
+def test_a_project_that_was_renamed_has_its_runs_elsewhere(
+    command: Command, toy_words: tuple[str, ...], fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    answer = command(*toy_words, "cluster=slurm", "cluster.device=cpu", "cluster.shared_filesystem=true", "id=a")
+    run = run_dir(answer)
+    (fake.home / "queue").write_text("")
+    (tmp_path / "project").rename(tmp_path / "renamed")
+    monkeypatch.chdir(tmp_path / "renamed")
+    answer = command("resume", str(run))
+    assert answer.code == 0, answer
+    assert json.loads((run / "plan.json").read_text())["directory"] == str(tmp_path / "renamed")
+    assert answer.err.endswith(f"it goes on in {tmp_path / 'renamed'}\n")
+    (fake.home / "queue").write_text("")
+    assert command("resume", str(run)).err == ""
+
+
+def test_a_copy_without_the_ledger_is_a_copy(command: Command, submit: Callable[..., Path], fake: FakeSlurm, tmp_path: Path) -> None:
+    run = submit("id=a")
+    twin = copy(run, tmp_path / "runs" / "toy" / "b")
+    (twin / "events.jsonl").unlink()
+    assert command("resume", str(twin)).code == 0
+    assert (fake.submitted[-1], job_of(twin), job_of(run)) == (f"{twin}/job.sh", "102", "101")
 
 
 def test_code_that_is_gone_is_named_before_anything_is_written(
