@@ -21,10 +21,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher import CONF
+from launcher import CONF, dialect, typed
 from launcher.config import GROUPS, Config
 from launcher.errors import ConfigError, RunError
-from launcher.explain import explain, version_base
+from launcher.explain import SEVERAL, explain, version_base
+from launcher.once import ask_once
 from launcher.targets import nearest
 
 Job = Callable[[DictConfig, list[str]], Any]
@@ -102,12 +103,32 @@ def _unreadable(arguments: list[str], error: Exception) -> str:
 
 def _once(overrides: list[str], call: Callable[[DictConfig], Any]) -> None:
     """One composition, no flags: what `hydra.main` does, but for composing a second time to learn its own mode (70 ms)."""
-    with initialize_config_dir(str(CONF), job_name="launcher", **version_base()):
-        config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+    with initialize_config_dir(str(CONF), job_name="launcher", **version_base()), dialect.as_typed():
+        config = _composed(overrides)
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
+    typed.restore(config, overrides)
+    ask_once(config)
     call(config)
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    """A comma in a text, such as `cluster.exclude=node1,node2`, means no two runs where one was asked for."""
+    try:
+        return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+    except HydraException as error:
+        quoted = [typed.quoted(word) for word in overrides]
+        if quoted == overrides or not SEVERAL.search(str(error)):
+            raise
+        try:
+            config = hydra_compose("config", overrides=quoted, return_hydra_config=True)
+        except HydraException:
+            raise error from None
+        changed = [word.lstrip("+").partition("=")[0] for word, after in zip(overrides, quoted, strict=True) if word != after]
+        if not all(typed.takes_text(typed.annotation(config, key) or "") for key in changed):
+            raise
+        return config
 
 
 def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], Any]) -> None:
@@ -116,7 +137,8 @@ def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], Any])
     saved, sys.argv = sys.argv, ["launcher", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, do not print and exit
     try:
-        main()
+        with dialect.as_typed():
+            main()
     finally:
         sys.argv = saved
         os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -131,9 +153,11 @@ def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], Any]:
         settings = HydraConfig.get()
         plain: Any = OmegaConf.to_container(config)  # as typed: what `${oc.env:SECRET}` stands for is nobody's business here
         overrides: Any = OmegaConf.to_container(settings.overrides.task)
-        if settings.mode == RunMode.MULTIRUN and plain.get("id"):
-            config.id = f"{plain['id']}-{settings.job.num}"  # members of a sweep are runs of their own
         try:
+            typed.restore(config, overrides)
+            ask_once(config)
+            if settings.mode == RunMode.MULTIRUN and plain.get("id"):
+                config.id = f"{config.id}-{settings.job.num}"  # members of a sweep are runs of their own
             return job(config, overrides)
         except Exception as error:
             failures.append(error)

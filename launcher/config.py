@@ -11,6 +11,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+Text = Any
+"""A text, as it was typed: with `str`, OmegaConf would make 20241121 of `2024_11_21` and keep quiet (launcher/typed.py)."""
+
 
 @dataclass
 class TrainConfig:
@@ -64,13 +67,13 @@ class TrainConfig:
 
 @dataclass
 class Config:
-    name: str = "run"
+    name: Text = "run"
     """What this run is called; the directory between runs_dir and id."""
-    id: str | None = None
+    id: Text | None = None
     """Which run of that name; null: a sortable time stamp. The same id again continues that run."""
     seed: int = 0
     """Initial weights, data split, order of samples, augmentation."""
-    runs_dir: str = "runs"
+    runs_dir: Text = "runs"
     """Where run directories go."""
     resume: str = "auto"
     """auto: an existing run continues from its newest good checkpoint. never: set its checkpoints aside, start at 0."""

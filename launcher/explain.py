@@ -17,6 +17,9 @@ from launcher import CONF, tree
 from launcher.config import GROUPS
 from launcher.targets import nearest
 
+SEVERAL = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'")
+"""Hydra's words for a comma that would make a sweep of a run."""
+
 
 def explain(error: Exception, arguments: list[str]) -> str:
     """Hydra's several lines as one that names the key and the nearest that exists."""
@@ -34,7 +37,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
         if key == "exp":
             return "exp: what this yaml sets would go below `exp`; its first line must be: # @package _global_"
         return f"{key}: no such key{_suggest(key, known_keys(arguments))}"
-    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text)
+    several = SEVERAL.search(text)
     if several:
         return f"{several.group(1)}: several values for one run; add -m to train each, or type key=[a,b] for a list"
     if isinstance(error, OverrideParseException):

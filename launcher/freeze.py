@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, dialect, rundir, snapshot, targets, tree
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.rundir import RunDir
@@ -96,7 +96,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
 def stored_config(run: RunDir) -> dict[str, Any]:
     """What a run was frozen with. Raises RunError."""
     try:
-        config = yaml.safe_load(rundir.read_text(run.config))
+        config = dialect.read(rundir.read_text(run.config))
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML; start a new run") from error
     if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
@@ -190,7 +190,7 @@ def _dumped(key: str, value: Any) -> str:
     if known not in _DUMPED:
         if len(_DUMPED) > 1000:
             _DUMPED.clear()
-        _DUMPED[known] = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True)
+        _DUMPED[known] = dialect.write({key: value})
     return _DUMPED[known]
 
 

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import batch, check, lock, lookup, rundir, submit
+from launcher import batch, check, dialect, lock, lookup, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -88,7 +87,7 @@ def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
         if time.monotonic() > deadline:
             raise RunError(f"{here} is no complete run directory; remove it or choose another id=…")
         time.sleep(0.05)  # the other of two simultaneous submits is still writing it
-    changed = [line for line in check.differences(stored_config(here), yaml.safe_load(frozen.config)) if _compared(line)]
+    changed = [line for line in check.differences(stored_config(here), dialect.read(frozen.config)) if _compared(line)]
     if changed:
         raise ConfigError(f"id={here.path.name} is a run with another config ({'; '.join(changed[:5])}); choose another id=…")
     go_on(here, fresh=how == "never")

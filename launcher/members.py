@@ -13,7 +13,7 @@ import itertools
 import math
 import pickle
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +23,18 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher import CONF, tree
+from launcher import CONF, dialect, tree
 from launcher.compose import flags_first, one_line, prepare
 from launcher.errors import ConfigError
 from launcher.explain import version_base
+from launcher.once import ask_once
+from launcher.typed import restore, split
 
 MOST = 100_000
 """Members of one sweep; more is a slip of the hand."""
@@ -67,7 +69,7 @@ def compose_members(arguments: list[str]) -> list[Member]:
     Raises OtherSweeper where the members are not Hydra's own BasicSweeper's, ConfigError for what cannot be composed.
     """
     words = prepare(arguments)
-    with one_line(words), initialize_config_dir(str(CONF), job_name="launcher", **version_base()):
+    with one_line(words), dialect.as_typed(), initialize_config_dir(str(CONF), job_name="launcher", **version_base()):
         flags = get_args_parser().parse_args(flags_first(words))
         try:
             return _Composer(flags).members()
@@ -100,6 +102,7 @@ class _Composer(ConfigLoaderImpl):
         _, self._repository = self._parse_overrides_and_create_caching_repo(name, _texts(self._master, "hydra.overrides.hydra"))
         self._parser = OverridesParser.create(config_loader=self)
         self._parsed: dict[str, _Word] = {}
+        self._asked: dict[str, Any] = {}
         self._bases: dict[tuple[str, ...], tuple[bytes, bool]] = {}
         """By the words that choose files: what they compose to before any value is set, and whether it asks `${hydra:…}`.
 
@@ -128,11 +131,12 @@ class _Composer(ConfigLoaderImpl):
         for override in self._parser.parse_overrides(given):
             key = override.get_key_element()
             if not override.is_sweep_override():
-                found[key] = [f"{key}={override.get_value_element_as_str()}"]
+                found[key] = [f"{key}={_typed(override)}"]
                 continue
             if override.is_interval_sweep():
                 raise ConfigError(f"{override.input_line}: an interval has no end of values; type {key}=0.1,0.2 or {key}=range(1,5)")
-            found[key] = [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MOST + 1)]
+            _refuse_a_list(override)
+            found[key] = [f"{key}={value}" for value in itertools.islice(_values(override), MOST + 1)]
             if not found[key]:
                 raise ConfigError(f"{override.input_line}: no value comes of this; type one, such as {key}=…")
         if math.prod(map(len, found.values())) > MOST:
@@ -161,9 +165,10 @@ class _Composer(ConfigLoaderImpl):
         else:
             config = pickle.loads(pickled)
             self._apply_overrides_to_config([known.override for known in parsed if not known.chooses], config)
-        typed: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, ["id"]))
-        if typed.get("id"):
-            config.id = f"{typed['id']}-{number}"  # members of a sweep are runs of their own
+        restore(config, words)
+        ask_once(config, self._asked)
+        if OmegaConf.to_container(OmegaConf.masked_copy(config, ["id"])).get("id"):  # pyright: ignore
+            config.id = f"{config.id}-{number}"  # members of a sweep are runs of their own
         return config
 
     def _parse(self, word: str) -> _Word:
@@ -195,6 +200,36 @@ class _Composer(ConfigLoaderImpl):
             value = answer(whole) if whole else _ASKS_HYDRA.sub(lambda question: str(answer(question)), text)
             OmegaConf.update(config, path, value, merge=False)
         return config
+
+
+def _typed(override: Override) -> str:
+    """The value; a number as it was typed, for what it was typed for may be a text: `id=1e5`."""
+    text = str(override.input_line).partition("=")[2]
+    plain = isinstance(override.value(), str) or "=" not in str(override.input_line)
+    return override.get_value_element_as_str() if plain else text
+
+
+def _values(override: Override) -> Iterator[str]:
+    found = override.sweep_string_iterator()
+    if override.value_type != ValueType.SIMPLE_CHOICE_SWEEP:
+        return found
+    given: Any = override.value()
+    words = split(str(override.input_line).partition("=")[2])
+    if len(words) != len(given.list):
+        return found
+    return (text if isinstance(was, str | QuotedString) else word for text, was, word in zip(found, given.list, words, strict=True))
+
+
+_LISTS = re.compile(r"\+*cluster\.(exclude|partition|constraint|(sbatch|srun|env)\..*)")
+"""Texts in which a comma is the list of one run more often than a run each."""
+
+
+def _refuse_a_list(override: Override) -> None:
+    if override.value_type == ValueType.SIMPLE_CHOICE_SWEEP and _LISTS.fullmatch(override.get_key_element()):
+        key, text = override.get_key_element(), str(override.input_line).partition("=")[2]
+        raise ConfigError(
+            f"{key}={text}: one list, or a run each? type '{key}=\"{text}\"' for one list, '{key}=choice({text})' for a run each"
+        )
 
 
 def _search_path(flags: argparse.Namespace) -> ConfigSearchPath:

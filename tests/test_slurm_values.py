@@ -55,6 +55,8 @@ def directives(script: str) -> dict[str, str]:
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TIMES = {
+    "30": 30 * MINUTE,
+    "1440": DAY,
     "2:30": 150,
     "1:00": MINUTE,
     "90:00": 90 * MINUTE,
@@ -72,7 +74,7 @@ NO_TIMES = {
         ("1h", "1:2:3:4", "-1", "", " ", "4 h", "4:00:00 ", "1-", "-", "1-2-3", "1:2:", ":30", "UNLIMITED", "٢:٣٠"), "no time limit"
     ),
     **dict.fromkeys(("9" * 5000 + ":00", "1" * 41), "no time limit"),
-    **dict.fromkeys((0, 10, 150, -1, 14400), "is a bare number, which SLURM takes for minutes and a yaml makes of 2:30 without quotes"),
+    **dict.fromkeys((0, 10, 150, -1, 14400), "is no text; put it in quotes"),
     **dict.fromkeys(("0:00", "0:59", "0-0", "0:00:00"), "less than a minute"),
     **dict.fromkeys(("367-0", "99999:00:00"), "more than a year"),
 }
@@ -195,9 +197,9 @@ cluster.device=auto                 cluster.device=auto cannot be on a cluster o
 cluster.device=gpu                  cluster.device=gpu cannot be
 cluster.time=1h                     cluster.time='1h' is no time limit; type HH:MM:SS or D-HH:MM
 cluster.time=1:2:3:4                cluster.time='1:2:3:4' is no time limit
-cluster.time=-1                     cluster.time=-1 is a bare number
+cluster.time=-1                     cluster.time='-1' is no time limit
 cluster.time=                       cluster.time='' is no time limit
-cluster.time=0                      cluster.time=0 is a bare number
+cluster.time=0                      cluster.time='0:00' is less than a minute
 cluster.time=0:00                   cluster.time='0:00' is less than a minute
 cluster.time=null                   cluster.time=null is not of type
 cluster.warning=0                   cluster.warning=0 cannot be; type auto or a whole number of seconds from 1
@@ -213,22 +215,21 @@ cluster.gpu_type='h 100'            cluster.gpu_type='h 100' cannot be
 cluster.interface='ib 0'            cluster.interface='ib 0' cannot be
 cluster.constraint='a b'            cluster.constraint='a b' cannot be; type names
 cluster.exclude='node[1-3] x'       cluster.exclude='node[1-3] x' cannot be; type names
-cluster.memory=64                   cluster.memory=64 cannot be; type a number and its unit, such as 64G, or 0
+cluster.memory=64                   cluster.memory='64' cannot be; type a number and its unit, such as 64G, or 0
 cluster.memory=64GB                 cluster.memory='64GB' cannot be
-cluster.memory=-1                   cluster.memory=-1 cannot be
+cluster.memory=-1                   cluster.memory='-1' cannot be
 cluster.gpu_request=gpu             cluster.gpu_request=gpu cannot be; type gpus-per-node or gres
 cluster.gpu_request=gres +cluster.sbatch.gres=x:1  cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=
 cluster.requeue=maybe               cluster.requeue='maybe' is not of type bool
 cluster.doctor=maybe                cluster.doctor='maybe' is not of type bool
 cluster.shared_filesystem=maybe     cluster.shared_filesystem='maybe' is not of type bool
-cluster.prelude=5                   cluster.prelude=5 is not of type str
 cluster.container=docker            cluster.container=docker cannot be; type pyxis, apptainer or null
 cluster.container=pyxis             cluster.container and cluster.image go together
 cluster.image=x.sif                 cluster.container and cluster.image go together
 cluster.container=apptainer cluster.image='-n'  cluster.image='-n' cannot be; type a name or a path
 cluster.container_python=           cluster.container_python='' cannot be; type a name or a path
 cluster.mounts=x                    cluster.mounts='x' cannot be; type a list
-cluster.mounts=[1]                  cluster.mounts=[1] cannot be; type a list of texts
+cluster.mounts=[1]                  cluster.mounts: '1' cannot be; type host:container
 cluster.mounts=['a,b:c']            cluster.mounts: 'a,b:c' holds a comma
 cluster.mounts=[a]                  cluster.mounts: 'a' cannot be; type host:container
 cluster.site_options=x              cluster.site_options='x' cannot be; type a list

@@ -47,19 +47,19 @@ class Slurm:
     """cuda | cpu. The compute nodes cannot be looked at from here, so there is no auto."""
     cpus_per_process: int = 4
     """Its threads; the job asks for processes_per_node times as many on each node."""
-    time: str | int = "4:00:00"
-    """Limit as sbatch reads it: MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS. A job that reaches it saves, requeues and goes on."""
+    time: str = "4:00:00"
+    """Limit as sbatch reads it: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS. A job that reaches it saves, requeues and goes on."""
     warning: str | int = "auto"
     """Seconds before the limit at which the scheduler warns. auto: 5 % of the limit, 60 to 300 s; the run itself stops as early as its
     measured saves need."""
-    partition: str | int | None = None
+    partition: str | None = None
     """Or several, with commas between: the job goes to the first that has room."""
-    account: str | int | None = None
-    qos: str | int | None = None
+    account: str | None = None
+    qos: str | None = None
     constraint: str | None = None
     exclude: str | None = None
     """Nodes not to use: node3,node[7-9]."""
-    memory: str | int | None = None
+    memory: str | None = None
     """Of each node: 64G; 0 is all of it; null leaves it to the partition."""
     gpu_type: str | None = None
     """As the site names it in its GRES: h100."""
@@ -71,7 +71,7 @@ class Slurm:
     """How often torchrun starts a node's processes again within one attempt."""
     interface: str | None = None
     """Network interface between nodes, where the route to the first node is not the right one: ib0."""
-    env: dict[str, Any] = field(default_factory=dict[str, Any])
+    env: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     """Exported in the job: NCCL_IB_HCA and the like."""
     prelude: str | None = None
     """A shell file that the job reads before anything else (`module load …`). It is copied at submit."""
@@ -81,9 +81,9 @@ class Slurm:
     mounts: list[str] = field(default_factory=list[str])
     """host:container pairs beside the run, the code and the working directory."""
     container_python: str = "python3"
-    sbatch: dict[str, Any] = field(default_factory=dict[str, Any])
+    sbatch: dict[str, str | bool | None] = field(default_factory=dict[str, "str | bool | None"])
     """Any other option of sbatch: true is a bare flag, null is absent."""
-    srun: dict[str, Any] = field(default_factory=dict[str, Any])
+    srun: dict[str, str | bool | None] = field(default_factory=dict[str, "str | bool | None"])
     site_options: list[str] = field(default_factory=list[str])
     """Options that a plugin of this site adds to sbatch and srun."""
     throttle: int | None = None

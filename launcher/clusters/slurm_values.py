@@ -29,16 +29,15 @@ _LONGEST = 4000
 """Characters of one value: sbatch reads an option into a buffer of 8 KiB."""
 
 
-def seconds_of(time: str | int) -> int:
-    """`2:30` is two and a half minutes, `4:00:00` four hours, `1-12:30` a day and a half, as `man sbatch` has it.
+def seconds_of(time: str) -> int:
+    """`30` is half an hour, `2:30` two and a half minutes, `4:00:00` four hours, `1-12:30` a day and a half, as `man sbatch` has it.
 
-    Raises ConfigError, for a bare number too: YAML reads `2:30` without quotes as 150, and sbatch reads 150 as minutes.
+    Raises ConfigError.
     """
-    if not isinstance(time, str):
-        raise ConfigError(
-            f"cluster.time={time} is a bare number, which SLURM takes for minutes and a yaml makes of 2:30 without quotes; type MM:SS or "
-            "HH:MM:SS, in quotes in a yaml: '4:00:00'"
-        )
+    if not isinstance(time, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"cluster.time={time} is no text; put it in quotes in a yaml: '4:00:00'")
+    if re.fullmatch(r"[0-9]{1,9}", time):
+        time = f"{time}:00"
     match = _TIME.fullmatch(time) if len(time) <= 40 else None
     if match is None:
         raise ConfigError(f"cluster.time={time!r} is no time limit; type HH:MM:SS or D-HH:MM, in quotes in a yaml: '4:00:00', '1-12:30'")
