@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher import limits, origin, rundir, scheduler
+from launcher import limits, origin, prelude, scheduler
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.freeze import Frozen
@@ -32,8 +32,8 @@ def check(cluster: Slurm, frozen: Frozen) -> str:
     if shutil.which("sbatch") is None:
         raise NoScheduler("sbatch: not found; type this on a login node of the cluster, or cluster=local to train on this machine")
     _check_shared(cluster, frozen.plan.run_dir)
-    if cluster.prelude is not None and not Path(cluster.prelude).is_file():
-        raise ConfigError(f"cluster.prelude={cluster.prelude} is no file; type the path of a shell script, or null")
+    if cluster.prelude is not None:
+        prelude.check(cluster.prelude)
     try:
         if shutil.which("scontrol") is not None:
             limits.check(cluster, scheduler.partitions())
@@ -73,7 +73,7 @@ def copy_code(frozen: Frozen, cluster: Slurm, here: RunDir) -> None:
     if frozen.code is not None and frozen.code.place is None:
         frozen.code.source.copy_to(here.code)
     if cluster.prelude is not None:
-        rundir.write_atomic(here.prelude, rundir.read_text(Path(cluster.prelude)))
+        prelude.copy(Path(cluster.prelude), here.prelude)
 
 
 def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:

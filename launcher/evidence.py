@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -122,6 +123,17 @@ def job_lines(run: RunDir, attempt: int) -> list[str]:
         begin = max((index + 1 for index, number in starts if number < attempt), default=0)
     end = min((index for index, number in starts if index >= begin and number != attempt), default=len(lines))
     return lines[begin:end]
+
+
+def prelude(events: Sequence[Mapping[str, Any]]) -> str:
+    """What failed in a site's own lines, in the newest attempt or before it began; empty where nothing did."""
+    told, of = "", None
+    for event in events:
+        if event["event"] == "prelude":
+            told, of = str(event.get("reason")), event.get("attempt")
+        elif event["event"] == "attempt" and event.get("attempt") != of:
+            told = ""
+    return told
 
 
 def last_word(run: RunDir, attempt: int) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600
   config.yaml plan.json job.sh   frozen inputs
   events.jsonl            the ledger: submitted, started, stopped, done
-  code/ prelude.sh        of a batch job: what was submitted is what runs; job.log: what its shell said
+  code/ prelude/          of a batch job: what was submitted is what runs; job.log: what its shell said
   attempts/000/           rank_0.log …, agent_0.log … (torchrun, one a node), error.json; attempts/latest -> newest
                           outcome, ended: rank 0's word and the shell's or launcher's of how it ended, which nothing later changes
   checkpoints/            step_000000400/ …: complete or absent
@@ -48,7 +48,7 @@ class RunDir:
         self.launcher = self.path / ".launcher"
         self.claim = self.path / ".claim"
         self.code = self.path / "code"
-        self.prelude = self.path / "prelude.sh"
+        self.prelude = self.path / "prelude"
         self.log = self.path / "job.log"
 
     def __str__(self) -> str:

@@ -115,7 +115,8 @@ def why(words: list[str]) -> int:
         print(f"launcher: warning: {case.excuse}", file=sys.stderr)
     answer = _answer(case)
     because = [("" if number else "because", line) for number, line in enumerate(answer.because[:5])]
-    for name, text in (("verdict", answer.verdict), ("where", answer.where), *because, ("next", answer.next)):
+    told = ("prelude", evidence.prelude(case.events))
+    for name, text in (("verdict", answer.verdict), ("where", answer.where), *because, told, ("next", answer.next)):
         if text:
             print(f"{name:<11}{_plain(text)}")
     _print_attempts(case)

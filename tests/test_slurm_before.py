@@ -101,5 +101,5 @@ def test_the_prelude_that_runs_is_the_one_that_was_submitted(command: Command, w
     Path("site.sh").write_text("module load cuda\n")
     run = run_dir(command(*words, "cluster.prelude=site.sh"))
     Path("site.sh").write_text("module load nonsense\n")
-    assert (run / "prelude.sh").read_text() == "module load cuda\n"
-    assert f"\n. {shlex.quote(str(run))}/prelude.sh\n".replace("'", "") in (run / "job.sh").read_text().replace("'", "")
+    assert (run / "prelude" / "site.sh").read_text() == "module load cuda\n"
+    assert f"\n. {shlex.quote(str(run))}/prelude/site.sh\n".replace("'", "") in (run / "job.sh").read_text().replace("'", "")

@@ -115,7 +115,8 @@ def _hostile_plan(root: Path, text: str) -> Plan:
     run = root / "runs" / f"{text}x" / "id"
     (run / "attempts").mkdir(parents=True)
     (run / "code").mkdir()
-    (run / "prelude.sh").write_text(PRELUDE)
+    (run / "prelude").mkdir()
+    (run / "prelude" / "x").write_text(PRELUDE)
     return dataclasses.replace(
         PLAN,
         run_dir=str(run),
@@ -197,7 +198,7 @@ def test_every_hostile_script_passes_bash_and_shellcheck(tmp_path: Path) -> None
         plan = _hostile_plan(tmp_path / str(number), text)
         script = Slurm(**_options(text, plan)).render(plan)
         if number:  # the body is the same in all: once is enough, and takes a tenth of the time
-            script = script.partition(BODY)[0] + '\nhead=x port=1\nstep "$limit" "$requeue"\n'
+            script = script.partition(BODY)[0] + '\nhead=x port=1\nstep "$limit" "$requeue" "${strict:-}"\n'
         (folder / f"{number}.sh").write_text(script)
     paths = sorted(map(str, folder.iterdir()))
     # hints at what a quoted text could have meant: an expansion, a tilde, a quote, a comparison

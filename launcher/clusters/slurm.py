@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from launcher.clusters import prelude
 from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
 from launcher.clusters.slurm_values import (
     check_containers,
@@ -74,7 +75,9 @@ class Slurm:
     env: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     """Exported in the job: NCCL_IB_HCA and the like."""
     prelude: str | None = None
-    """A shell file that the job reads before anything else (`module load …`). It is copied at submit."""
+    """A shell file that the job reads before anything else (`module load …`). It is copied at submit, with what it names beside itself."""
+    prelude_strict: bool = False
+    """A command of the prelude that fails ends the job. Otherwise training begins, and `why` names the command."""
     container: str | None = None
     """pyxis | apptainer"""
     image: str | None = None
@@ -153,7 +156,7 @@ class Slurm:
             "umask 077",
             "",
             *SCRUB,
-            *(_prelude(plan) if self.prelude else ()),
+            *(prelude.lines(f"{plan.run_dir}/prelude/{Path(self.prelude).name}", f"{plan.run_dir}/events.jsonl") if self.prelude else ()),
             "",
             *(export(name, value) for name, value in self.env.items() if value is not None),
             f"run={command([plan.run_dir])}",
@@ -161,6 +164,7 @@ class Slurm:
             f"python={command([plan.python if self.container is None else self.container_python])}",
             f"limit={self.seconds}",
             f"requeue={'yes' if self.requeue else 'no'}",
+            *([f"strict={'yes' if self.prelude_strict else 'no'}"] if self.prelude else ()),
             "",
             export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
             export("OMP_NUM_THREADS", plan.threads),
@@ -280,18 +284,6 @@ class Slurm:
 
     def submit_argv(self, plan: Plan) -> list[str]:
         return ["sbatch", "--parsable", f"--chdir={plan.run_dir}", f"{plan.run_dir}/job.sh"]
-
-
-def _prelude(plan: Plan) -> list[str]:
-    """Before any variable of ours, so that it takes none of them away."""
-    return [
-        "",
-        "# This site's own lines. Module systems are rarely written for `set -eu`.",
-        "set +eu",
-        "# shellcheck source=/dev/null",
-        command([".", f"{plan.run_dir}/prelude.sh"]),
-        "set -eu",
-    ]
 
 
 def _whole(key: str, value: object, low: int, wanted: str = "") -> None:

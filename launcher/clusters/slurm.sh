@@ -8,6 +8,7 @@ say() { printf '%s launcher: %s\n' "$(date +%Y-%m-%dT%H:%M:%S)" "$*"; }
 
 event() { # NAME WORD…: one line of the ledger
     local reason="${*:2}"
+    reason="${reason//[[:cntrl:]]/ }"
     reason="${reason//\\/\\\\}"
     printf '{"time": %s, "event": "%s", "attempt": %d, "job": "%s", "reason": "%s"}\n' \
         "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${reason//\"/\\\"}" >>"$run/events.jsonl" || true
@@ -35,15 +36,34 @@ end_of_job() {
     { [ -n "$word" ] && date -d "$word" +%s 2>/dev/null; } || echo "${SLURM_JOB_END_TIME:-$(($(date +%s) + limit - SECONDS))}"
 }
 
+# Whether a time limit ended an attempt of which nearly nothing but start-up was left: by seconds in steps, which rank 0 writes at each save.
+hardly_trained() { # ATTEMPT DIRECTORY
+    local lasted trained
+    [ "$(read_word "$1/ended")" = requeued-limit ] || return 1
+    lasted=$(read_word "$1/lasted") trained=$(read_word "$1/trained")
+    [[ "$lasted" =~ ^[0-9]{1,9}$ ]] || return 1
+    [[ "$trained" =~ ^[0-9]{1,9}$ ]] || trained=0
+    [ "$((2 * 10#$lasted))" -gt "$limit" ] && [ "$((10 * 10#$trained))" -lt "$((10#$lasted))" ]
+}
+
 # An exception is not retried; what is retried must get somewhere: after three attempts of this job that brought no new checkpoint
-# (ten, where the scheduler ended them and not the run) it is over.
+# (ten, where the scheduler ended them and not the run) it is over, and after three that its time limit ended before they had trained a tenth
+# of their time.
 stop_if_stuck() {
-    local newest earlier all=0 counted=0
+    local newest earlier all=0 counted=0 there
+    for ((earlier = 10#$LAUNCHER_ATTEMPT - 1; earlier >= 0; earlier--)); do
+        there="$run/attempts/$(printf %03d "$earlier")"
+        if [ "$(read_word "$there/job")" != "$job" ] || ! hardly_trained "$there"; then break; fi
+        [ "$((10#$LAUNCHER_ATTEMPT - earlier))" -lt 3 ] || {
+            event stuck "3 attempts trained less than a tenth of their time"
+            end stuck 1 "3 attempts of job $job in a row reached their time limit of $limit s with less than a tenth of it in training," \
+                "the rest in start-up and saves; in a new run: a longer cluster.time"
+        }
+    done
     newest=$(newest_checkpoint)
     printf '%s\n' "$newest" >"$here/checkpoint"
     printf '%s\n' "$job" >"$here/job"
     for ((earlier = 10#$LAUNCHER_ATTEMPT - 1; earlier >= 0; earlier--)); do
-        local there
         there="$run/attempts/$(printf %03d "$earlier")"
         [ "$(read_word "$there/job")" = "$job" ] && [ "$(read_word "$there/checkpoint")" = "$newest" ] || break
         all=$((all + 1))
@@ -99,6 +119,7 @@ requeue() { # WORD REASON…
         state=$(job_state)
         case "$state" in
         RUNNING)
+            printf '%s\n' "$SECONDS" >"$here/lasted"
             printf 'requeued-%s\n' "$1" >"$here/ended"
             event requeued "$2"
             if scontrol requeue "$job"; then
@@ -207,6 +228,7 @@ go_on_anyway() {
     [ "$(read_word "$run/.claim")" = "$LAUNCHER_ATTEMPT" ] && [ ! -e "$here/ended" ] || return 0 # where it outlived its attempt
     say "no stop in time: requeueing before the limit, from the newest checkpoint"
     event requeued "no stop before the time limit"
+    printf '%s\n' "$SECONDS" >"$here/lasted"
     printf 'requeued-limit\n' >"$here/ended"
     scontrol requeue "$job"
 }
@@ -218,6 +240,15 @@ trap 'told=1; say "TERM"' TERM
 printf '%s\n' "$LAUNCHER_ATTEMPT" >"$run/.claim.new"
 mv -f "$run/.claim.new" "$run/.claim"
 
+# What the site's own lines said (launcher/clusters/prelude.py).
+tell_prelude() {
+    [ -n "${launcher_prelude:-}" ] || return 0
+    event prelude "$launcher_prelude"
+    [ "${strict:-no}" = no ] || end failed 4 "the prelude failed in $launcher_prelude, and cluster.prelude_strict=true"
+    say "warning: the prelude failed in $launcher_prelude; training begins all the same (cluster.prelude_strict=true ends the job then)"
+}
+
+tell_prelude
 stop_if_stuck
 find_head
 find_port

@@ -74,6 +74,8 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             clock.bring_up(state)
             with clock.outside(SAVE):
                 saver.begin(job.parts, state)
+            if job.ranks.is_first:
+                job.stopper.deadline.note()
         if last or stop:
             with clock.outside(SAVE):
                 saver.wait()

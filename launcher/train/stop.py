@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -22,12 +23,16 @@ class Deadline:
 
     AIR_SECONDS = 10.0
 
-    def __init__(self, end: float | None) -> None:
+    def __init__(self, end: float | None, trained: Path | None = None) -> None:
         self._end = end
         """Seconds since the epoch, None where nothing ends the job."""
+        self._trained = trained
+        """Where to write down how long this attempt has trained; None: nobody asks."""
         self._slowest_save = 0.0
         self._slowest_step = 0.0
-        self._last = time.monotonic()
+        self._first: float | None = None
+        """When the first step was done. What came before (decoding, restoring, compiling) comes once, and says nothing of a step."""
+        self._last = 0.0
 
     def saved(self, seconds: float) -> None:
         self._slowest_save = max(self._slowest_save, seconds)
@@ -35,8 +40,18 @@ class Deadline:
     def is_near(self) -> bool:
         """Call once per step, so that the time between two calls is what one more may take, evaluation included."""
         now = time.monotonic()
-        self._slowest_step, self._last = max(self._slowest_step, now - self._last), now
+        if self._first is None:
+            self._first = now
+        else:
+            self._slowest_step = max(self._slowest_step, now - self._last)
+        self._last = now
         return self._end is not None and time.time() + self.lead >= self._end
+
+    def note(self) -> None:
+        """Write down the seconds trained so far, at each save: the batch shell ends a job of which nothing but start-up is left."""
+        if self._trained is not None and self._first is not None:
+            with contextlib.suppress(OSError):
+                self._trained.write_text(f"{time.monotonic() - self._first:.0f}\n", encoding="utf-8")
 
     @property
     def lead(self) -> float:

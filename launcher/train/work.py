@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -118,7 +119,7 @@ def _build(
 ) -> Job:
     device = accelerator.device
     watch = Watch(run, place, ranks, train.hang_seconds) if train.hang_seconds and sys.platform == "linux" else NoWatch()
-    deadline, metrics = Deadline(_end_of_job()), MetricsFile(run.metrics)
+    deadline, metrics = Deadline(_end_of_job(), _trained(run, place)), MetricsFile(run.metrics)
     store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world), claim, place.attempt, train.keep, metrics.sync)
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
@@ -188,6 +189,11 @@ def _end_of_job() -> float | None:
     """Seconds since the epoch, as the batch shell has it from the scheduler."""
     text = os.environ.get("LAUNCHER_DEADLINE", "")
     return float(text) if text.isdecimal() else None
+
+
+def _trained(run: RunDir, place: Place) -> Path | None:
+    """For the batch shell."""
+    return run.attempt(place.attempt) / "trained" if "LAUNCHER_JOB" in os.environ else None
 
 
 def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:

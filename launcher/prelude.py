@@ -1,0 +1,53 @@
+"""A site's prelude: the shell lines that a batch job reads before anything else, and what of its neighbours it needs.
+
+The run keeps a copy, as it keeps the code: a job that requeues for weeks reads what was submitted. What the prelude names and has beside
+itself (`. "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"`, `source ./gpu.sh`) is copied with it, in the same places; it is read from there.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from launcher import rundir
+from launcher.errors import ConfigError
+
+_WORD = re.compile(r"[\w.+@%~-]+(?:/[\w.+@%~-]+)*")
+"""What may be a path, or the end of one, in a shell's text."""
+_MOST_BYTES = 2**20
+"""Of one file. A shell file is small; what a prelude names may be anything."""
+
+
+def check(path: str) -> None:
+    """Raises ConfigError for a prelude that is no file, or that bash cannot read: the job would find out after its wait."""
+    if not Path(path).is_file():
+        raise ConfigError(f"cluster.prelude={path} is no file; type the path of a shell script, or null")
+    argv = [shutil.which("bash") or "/bin/bash", "-n", "--", path]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise ConfigError(f"cluster.prelude: bash cannot read it: {(done.stderr.splitlines() or ['no word why'])[0]}; correct that line")
+
+
+def with_neighbours(path: Path) -> dict[str, Path]:
+    """The prelude and every file below its directory that it, or a file so found, names: by their names relative to that directory."""
+    found = {path.name: path}
+    left = [path]
+    while left:
+        text = rundir.read_text(left.pop())
+        for word in dict.fromkeys(_WORD.findall(text)):
+            name = word.removeprefix("./")
+            place = path.parent / name
+            if name not in found and ".." not in name.split("/") and place.is_file() and place.stat().st_size <= _MOST_BYTES:
+                found[name] = place
+                left.append(place)
+    return found
+
+
+def copy(path: Path, folder: Path) -> None:
+    """Raises RunError where the copy cannot be written, or a file is no text."""
+    for name, source in with_neighbours(path).items():
+        target = folder / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rundir.write_atomic(target, rundir.read_text(source))

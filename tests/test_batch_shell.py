@@ -1,0 +1,214 @@
+"""The batch shell alone, in bash, with a scheduler and a step that do as they are told: what a site's prelude does to a job, and when
+attempts that go nowhere end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher import evidence, prelude
+from launcher.clusters.slurm import Slurm
+from launcher.errors import ConfigError
+from launcher.plan import Plan, World
+from launcher.rundir import RunDir
+from launcher.train.stop import Deadline
+
+STUBS = """
+export SLURM_JOB_ID=7 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=node1
+hostname() { echo 10.0.0.1; }
+scontrol() { case "$1" in show) echo "JobState=RUNNING" ;; esac; }
+srun() { printf 'done\\n' >"$run/attempts/$LAUNCHER_ATTEMPT/outcome"; env >"$run/seen"; }
+"""
+
+
+class Shell:
+    """A run directory, and its job script with stubs in front."""
+
+    def __init__(self, place: Path) -> None:
+        self.run = place / "runs" / "toy" / "a"
+        for name in ("attempts", "code", "checkpoints"):
+            (self.run / name).mkdir(parents=True, exist_ok=True)
+        self.plan = Plan(
+            name="toy", id="a", run_dir=str(self.run), world=World(1, 1, "cpu"), threads=1, max_restarts=0, python="python3",
+            directory=str(place), project=str(self.run / "code"), env=(), config_hash="", code_hash="", overrides=(), version="0",
+        )  # fmt: skip
+
+    def attempt(self, number: int, **files: str) -> None:
+        place = self.run / "attempts" / f"{number:03d}"
+        place.mkdir()
+        for name, text in {"job": "7", "checkpoint": f"step_{number:09d}", **files}.items():
+            (place / name).write_text(f"{text}\n")
+
+    def start(self, text: str | None = None, **options: object) -> tuple[int, str]:
+        if text is not None:
+            (self.run / "prelude").mkdir()
+            (self.run / "prelude" / "site.sh").write_text(text)
+            options["prelude"] = "site.sh"
+        script = Slurm(device="cpu", time="10:00", **options).render(self.plan)  # type: ignore[arg-type]
+        first, rest = script.split("\n", 1)
+        (self.run / "job.sh").write_text(f"{first}\n{STUBS}\n{rest}")
+        done = subprocess.run(["bash", self.run / "job.sh"], capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        found = [json.loads(line) for line in (self.run / "events.jsonl").read_text().splitlines()]
+        return [event for event in found if event["event"] == name]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+# ---------------------------------------------------------------- the prelude
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("module load cuda/99\n", "site.sh line 1: module load cuda/99 (status 127)"),
+        ("module() { return 1; }\ntrue\nmodule load gcc\nmodule load late\n", "site.sh line 3: module load gcc (status 1)"),
+        ("source nothing.sh\n", "site.sh line 1: source nothing.sh (status 1)"),
+        ("set -e\nfalse || true\n", ""),
+        ("[ -n '' ] && echo x\nif false; then :; fi\n", ""),
+        ("echo fine\n[ -f /nowhere ] && . /nowhere\n", ""),
+    ],
+)
+def test_the_first_command_that_fails_is_told_and_training_begins(shell: Shell, text: str, told: str) -> None:
+    status, said = shell.start(text)
+    assert status == 0, said
+    assert (shell.run / "seen").exists()
+    assert evidence.prelude(RunDir(shell.run).read_events()) == told
+    assert [event["reason"] for event in (shell.events("prelude"))] == ([told] if told else [])
+    assert ("warning: the prelude failed in" in said) == bool(told)
+
+
+def test_a_strict_prelude_ends_the_job(shell: Shell) -> None:
+    status, said = shell.start("module load cuda/99\n", prelude_strict=True)
+    assert status == 4, said
+    assert "the prelude failed in site.sh line 1: module load cuda/99" in said
+    assert not (shell.run / "seen").exists()
+
+
+def test_a_prelude_that_exits_is_told(shell: Shell) -> None:
+    status, said = shell.start("echo before\nexit 5\n")
+    assert status == 5
+    assert "the prelude ended the job with status 5: it must not call exit" in said
+    assert evidence.prelude(RunDir(shell.run).read_events()) == "it ended the job with status 5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trap 'echo theirs' EXIT TERM USR2 ERR\n",
+        "set -fu -o posix; IFS=,; shopt -s nullglob failglob\n",
+        "cd /\n",
+        "run=/no code=/no limit=1 requeue=no strict=yes say() { exit 9; }\n".replace(" say", "; say"),
+        "unset PATH\n",
+        "readonly_of_theirs=1\nexport OMP_NUM_THREADS=77\n",
+    ],
+    ids=["traps", "options", "cd", "names", "path", "threads"],
+)
+def test_what_a_prelude_leaves_behind_does_not_change_the_job(shell: Shell, text: str) -> None:
+    status, said = shell.start(text)
+    assert status == 0, said
+    assert "theirs" not in said
+    assert "all steps done" in said
+
+
+def test_a_prelude_is_copied_with_what_it_names_beside_itself(shell: Shell, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "lib").mkdir(parents=True)
+    (site / "site.sh").write_text('. "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"\nsource ./lib/net.sh\n')
+    (site / "gpu.sh").write_text("export GPU=yes\n. lib/deep.sh\n")
+    (site / "lib" / "net.sh").write_text("export NET=yes\n")
+    (site / "lib" / "deep.sh").write_text("export DEEP=yes\n")
+    (site / "unrelated").write_text("x")
+    prelude.copy(site / "site.sh", shell.run / "prelude")
+    copied = {path.relative_to(shell.run / "prelude").as_posix() for path in (shell.run / "prelude").rglob("*") if path.is_file()}
+    assert copied == {"site.sh", "gpu.sh", "lib/net.sh", "lib/deep.sh"}
+    status, said = shell.start(prelude="site.sh")
+    assert status == 0, said
+    assert {"GPU=yes", "NET=yes", "DEEP=yes"} <= set((shell.run / "seen").read_text().splitlines())
+    assert not shell.events("prelude")
+
+
+def test_a_prelude_that_bash_cannot_read_is_refused_at_submit(tmp_path: Path) -> None:
+    site = tmp_path / "site.sh"
+    site.write_text("if true; then\n")
+    with pytest.raises(ConfigError, match=r"cluster\.prelude: bash cannot read it: .*line 2.*; correct that line"):
+        prelude.check(str(site))
+
+
+# ---------------------------------------------------------------- attempts that go nowhere
+
+
+def test_three_attempts_that_hardly_trained_end_the_run(shell: Shell) -> None:
+    """Each saved a step, so each left a new checkpoint: 300 s of start-up below a limit of ten minutes."""
+    for number in range(3):
+        shell.attempt(number, ended="requeued-limit", lasted="580", trained=str(5 * number))
+    status, said = shell.start()
+    assert status == 1
+    assert "less than a tenth of it in training, the rest in start-up and saves; in a new run: a longer cluster.time" in said
+    assert shell.events("stuck")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"ended": "requeued-limit", "lasted": "580", "trained": "60"},
+        {"ended": "requeued-limit", "lasted": "200", "trained": "3"},
+        {"ended": "requeued-preempted", "lasted": "580", "trained": "3"},
+        {"ended": "requeued-limit", "lasted": "580", "trained": "3", "job": "6"},
+        {"ended": "requeued-limit", "trained": "3"},
+        {"ended": "requeued-limit", "lasted": "x[$(touch bad)]", "trained": "0x1"},
+    ],
+    ids=["trained a tenth", "warned early", "preempted", "another job", "of an older launcher", "garbage"],
+)
+def test_others_go_on(shell: Shell, files: dict[str, str]) -> None:
+    for number in range(3):
+        shell.attempt(number, **files)
+    status, said = shell.start()
+    assert status == 0, said
+
+
+def test_two_go_on_and_so_does_a_run_whose_third_trained(shell: Shell) -> None:
+    for number in range(4):
+        shell.attempt(number, ended="requeued-limit", lasted="580", trained="300" if number == 1 else "0")
+    status, said = shell.start()
+    assert status == 0, said
+
+
+# ---------------------------------------------------------------- when to stop
+
+
+def test_start_up_is_no_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("time.time", lambda: now)
+    deadline = Deadline(end=1600.0, trained=tmp_path / "trained")
+    now += 300  # decoding, compiling the first step
+    assert not deadline.is_near()
+    deadline.note()
+    steps = 0
+    while not deadline.is_near():
+        now += 2
+        steps += 1
+    assert steps > 130
+    assert 1600 - 20 < now < 1600
+    deadline.note()
+    assert int((tmp_path / "trained").read_text()) == 2 * steps
+
+
+def test_a_slow_step_is_still_expected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("time.time", lambda: now)
+    deadline = Deadline(end=1000.0)
+    for spent in (300, 1, 50, 1):  # start-up, a step, an evaluation
+        now += spent
+        assert not deadline.is_near()
+    assert deadline.lead == 50 + Deadline.AIR_SECONDS
