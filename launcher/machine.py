@@ -25,13 +25,17 @@ def gpu_count() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return installed
-    shown = 0
+    shown: list[str] = []
     for device in visible.split(","):
         name = device.strip()
         if not name or name == "-1" or (name.isdigit() and int(name) >= installed):
             break  # CUDA ignores everything behind the first entry that does not exist
-        shown += 1
-    return shown if installed else 0
+        shown.append(name)
+    if len(set(shown)) < len(shown):
+        return 0  # the same device twice: CUDA shows none
+    if shown and shown[0].startswith("MIG-"):
+        return min(installed, 1)  # a process sees one part of a GPU, whatever else is listed
+    return len(shown) if installed else 0
 
 
 def _installed_gpus() -> int:

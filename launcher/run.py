@@ -8,7 +8,7 @@ import time
 
 from omegaconf import DictConfig
 
-from launcher import check, lookup, standing, sweep
+from launcher import check, inside, lookup, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
 from launcher.freeze import Frozen, freeze
@@ -32,6 +32,7 @@ def plan(words: list[str]) -> int:
 
 def run(words: list[str]) -> int:
     """Train here, or submit. The last line of stdout is the run directory."""
+    inside.refuse(os.environ)
     for warning in check.check_environment(os.environ):
         _warn(warning)
     if "-m" in words or "--multirun" in words:
@@ -73,6 +74,7 @@ def _sweep(words: list[str]) -> int:
 def resume(words: list[str]) -> int:
     """Continue a run from its newest good checkpoint, by the plan it was submitted with, or with other values under `cluster`."""
     words, everywhere = lookup.asked(words)
+    inside.refuse(os.environ)
     run, changes = words[:1], words[1:]
     if not run or any("=" not in word for word in changes):
         raise ConfigError("resume takes one run or sweep: a path, an id or a name; for example: python -m launcher resume cifar")

@@ -1,0 +1,39 @@
+"""Started as one of several processes, by torchrun, srun or mpirun: each would train the whole run for itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from launcher.errors import ConfigError
+
+_STARTERS = (
+    ("torchrun", "TORCHELASTIC_RUN_ID", ("WORLD_SIZE",), ("RANK",), ("LOCAL_WORLD_SIZE",)),
+    ("srun", "SLURM_STEP_ID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), ("SLURM_PROCID",), ()),
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_SIZE",), ("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
+    ("mpirun", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_SIZE",), ("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_LOCAL_SIZE",)),
+    ("mpirun", "PMI_RANK", ("PMI_SIZE",), ("PMI_RANK",), ("MPI_LOCALNRANKS",)),
+    ("mpirun", "PMIX_RANK", ("MPI_LOCALNRANKS",), ("PMIX_RANK",), ("MPI_LOCALNRANKS",)),
+)
+"""Who starts, what only its processes have (RANK alone may be left over from a shell), how many, which one, how many on this node."""
+
+
+def refuse(environment: Mapping[str, str]) -> None:
+    """Raises ConfigError in process 0; the others end with the same code and say nothing."""
+    for starter, mark, sizes, ranks, locals_ in _STARTERS:
+        size, rank = _number(environment, sizes, 1), _number(environment, ranks, 0)
+        if mark not in environment or size < 2:
+            continue
+        if rank:
+            sys.exit(ConfigError.exit_code)
+        here = _number(environment, locals_, size)
+        nodes = f"cluster=slurm cluster.nodes={size // here} " if size > here > 0 else ""
+        raise ConfigError(
+            f"{starter} has started this {size} times, and each would train for itself; the launcher starts its processes: type "
+            f"python -m launcher +exp=… {nodes}cluster.processes_per_node={here or size}"
+        )
+
+
+def _number(environment: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
+    found = (environment[name] for name in names if environment.get(name, "").isdecimal())
+    return int(next(found, default))
