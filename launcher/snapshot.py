@@ -11,7 +11,7 @@ import importlib.util
 import os
 import shutil
 import stat
-import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher import git, no_code
 from launcher.errors import ConfigError, RunError
 
 MOST_BYTES = 64 * 2**20
@@ -29,7 +30,6 @@ INSTALLED = ("site-packages", "dist-packages")
 
 _MOST_WALKED = 20_000
 """Files in one directory that git does not know. A link to a data set would otherwise be walked to its end before it is refused."""
-_GIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,11 @@ _Listing = dict[str, _Found]
 
 
 def _project(project: Path) -> _Listing:
-    listing = None if project.name in INSTALLED else _by_git(project)
-    if listing is None or "launcher/__init__.py" not in listing:
+    installed = project.name in INSTALLED
+    listing = None if installed else _by_git(project)
+    if listing is None and not installed and (refusal := git.refusal(project)):
+        listing = _refused(project, refusal)
+    elif listing is None or "launcher/__init__.py" not in listing:
         listing = {}  # a larger repository around us, such as that of a home directory, says nothing of our files
     for package in PACKAGES:
         if f"{package}/__init__.py" not in listing:
@@ -118,13 +121,24 @@ def _project(project: Path) -> _Listing:
     return listing
 
 
+def _refused(project: Path, refusal: str) -> _Listing:
+    """Of a repository that git does not list all is taken that is not ignored: what was left out would be missed after the queue."""
+    names = git.names_without_its_word(project)
+    how = "there is no git to read .gitignore either" if names is None else "what .gitignore names is left out even where it is tracked"
+    advice = f"to have git list it: git config --global --add safe.directory {_shown(str(project))}"
+    print(f"launcher: warning: the code is copied without git ({refusal}); {how}; {advice}", file=sys.stderr)
+    return _walked(project) if names is None else _listed(project, names)
+
+
 def _by_git(folder: Path) -> _Listing | None:
     """What git would list below `folder`, and nested repositories by their own lights. None where git cannot say."""
-    names = _git_names(folder)
-    if names is None:
-        return None
+    names = git.names(folder)
+    return None if names is None else _listed(folder, names)
+
+
+def _listed(folder: Path, names: Iterable[str]) -> _Listing:
     found: _Listing = {}
-    for name in names:
+    for name in no_code.without(folder, names):
         here = None if "__pycache__" in name.split("/") else _look(folder / name)
         if here and stat.S_ISDIR(here.mode):  # a nested repository
             inside = _by_git(here.path)
@@ -134,32 +148,18 @@ def _by_git(folder: Path) -> _Listing | None:
     return found
 
 
-def _git_names(folder: Path) -> list[str] | None:
-    argv = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
-    try:
-        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        reason = f"{_shown(str(folder))}: git took more than {_GIT_SECONDS} s to list it; add large directories to .gitignore"
-        raise ConfigError(reason) from error
-    except OSError:
-        return None
-    names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-    return None if done.returncode or "./" in names else names  # "./" is a submodule that is not checked out
-
-
 def _walked(folder: Path) -> _Listing:
-    """Everything below `folder` but caches and .git. Raises ConfigError where that is more than source can be."""
+    """Everything below `folder` but what is no code. Raises ConfigError where that is more than source can be."""
     found: _Listing = {}
     for place, folders, files in os.walk(folder):
         for name in (*files, *folders):
             here = _look(Path(place, name))
-            if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc"):
+            if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc") and not no_code.is_lock(name):
                 found[here.path.relative_to(folder).as_posix()] = here
             if len(found) > _MOST_WALKED:
                 reason = f"{_shown(str(folder))} holds more than {_MOST_WALKED:,} files, which is no code"
                 raise ConfigError(f"{reason}; add it, or the link to it, to .gitignore, or move it out of the project")
-        folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
+        folders[:] = [name for name in folders if not no_code.is_no_code(Path(place, name))]
     return found
 
 
@@ -232,9 +232,11 @@ def _self_contained(listing: _Listing, within: tuple[Path, ...]) -> _Listing:
     links = {name: here for name, here in listing.items() if stat.S_ISLNK(here.mode)}
     if not links:
         return listing
+    listing = {name: here for name, here in listing.items() if name not in links or not no_code.is_behind(here.path, within[0])}
     known = {".", *listing, *_parents(listing)}
     found = {name: here for name, here in listing.items() if name not in links}
-    for name, here in links.items():
+    for name in links.keys() & listing.keys():
+        here = links[name]
         leads_to = os.path.normpath(Path(name).parent / os.fsdecode(_read(here.path)[1]))
         found |= {name: here} if leads_to in known else _behind(name, here, within)
     return found

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from launcher import snapshot
+from launcher import git, snapshot
 from launcher.errors import ConfigError, RunError
 from launcher.snapshot import Source, find
 
@@ -164,10 +164,13 @@ def test_without_git_it_is_the_three_packages_and_no_caches(plain: Path) -> None
     assert _names(find(plain, [])) == {"models/a.yaml"}
 
 
-def test_without_a_git_to_ask_it_is_the_three_packages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(project, {"extra.py": ""})
+def test_without_a_git_to_ask_a_repository_is_walked_and_that_is_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(project, {"extra.py": "", "venv/pyvenv.cfg": "", "venv/x.py": ""})
     monkeypatch.setenv("PATH", str(project))
-    assert _names(find(project, [])) == set()
+    assert _names(find(project, [])) == {".gitignore", "extra.py"}
+    assert "there is no git on this machine" in capsys.readouterr().err
 
 
 def test_installed_it_is_the_three_packages_even_where_an_environment_lies_in_a_repository(tmp_path: Path) -> None:
@@ -187,7 +190,7 @@ def test_a_git_that_hangs_is_a_refusal(project: Path, tmp_path: Path, monkeypatc
     fake = _write(tmp_path / "bin", {"git": "#!/bin/sh\nexec sleep 30\n"})
     (fake / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(snapshot, "_GIT_SECONDS", 0.1)
+    monkeypatch.setattr(git, "_SECONDS", 0.1)
     with pytest.raises(ConfigError, match=r"project: git took more than .* add large directories to \.gitignore"):
         find(project, [])
 

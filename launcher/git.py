@@ -1,0 +1,55 @@
+"""What git lists below a directory. It may be anybody's: nothing that its configuration names is run, no index is written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.errors import ConfigError
+
+_SECONDS = 60
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never")
+"""The last one: an index that is sparse is filled up from wherever the configuration says."""
+
+
+def names(folder: Path) -> list[str] | None:
+    """Tracked or new, but not ignored; a nested repository with a slash behind it. None where git cannot say.
+
+    Raises ConfigError where it takes too long.
+    """
+    return _ask(folder, ["ls-files", "-z", "--cached", "--others", "--exclude-standard"])[0]
+
+
+def refusal(folder: Path) -> str:
+    """Why git lists nothing of the repository that `folder` is in, in its own words; empty where it does, or there is none."""
+    if not any((place / ".git").exists() for place in (folder, *folder.parents)):
+        return ""
+    found, words = _ask(folder, ["ls-files", "-z", "--cached"])
+    return "" if found is not None else words or "there is no git on this machine"
+
+
+def names_without_its_word(folder: Path) -> list[str] | None:
+    """All that no `.gitignore` names, by a repository of our own: for one that git refuses, as where it is another user's."""
+    with tempfile.TemporaryDirectory() as ours:
+        made, _ = _ask(Path(ours), ["init", "-q", "--bare", "--template=", "."])
+        where = [f"--git-dir={ours}", f"--work-tree={folder}"]
+        return None if made is None else _ask(folder, [*where, "ls-files", "-z", "--others", "--exclude-standard"])[0]
+
+
+def _ask(folder: Path, words: Sequence[str]) -> tuple[list[str] | None, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
+    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+    argv = ["git", "-C", str(folder), *_SAFE, *words]
+    try:
+        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        shown = str(folder) if str(folder).isprintable() else ascii(str(folder))
+        raise ConfigError(f"{shown}: git took more than {_SECONDS} s to list it; add large directories to .gitignore") from error
+    except OSError:
+        return None, ""
+    listed = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    said = done.stderr.decode(errors="replace").split("\n")[0].removeprefix("fatal: ")
+    return (None, said) if done.returncode or "./" in listed else (listed, "")  # "./" is a submodule that is not checked out
