@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def notice(line: str) -> None:
@@ -65,7 +68,9 @@ def one_at_a_time(lock: Path, doing: str) -> Iterator[None]:
     except NotImplementedError:
         notice(f"WARNING: {lock.parent} has no file locks; {doing} without one")
     except OSError as error:
-        raise cannot_write(lock.parent, error) from error
+        if error.errno not in _NO_LOCKS or not lock.parent.is_dir():
+            raise cannot_write(lock.parent, error) from error
+        notice(f"WARNING: {lock.parent} has no file locks; {doing} without one")
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -112,7 +113,10 @@ def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str
     batch.copy_code(frozen, _slurm(frozen), run)
     run.freeze(frozen.plan, frozen.config, frozen.script, sync=False)
     run.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash, sweep=here.id)
-    (here.tensorboard / str(entry.number)).symlink_to(os.path.relpath(run.tensorboard, here.tensorboard))  # copied with it, it stays true
+    with contextlib.suppress(OSError):  # for TensorBoard's table of settings; not every file system has links
+        (here.tensorboard / str(entry.number)).symlink_to(
+            os.path.relpath(run.tensorboard, here.tensorboard)
+        )  # copied with it, it stays true
 
 
 # ---------------------------------------------------------------- submitting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -12,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher import limits, origin, prelude, scheduler
+from launcher import limits, lock, origin, prelude, scheduler
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.freeze import Frozen
@@ -117,12 +116,8 @@ def active_job(here: RunDir) -> Job | None:
 @contextmanager
 def _one_at_a_time(here: RunDir) -> Generator[None]:
     """Two `resume`s typed at once: the second looks at the queue only when the first one's job is in it."""
-    descriptor = os.open(here.path / ".submit", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with lock.in_turn(here.path / ".submit"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _told(here: RunDir, number: str, start: str) -> str:

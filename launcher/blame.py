@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import RunError
@@ -22,7 +23,7 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     spare = place / f".{name}.{os.getpid()}.{fields['rank']}"
     try:
         spare.write_text(json.dumps({"time": time.time(), **fields}, indent=2), encoding="utf-8")
-        os.link(spare, place / name)  # fails where it exists: the first one stays
+        _put(spare, place / name)
         if outcome is not None:
             write_atomic(run.outcome(attempt), f"{outcome}\n")
     except (OSError, RunError):
@@ -30,3 +31,14 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     finally:
         spare.unlink(missing_ok=True)
     return True
+
+
+def _put(spare: Path, place: Path) -> None:
+    """By a name that must not be there yet: the first one stays. Raises FileExistsError, or another OSError."""
+    try:
+        os.link(spare, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name first, and for a moment no words below it
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o600))
+        spare.replace(place)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from launcher import put_ours_first
-from launcher.errors import ConfigError, Interrupted, LaunchError
+from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
 
 VERBS = {
     "run": "launcher.run",
@@ -27,10 +29,28 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of `python -m launcher` and of the console script. Returns the exit code (launcher/errors.py)."""
-    os.umask(0o077)
+    """Entry of `python -m launcher` and of the console script, and of a notebook's cell, to which it leaves the umask and the search
+    path as they were. Returns the exit code (launcher/errors.py).
+    """
+    mask, path = os.umask(0o077), [*sys.path]
     put_ours_first()
+    _any_terminal()
     words = sys.argv[1:] if argv is None else argv
+    try:
+        return _main(words)
+    finally:
+        os.umask(mask)
+        sys.path[:] = path
+
+
+def _any_terminal() -> None:
+    """One that does not know a sign of ours shows its number instead. A notebook's streams know all, and no `reconfigure`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _main(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -45,6 +65,19 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"launcher: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # of the machine, not of ours: a disk, a home, a directory that is gone
+        if os.environ.get("LAUNCHER_DEBUG"):
+            raise
+        print(f"launcher: {_said(error)}", file=sys.stderr)
+        return RunError.exit_code
+
+
+def _said(error: OSError) -> str:
+    try:
+        Path.cwd()
+    except OSError as gone:
+        return f"the working directory cannot be read ({gone.strerror}); type: cd, to a directory that is there"
+    return f"{error.filename or 'a file'}: {error.strerror or error}; LAUNCHER_DEBUG=1 shows where"
 
 
 def _dispatch(words: list[str]) -> int:

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher import CONF, dialect, typed
+from launcher import CONF, dialect, home, typed
 from launcher.config import GROUPS, Config
 from launcher.errors import ConfigError, RunError
 from launcher.explain import SEVERAL, explain, version_base
@@ -60,6 +60,8 @@ def compose(arguments: list[str], job: Job) -> None:
             else:
                 _once(arguments, _job(job, failures))
     except OSError as error:  # the directory that Hydra makes for a sweep
+        if error.filename is None:  # of the working directory, which is gone
+            raise
         raise RunError(f"runs_dir: {error.filename} cannot be made ({error.strerror}); choose another with runs_dir=…") from error
     if failures:
         raise failures[0]
@@ -68,6 +70,7 @@ def compose(arguments: list[str], job: Job) -> None:
 def prepare(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them: `exp=` is `+exp=`, the schema is known. Raises ConfigError for what it must not see."""
     arguments = [f"+{word}" if word.startswith("exp=") else word for word in arguments]
+    arguments = [home.in_word(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
     return arguments

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, dialect, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, dialect, home, rundir, snapshot, targets, tree
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.rundir import RunDir
@@ -118,7 +118,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    return values
+    return home.everywhere(values)
 
 
 def runs_dir(values: Mapping[str, Any]) -> Path:

@@ -10,33 +10,39 @@ import contextlib
 import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
 
+from launcher import standin
 from launcher.errors import RunError
 
 LOOK_SECONDS = 0.5
 """`is_held` has the lock for a moment itself."""
+LAUNCHER = "a launcher"
+NO_LOCKS = (
+    "launcher: warning: {} is on a file system without locks ({}): a second start is refused by a file there, which is not freed for other "
+    "machines when this one fails; choose a runs_dir=… with locks for that"
+)
 
 
 def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
     """Take the lock for the life of this process; wait `patience` seconds for one that is just dying.
 
     A scheduler that starts `job` again has given its earlier attempt up: where that one still has the lock, go on without (it can
-    write nothing, launcher/claim.py). Returns the open descriptor. Raises RunError that names the holder.
+    write nothing, launcher/claim.py). Returns the open descriptor. Raises RunError that names the holder, or says that there is no lock.
     """
+    told = what == LAUNCHER or job is not None  # once: what a worker here says, its launcher has said before
     what = f"{what} of job {job}" if job else what
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + patience
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(descriptor, path, told):
             if time.monotonic() > deadline:
                 if job and f" of job {job} " in _holder(path):
                     return descriptor
-                raise RunError(_held(path)) from None
+                raise RunError(_held(path))
             time.sleep(0.1)
             continue
         os.ftruncate(descriptor, 0)
@@ -44,17 +50,51 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
         return descriptor
 
 
+def _take(descriptor: int, path: Path, told: bool) -> bool:
+    """Raises RunError where neither a lock nor what stands in for one is to be had."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        try:
+            taken = error.errno in standin.NO_LOCKS and standin.take(path)
+        except OSError as other:
+            error = other
+        else:
+            if error.errno in standin.NO_LOCKS:
+                if taken and told:
+                    print(NO_LOCKS.format(path.parent, error.strerror), file=sys.stderr)
+                return taken
+        raise RunError(f"{path} cannot be locked ({error.strerror}); choose another runs_dir=…") from error
+    return True
+
+
 @contextlib.contextmanager
 def alone(lock: Path, launcher: Path) -> Generator[None]:
     """For as long as a launcher stays with a run. Raises RunError where another does, an attempt lives, or it is not ours."""
     refuse_if_held(lock)
     try:
-        descriptor = hold(launcher, "a launcher", LOOK_SECONDS)
+        descriptor = hold(launcher, LAUNCHER, LOOK_SECONDS)
     except OSError as error:
         raise RunError(
             f"{launcher} cannot be written ({error.strerror}); is this run another user's? copy it, and resume the copy"
         ) from error
     try:
+        yield
+    finally:
+        standin.leave(launcher)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Generator[None]:
+    """One after the other; where there are no locks, all at once: for what is looked at again anyway. Raises OSError where `path`
+    cannot be made."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -70,6 +110,8 @@ def is_held(path: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError:
+        return standin.is_held(path)
     finally:
         os.close(descriptor)
 
@@ -81,7 +123,9 @@ def refuse_if_held(path: Path) -> None:
 
 
 def _held(path: Path) -> str:
-    return f"{path.parent} is being trained by {_holder(path)}; watch it with: python -m launcher logs {path.parent} -f"
+    left = standin.place(path)
+    hint = f"; or, if that process is gone, type: rm {left}" if left.exists() else ""
+    return f"{path.parent} is being trained by {_holder(path)}; watch it with: python -m launcher logs {path.parent} -f{hint}"
 
 
 def _holder(path: Path) -> str:

@@ -12,7 +12,7 @@ import os
 import queue
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 from launcher import progress
 
@@ -69,7 +69,7 @@ class Screen:
 
     def _show(self) -> None:
         try:
-            screen = BarScreen() if sys.stdout.isatty() else PlainScreen()
+            screen = BarScreen() if _is_terminal() else PlainScreen()
             while (text := self._lines.get()) is not None:
                 screen.line(text)
             screen.close()
@@ -97,13 +97,25 @@ def _write_error(text: str) -> None:
         os.write(2, text.encode(errors="backslashreplace"))
 
 
-def _unbuffered() -> io.TextIOWrapper:
+def _is_terminal() -> bool:
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def _unbuffered() -> TextIO:
     """stdout without the lock of Python's own, which a thread that waits for a terminal would hold until the end, and for which the end
     would wait."""
-    raw: Any = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # a notebook's, which has no descriptor, or none at all
+        return sys.stdout or io.StringIO()
+    raw: Any = io.FileIO(number, "w", closefd=False)
     return io.TextIOWrapper(raw, sys.stdout.encoding, "backslashreplace", write_through=True)
 
 
 def silence_stdout() -> None:
     """Point stdout at nothing, so that neither a later print nor the interpreter's last flush fails."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

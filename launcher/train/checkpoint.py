@@ -10,6 +10,7 @@ Files are bytes to this module (launcher/train/state.py knows what is in them). 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -29,6 +30,9 @@ from launcher.train.ranks import Ranks
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
+"""What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
+NAMES_LOST = "after a loss of power the newest checkpoint may be missing; choose a runs_dir=… on another file system for that"
 _STEP = re.compile(r"step_(\d{9,})")
 
 Content = Iterable[bytes | memoryview]
@@ -75,6 +79,7 @@ class CheckpointStore:
         self._ranks = ranks
         self._claim = claim
         self._temporary = path / f"tmp.{attempt:03d}"
+        self._told = False
         if ranks.is_first:
             path.mkdir(mode=0o700, exist_ok=True)
             for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
@@ -157,16 +162,31 @@ class CheckpointStore:
 
     def _commit(self, step: int, manifest: dict[str, Any]) -> None:
         _write_synced(self._temporary / MANIFEST, (_seal(manifest),), "in_manifest")
-        _sync_directory(self._temporary)
+        self._sync_directory(self._temporary)
         self._before_commit()
         self._claim.check()
         crash.here("before_rename")
         self._temporary.rename(self.path / f"step_{step:09d}")  # fails where it exists: then it is a newer attempt's
         crash.here("after_rename")
-        _sync_directory(self.path)
+        self._sync_directory(self.path)
         crash.here("after_commit")
         for _, path in self._steps()[self.keep :]:  # only after the commit, and never below two
             self._prune(path)
+
+    def _sync_directory(self, path: Path) -> None:
+        """Where the file system has no such thing, say once what that costs: names may be lost with the power. Raises OSError."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno not in NO_SYNC:
+                raise
+            if not self._told:
+                print(f"WARNING: {self.path}: the file system cannot put a directory on the disk ({error.strerror}): {NAMES_LOST}")
+            self._told = True
 
     def _prune(self, path: Path) -> None:
         """Away with its name first: half of it is no damaged checkpoint. What is left of it, the next attempt removes."""
@@ -236,11 +256,3 @@ def _write_synced(path: Path, content: Content, point: str) -> tuple[int, str]:
         crash.here("before_fsync")
         os.fsync(file.fileno())
     return size, digest.hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,9 @@ umask 077
 cd /home/ada/project
 run=/home/ada/project/runs/cifar/20261121-081500-123
 
+# torchrun ends at a word here that it does not know, and many programs read the same variable.
+LOGLEVEL=$(printf %s "${LOGLEVEL:-}" | tr "[:lower:]" "[:upper:]")
+case "$LOGLEVEL" in DEBUG | INFO | WARNING | ERROR | CRITICAL) export LOGLEVEL ;; *) unset LOGLEVEL ;; esac
 # What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.
 unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
 unset MASTER_ADDR MASTER_PORT NODE_RANK
@@ -25,7 +28,7 @@ while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do
 done
 LAUNCHER_ATTEMPT=$(printf %03d "$attempt")
 export LAUNCHER_ATTEMPT
-ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest"
+ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for people; not every file system has links
 
 export LAUNCHER_AGENT_PID=$$
 echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"

@@ -1,0 +1,210 @@
+"""File systems without links or locks, users without a home, directories that are gone, streams that are no terminal."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import TOY, Answer, claimed, refused
+
+from launcher import lock, standin
+from launcher.errors import RunError
+
+REFUSALS = Path(__file__).with_name("refusals.py")
+NO_LINKS = "symlink=EPERM,symlinkat=EPERM,link=EPERM,linkat=EPERM"
+
+
+def refusing(calls: str, words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The launcher where these system calls are refused; a skip in plain sight where the kernel has no such filter."""
+    argv = [sys.executable, str(REFUSALS), calls, sys.executable, "-m", "launcher", *words]
+    done = subprocess.run(argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    if done.returncode == 77:
+        pytest.skip("this kernel filters no system calls")
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_a_run_trains_resumes_and_is_seen_without_links_and_locks(
+    answer: str, tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
+) -> None:
+    calls = f"{NO_LINKS},flock={answer}"
+    done = refusing(calls, [*toy_words, "id=odd", "train.steps=4", "train.save_every=2"], tmp_path, {**environment, "LOGLEVEL": "debug"})
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "toy" / "odd"
+    assert done.stderr.count("without locks") == 1
+    assert "choose a runs_dir" in done.stderr
+    assert (run / "checkpoints" / "step_000000004").is_dir()
+    assert not (run / "attempts" / "latest").exists()
+    assert not list(run.glob("*.held*")) or not lock.is_held(run / ".lock")
+    shown = refusing(calls, ["status", str(run)], tmp_path, environment)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "done" in shown.stdout
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+
+
+def test_what_stands_in_for_a_lock_refuses_a_second_start_until_the_first_is_dead(tmp_path: Path, no_flock: None) -> None:
+    place = tmp_path / ".lock"
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from pathlib import Path; from launcher import standin; print(standin.take(Path({str(place)!r})), flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "True\n"
+    assert lock.is_held(place) is False  # no run there yet: nobody opened the lock itself
+    place.touch()
+    assert lock.is_held(place)
+    with pytest.raises(RunError, match=r"rm .*held"):
+        lock.hold(place, "attempt 001", 0)
+    child.kill()
+    child.communicate()
+    assert not lock.is_held(place)
+    os.close(lock.hold(place, "attempt 001", 0))
+    assert lock.is_held(place)
+    standin.leave(place)
+    assert not lock.is_held(place)
+
+
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [("other-boot pid:[1] 1 1 elsewhere", True), (f"other-boot pid:[1] 1 1 {os.uname().nodename}", False), ("torn", False), ("", False)],
+)
+def test_a_holder_elsewhere_counts_as_alive_and_one_before_the_power_went_does_not(words: str, held: bool, tmp_path: Path) -> None:
+    standin.place(tmp_path / ".lock").write_text(words, encoding="utf-8")
+    assert standin.is_held(tmp_path / ".lock") is held
+    assert standin.take(tmp_path / ".lock") is not held
+
+
+@pytest.mark.parametrize(
+    "word", ["runs_dir=~/x", "runs_dir='~/x'", "runs_dir=~root/x", "+cluster.env.A=~/x", "data.root=~/x", "data.cache='~/x'"]
+)
+def test_a_home_is_put_into_any_key_quoted_or_not(word: str, command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/a/home")
+    answer = command("--cfg", "job", "+exp=cifar", "cluster=slurm", word)
+    assert answer.code == 0, answer.err
+    answer = command("plan", "+exp=cifar", word.replace("+cluster.env.A", "runs_dir"))
+    assert answer.code == 0, answer.err
+    if "runs_dir" in word and "root" not in word:
+        assert '"/a/home/x/cifar' in answer.out
+
+
+@pytest.mark.parametrize("word", ["runs_dir=~nosuchuser/x", "data.cache=~nosuchuser/x", "data.root='~nosuchuser'"])
+def test_a_home_that_is_not_known_is_one_line(word: str, command: Callable[..., Answer]) -> None:
+    refused(command("plan", "+exp=cifar", word), 2, word.partition("=")[0], "no user nosuchuser", "whole path")
+
+
+def test_no_home_at_all_is_one_line_where_one_is_needed(command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")
+    refused(command("plan", "+exp=cifar", "runs_dir=~/x"), 2, "runs_dir=~/x", "HOME")
+
+
+@pytest.mark.parametrize("verb", [("plan", *TOY), ("status",), ("logs", "x"), ("why", "x"), ("resume", "x"), ("cancel", "x")])
+def test_a_working_directory_that_is_gone_is_one_line(verb: tuple[str, ...], command: Callable[..., Answer], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    answer = command(*verb)
+    os.chdir(tmp_path)
+    assert "Traceback" not in answer.err
+    assert len(answer.lines) <= 1, answer.err
+    assert answer.code in (0, 2, 3)
+
+
+class Notebook(io.StringIO):
+    """A stream as notebooks have it: it takes text, and there is no descriptor behind it."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def test_called_from_a_notebook_it_leaves_everything_as_it_was(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from launcher.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    out = Notebook()
+    monkeypatch.setattr(sys, "stdout", out)
+    mask = os.umask(0o022)
+    try:
+        path = [*sys.path]
+        assert main(["plan", *TOY]) == 0
+        assert main(["status"]) == 0
+        assert os.umask(0o022) == 0o022
+        assert sys.path == path
+    finally:
+        os.umask(mask)
+    assert "run_dir" in out.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding_takes_every_line(encoding: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", "logs", "läuft…×"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONIOENCODING": f"{encoding}:strict"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_fsync_of_directories_a_checkpoint_is_saved_and_says_once_what_that_costs(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
+
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(answer, os.strerror(answer))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claimed(tmp_path), 0, keep=2)
+    for step in (1, 2):
+        store.save(step, {"model": (b"words",)})
+    found = store.load(print)
+    assert found is not None
+    assert found.step == 2
+    assert capsys.readouterr().out.count("loss of power") == 1
+
+
+def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(RunError, match="could not be written"):
+        CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claimed(tmp_path), 0, keep=2).save(1, {"model": (b"words",)})
