@@ -91,4 +91,4 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "exp")
+GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "task", "exp")

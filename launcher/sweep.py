@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +108,14 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         yield {"number": entry.number, **settings, "state": summary.get("state", "missing"), **metrics, **shared, "run": str(entry.run)}
 
 
+_LESS = """loss losses error err perplexity ppl mae mse rmse msle rmsle wer cer mer ter eer fid kid nll bce crossentropy entropy
+kl divergence distance latency seconds ece brier hinge regret lpips chamfer"""
+_LOWER = frozenset(_LESS.split())
+
+
 def _order(objective: str) -> Any:
-    """Highest first, lowest first where the objective is a loss or an error."""
-    sign = 1 if any(word in objective for word in ("loss", "error", "perplexity")) else -1
+    """Highest first; lowest first where a word of the objective's name says that less is better."""
+    sign = 1 if _LOWER.intersection(re.findall(r"[a-z]+", objective.lower())) else -1
 
     def key(row: Mapping[str, Any]) -> tuple[bool, float, int]:
         value = row.get(objective)
