@@ -60,6 +60,13 @@ def _main(words: list[str]) -> int:
 
         silence_stdout()
         return 0
+    except PermissionError as error:
+        if os.environ.get("LAUNCHER_DEBUG"):
+            raise
+        from launcher.foreign import refused
+
+        print(f"launcher: {refused(error)}", file=sys.stderr)
+        return RunError.exit_code
     except LaunchError as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from launcher import CONF
+from launcher import CONF, foreign
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir
 
@@ -100,7 +100,7 @@ def _own(project: Sequence[Path]) -> list[Path]:
 
 
 def _in(root: Path) -> list[Path]:
-    return [path.parent.resolve() for path in root.glob("*/*/plan.json")]
+    return [path.parent.resolve() for path in root.glob("*/*/plan.json") if os.access(path, os.R_OK)]
 
 
 def _typed_in(run: Path) -> Path | None:
@@ -157,11 +157,12 @@ def asked(words: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
-    """`word` is a path, an id, name/id, or a name: the newest run that has it. Raises ConfigError.
+    """`word` is a path, an id, name/id, or a name: the newest run that has it. Raises ConfigError, or PermissionError.
 
     `everywhere`: other projects' runs too. `acts`: for a verb that changes something, which never guesses between two directories.
     """
     path = Path(word)
+    foreign.check(path)
     if (path / "plan.json").is_file():
         return RunDir(path.resolve())
     runs = known()

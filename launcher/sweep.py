@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import lookup, rundir
+from launcher import foreign, lookup, rundir
 from launcher.errors import ConfigError, RunError
 from launcher.rundir import RunDir, write_atomic
 
@@ -76,6 +76,7 @@ def where(runs_dir: Path, sweep_id: str) -> Sweep:
 
 def find(word: str, *, everywhere: bool = False) -> Sweep | None:
     """A sweep by its path or its id, as launcher/lookup.py finds a run; None where there is none. Raises ConfigError for two."""
+    foreign.check(Path(word))
     if (Path(word) / "sweep.json").is_file():
         return Sweep(Path(word).resolve())
     found = lookup.sweeps(word, everywhere=everywhere)

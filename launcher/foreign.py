@@ -1,0 +1,44 @@
+"""What belongs to somebody else: on a shared disk a path is typed out of a message, and its owner let nobody in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from contextlib import suppress
+from pathlib import Path
+
+from launcher.errors import RunError
+
+
+def check(path: Path) -> None:
+    """Raises PermissionError where the run or the sweep at `path` may not be read; whatever else is wrong with it is others' to say."""
+    for name in ("plan.json", "sweep.json"):
+        try:
+            (path / name).open("rb").close()
+        except PermissionError:
+            raise
+        except (OSError, ValueError):  # the latter for a word with a zero in it
+            continue
+
+
+def refused(error: PermissionError) -> RunError:
+    """The one line for it."""
+    if error.filename is None:
+        return RunError(f"{error.strerror or error}; LAUNCHER_DEBUG=1 shows where")
+    path = Path(os.fsdecode(error.filename)).absolute()
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            owner = place.stat().st_uid
+            if owner == os.geteuid():
+                return RunError(f"{path}: {error.strerror}; {place} is yours: chmod u+rwX it, or type another path")
+            return RunError(
+                f"{path}: {error.strerror}; {place} belongs to {_name(owner)}: ask for it to be made readable, or type another path"
+            )
+    return RunError(f"{path}: {error.strerror}; type another path")
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
