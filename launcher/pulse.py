@@ -13,6 +13,8 @@ PHASES = ("start", "data", "forward", "backward", "update", "boundary", "evaluat
 START, DATA, FORWARD, BACKWARD, UPDATE, BOUNDARY, EVALUATION, SAVE, END = range(9)
 WAITS = frozenset({"backward", "boundary", "evaluation", "save"})
 """Phases in which a process may be waiting for others."""
+AHEAD = frozenset({"forward", "backward", "update"})
+"""Phases in which a host may be waiting for its GPU: it runs ahead until the launch queue is full, and then blocks in any call of CUDA."""
 
 _SLOT = struct.Struct("=QQqQdd")
 """pid, rank, step, phase, since, limit."""

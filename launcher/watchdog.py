@@ -1,4 +1,5 @@
-"""Finds a process that no longer trains: `python -m launcher.watchdog RUN_DIR ATTEMPT RESTART DESCRIPTOR PROCESSES PARENT`, one a node.
+"""Finds a process that no longer trains: `python -m launcher.watchdog RUN_DIR ATTEMPT RESTART DESCRIPTOR PROCESSES PARENT DEVICE`, one a
+node.
 
 A process of its own, for one that is stopped, or holds the interpreter's lock, cannot watch itself. It reads what the workers write into
 shared memory (launcher/pulse.py), and when one outlasts its limit: has every worker of the node write its stacks into its log
@@ -22,7 +23,7 @@ from pathlib import Path
 from launcher import blame
 from launcher.deathsig import die_with_parent
 from launcher.errors import TrainingFailed
-from launcher.pulse import WAITS, Beat, read, size
+from launcher.pulse import AHEAD, WAITS, Beat, read, size
 from launcher.rundir import RunDir
 
 POLL_SECONDS = 0.5
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
             awake = now  # we did not run either: the whole job was suspended, not a worker
         if any(beat.is_late(now, awake) for beat in read(shared)):
             stacks = write_stacks(run, attempt, read(shared))
-            if verdict := judge(read(shared), stacks, time.monotonic(), awake):
+            if verdict := judge(read(shared), stacks, time.monotonic(), awake, on_gpu=argv[7] == "cuda"):
                 _end(run, attempt, restart, verdict)
                 return 0
     return 0
@@ -81,8 +82,11 @@ def _training_thread(text: str) -> str:
     return next((block for block in text.split("\n\n") if "launcher/train/loop.py" in block), "")
 
 
-def judge(beats: Sequence[Beat], stacks: Mapping[int, str], now: float, awake: float = 0.0) -> Verdict | None:
-    """Who keeps the others waiting. None while nobody is late, or it is not sure and there is still patience."""
+def judge(beats: Sequence[Beat], stacks: Mapping[int, str], now: float, awake: float = 0.0, *, on_gpu: bool = False) -> Verdict | None:
+    """Who keeps the others waiting. None while nobody is late, or it is not sure and there is still patience.
+
+    On a GPU a host that stands in the middle of a step may only wait for its device, which waits for another rank.
+    """
     active = [beat for beat in beats if beat.phase != "end"]
     late = [beat for beat in active if beat.is_late(now, awake)]
     if not late:
@@ -91,6 +95,8 @@ def judge(beats: Sequence[Beat], stacks: Mapping[int, str], now: float, awake: f
         return Verdict(stopped[0], "it is stopped (SIGSTOP, or a debugger)")
     last, first = min(active, key=lambda beat: beat.place), max(active, key=lambda beat: beat.place)
     others = "".join(f", {beat} waits" for beat in active if beat is not last)
+    if on_gpu and last in late and last.phase in AHEAD and not _in_own_code(last, stacks):
+        return Verdict(last, f"its host waits for its GPU, which may wait for a rank on another node{others}")
     if last in late and not _waits(last, stacks):
         return Verdict(last, f"it does not come to an end{others}")
     if last.place != first.place:
@@ -107,6 +113,12 @@ def _waits(beat: Beat, stacks: Mapping[int, str]) -> bool:
     """For others: by its phase, or because torch.distributed is at the top of its stack."""
     top = stacks.get(beat.rank, "").splitlines()[:6]
     return beat.phase in WAITS or any("torch/distributed/" in line for line in top)
+
+
+def _in_own_code(beat: Beat, stacks: Mapping[int, str]) -> bool:
+    """Python is at work, not a call of torch or CUDA: the innermost frame lies outside of torch, and its thread burns a processor."""
+    top = next((line for line in stacks.get(beat.rank, "").splitlines() if "File " in line), "")
+    return "/torch/" not in top and _state(beat.pid) == "R"
 
 
 def _end(run: RunDir, attempt: int, restart: int, verdict: Verdict) -> None:

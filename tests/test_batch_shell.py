@@ -4,6 +4,7 @@ attempts that go nowhere end."""
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from launcher.plan import Plan, World
 from launcher.rundir import RunDir
 from launcher.train.stop import Deadline
 
-STUBS = """
+STEP = """printf 'done\\n' >"$run/attempts/$LAUNCHER_ATTEMPT/outcome"; env >"$run/seen\""""
+STUBS = f"""
 export SLURM_JOB_ID=7 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=node1
-hostname() { echo 10.0.0.1; }
-scontrol() { case "$1" in show) echo "JobState=RUNNING" ;; esac; }
-srun() { printf 'done\\n' >"$run/attempts/$LAUNCHER_ATTEMPT/outcome"; env >"$run/seen"; }
+hostname() {{ echo 10.0.0.1; }}
+scontrol() {{ case "$1" in show) echo "JobState=RUNNING" ;; esac; }}
+srun() {{ case "$*" in *launcher.node*) {STEP} ;; esac; }}
 """
 
 
@@ -28,6 +30,7 @@ class Shell:
     """A run directory, and its job script with stubs in front."""
 
     def __init__(self, place: Path) -> None:
+        self.stubs = STUBS
         self.run = place / "runs" / "toy" / "a"
         for name in ("attempts", "code", "checkpoints"):
             (self.run / name).mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,7 @@ class Shell:
             options["prelude"] = "site.sh"
         script = Slurm(device="cpu", time="10:00", **options).render(self.plan)  # type: ignore[arg-type]
         first, rest = script.split("\n", 1)
-        (self.run / "job.sh").write_text(f"{first}\n{STUBS}\n{rest}")
+        (self.run / "job.sh").write_text(f"{first}\n{self.stubs}\n{rest}")
         done = subprocess.run(["bash", self.run / "job.sh"], capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
@@ -141,6 +144,30 @@ def test_a_prelude_that_bash_cannot_read_is_refused_at_submit(tmp_path: Path) ->
     site.write_text("if true; then\n")
     with pytest.raises(ConfigError, match=r"cluster\.prelude: bash cannot read it: .*line 2.*; correct that line"):
         prelude.check(str(site))
+
+
+# ---------------------------------------------------------------- what NCCL says, and nobody else
+
+
+@pytest.mark.parametrize(
+    ("text", "requeued"),
+    [
+        (
+            "[rank1]:[E] Watchdog caught collective operation timeout: WorkNCCL(OpType=ALLREDUCE) ran for 600029 milliseconds",
+            True,
+        ),
+        ("Some NCCL operations have failed or timed out. Due to the asynchronous nature of CUDA kernels", True),
+        ("ProcessGroupNCCL's watchdog got stuck for 480 seconds without making progress", True),
+        ("RuntimeError: the model broke", False),
+    ],
+)
+def test_a_process_that_nccl_ended_has_hung(shell: Shell, text: str, requeued: bool) -> None:
+    """A stand-in for NCCL: its words in a rank's log, SIGABRT, and no error.json."""
+    step = f"printf '%s\\n' {shlex.quote(text)} >\"$run/attempts/$LAUNCHER_ATTEMPT/rank_0.log\"; bash -c 'kill -ABRT $$'"
+    shell.stubs = STUBS.replace(STEP, step)
+    status, said = shell.start()
+    assert status == 0 or not requeued, said
+    assert ("requeued: NCCL gave up a collective that did not end" in said) == requeued
 
 
 # ---------------------------------------------------------------- attempts that go nowhere

@@ -8,12 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from processes import REPO, events, finish, lines, losses, running, toy_words, wait_for, worker_of
 
 from launcher.pulse import Beat, size
+from launcher.train.patience import Patience
+from launcher.train.watch import Watch
 from launcher.watchdog import PATIENCE_SECONDS, judge
 
 LIMIT = 3
@@ -131,6 +136,53 @@ def test_the_one_who_is_behind_is_blamed() -> None:
     assert verdict.text == "it does not come to an end, rank 0 in backward of step 6 waits"
 
 
+@pytest.mark.parametrize(("phase", "blamed"), [("forward", False), ("backward", False), ("data", True)])
+def test_a_host_that_waits_for_its_gpu_is_not_blamed(phase: str, blamed: bool) -> None:
+    """Blocked in a call of CUDA it sleeps, or stands in torch: a process that sleeps stands in. Waiting for data is its own affair."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as idle:
+        try:
+            beats = [beat(0, 5, "backward", pid=idle.pid), beat(1, 5, phase, pid=idle.pid)]
+            wait_for(lambda: psutil.Process(idle.pid).status() == "sleeping", what="the sleep")
+            verdict = judge(beats, {}, now=100, on_gpu=True)
+        finally:
+            idle.kill()
+    assert verdict is not None
+    assert ("does not come to an end" in verdict.text) == blamed
+    assert ("its host waits for its GPU" in verdict.text) != blamed
+
+
+def test_a_loop_of_the_users_own_is_blamed_on_a_gpu_too() -> None:
+    stacks = {1: '  File "/x/model.py", line 3 in forward\n  File "/x/launcher/train/loop.py", line 1'}
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            wait_for(lambda: psutil.Process(busy.pid).status() == "running", what="the loop")
+            verdict = judge([beat(0, 5, "backward"), beat(1, 5, "forward", pid=busy.pid)], stacks, now=100, on_gpu=True)
+        finally:
+            busy.kill()
+    assert verdict is not None
+    assert verdict.text.startswith("it does not come to an end")
+
+
+@pytest.mark.parametrize("floor", [0.5, 180.0, 7200.0, 1e5])
+def test_the_watchdog_waits_less_than_nccl_and_nccl_less_than_gloo(floor: float) -> None:
+    patience = Patience.of(floor, "linux")
+    assert 0 < patience.watch < patience.nccl.total_seconds() < patience.gloo.total_seconds()
+    assert patience.watch >= floor
+    assert Patience.of(0, "linux") == Patience.of(floor, "darwin") == Patience(0.0, timedelta(minutes=10), timedelta(minutes=20))
+
+
+@pytest.mark.parametrize(("slowest", "limit"), [(0.1, 10.0), (100.0, 2000.0), (10_000.0, 21_600.0)])
+def test_no_phase_outlasts_the_most(slowest: float, limit: float, tmp_path: Path) -> None:
+    """However slow steps have been: NCCL would be the first to speak."""
+    watch = Watch.__new__(Watch)
+    watch._floor, watch._most, watch._slowest, watch._steps, watch._is_outside = 10.0, Patience.of(10.0, "linux").watch, slowest, 5, False
+    said: list[float] = []
+    watch._beat = lambda step, phase, since, limit: said.append(limit)
+    watch._began, watch._slowest_outside = time.monotonic(), 0.0
+    watch.step(6)
+    assert said == [limit]
+
+
 def test_one_who_waits_for_a_message_is_not_blamed_for_being_behind() -> None:
     stacks = {0: '  File "/x/torch/distributed/distributed_c10d.py", line 1 in barrier\n  File "/x/launcher/train/loop.py", line 1'}
     verdict = judge([beat(0, 5, "data"), beat(1, 6, "boundary")], stacks, now=100)
@@ -158,7 +210,7 @@ def test_it_ends_where_the_worker_died_before_it_began(tmp_path: Path) -> None:
     shared = os.memfd_create("pulse")
     os.ftruncate(shared, size(1))
     nobody = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
-    words = [sys.executable, "-m", "launcher.watchdog", str(tmp_path), "0", "0", str(shared), "1", nobody]
+    words = [sys.executable, "-m", "launcher.watchdog", str(tmp_path), "0", "0", str(shared), "1", nobody, "cpu"]
     assert subprocess.run(words, pass_fds=[shared], cwd=REPO, timeout=20, check=False).returncode == 0
 
 

@@ -281,6 +281,10 @@ stopped*)
 hung) requeue hung "a rank hung; see: python -m launcher why $run" ;;
 failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
 esac
+# NCCL's own watchdog ends a process with SIGABRT, without error.json: a collective that did not end is a hang, and no crash.
+if grep -qsE 'Watchdog caught collective operation timeout|operations have failed or timed out|watchdog got stuck' "$here"/rank_*.log; then
+    requeue hung "NCCL gave up a collective that did not end; see: python -m launcher why $run"
+fi
 state=$(job_state)
 if [ -n "$state" ] && [ "$state" != RUNNING ]; then
     leave_to_scheduler "$state"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+HALF_HOUR = timedelta(minutes=30)
+"""What gloo groups have that are made without a word."""
 
 
 class Ranks:
@@ -14,10 +18,11 @@ class Ranks:
     A group apart, so that nothing here waits behind gradients or for a GPU.
     """
 
-    def __init__(self, rank: int, world: int) -> None:
+    def __init__(self, rank: int, world: int, timeout: timedelta = HALF_HOUR) -> None:
+        """`timeout`: how long to wait for a rank that does not come (launcher/train/patience.py)."""
         self.rank = rank
         self.world = world
-        self.group: Any = dist.new_group(backend="gloo") if world > 1 else None
+        self.group: Any = dist.new_group(backend="gloo", timeout=timeout) if world > 1 else None
 
     @property
     def is_first(self) -> bool:

@@ -12,22 +12,21 @@ from launcher import pulse
 from launcher.place import Place
 from launcher.pulse import DATA, START
 from launcher.rundir import RunDir
+from launcher.train.patience import START_SECONDS
 from launcher.train.ranks import Ranks
 
 TIMES_SLOWEST = 20
 """A phase may take so many times the slowest step so far, and never less than the floor."""
 WIDE = 10
 """Evaluations and saves have so many floors, or times the slowest so far."""
-START_SECONDS = 3600.0
-"""Until the first step is done: data is decoded, memory is filled, a model is compiled."""
 
 
 class Watch:
     """Every rank makes one; the first of each node starts the watchdog."""
 
-    def __init__(self, run: RunDir, place: Place, ranks: Ranks, floor: float) -> None:
-        """`floor` in seconds."""
-        self._floor = floor
+    def __init__(self, run: RunDir, place: Place, ranks: Ranks, floor: float, most: float, device: str) -> None:
+        """`floor` and `most`: seconds that a phase may take at least and at most, whatever steps have been seen to take."""
+        self._floor, self._most = floor, most
         self._step, self._steps = 0, 0
         self._slowest = self._slowest_outside = 0.0
         self._limit = max(START_SECONDS, floor)
@@ -43,7 +42,7 @@ class Watch:
         self.at(START)
         ranks.wait()  # all have opened it
         if first:
-            self._watchdog = _start([run, place.attempt, place.restart, shared, processes, os.getpid()], shared)
+            self._watchdog = _start([run, place.attempt, place.restart, shared, processes, os.getpid(), device], shared)
         else:
             os.close(opened)  # the memory stays
 
@@ -56,14 +55,15 @@ class Watch:
         self._note(outside=False)
         self._steps += 1
         if self._steps > 1:  # the first one compiles, and fills caches
-            self._limit = max(self._floor, TIMES_SLOWEST * self._slowest)
+            self._limit = min(self._most, max(self._floor, TIMES_SLOWEST * self._slowest))
         self._step = step
         self.at(DATA)
 
     def outside(self, phase: int) -> None:
         """Something begins that is no part of a step."""
         self._note(outside=True)
-        self._beat(self._step, phase, time.monotonic(), max(WIDE * max(self._floor, self._slowest_outside), self._limit))
+        limit = max(WIDE * max(self._floor, self._slowest_outside), self._limit)
+        self._beat(self._step, phase, time.monotonic(), min(self._most, limit))
 
     def _note(self, outside: bool) -> None:
         """What ends here took so long."""

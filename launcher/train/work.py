@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +37,7 @@ from launcher.train.job import Job
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.optim import start_momentum
+from launcher.train.patience import Patience
 from launcher.train.precision import choose
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
@@ -67,8 +67,9 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     device = world.device(plan, place)
     precision, reason = choose(train.precision, device)
     strategy: Strategy = targets.build(config["strategy"])
-    accelerator = world.join(plan, place, precision, strategy)
-    ranks = Ranks(place.rank, place.world)
+    patience = Patience.of(train.hang_seconds)
+    accelerator = world.join(plan, place, precision, strategy, patience)
+    ranks = Ranks(place.rank, place.world, patience.gloo)
     if ranks.from_first(_is_done(run)):
         world.leave(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
         return
@@ -118,9 +119,10 @@ def _build(
     where: dict[str, Any],
 ) -> Job:
     device = accelerator.device
-    watch = Watch(run, place, ranks, train.hang_seconds) if train.hang_seconds and sys.platform == "linux" else NoWatch()
+    patience = Patience.of(train.hang_seconds)
+    watch = Watch(run, place, ranks, train.hang_seconds, patience.watch, device.type) if patience.watch else NoWatch()
     deadline, metrics = Deadline(_end_of_job(), _trained(run, place)), MetricsFile(run.metrics)
-    store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world), claim, place.attempt, train.keep, metrics.sync)
+    store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world, patience.gloo), claim, place.attempt, train.keep, metrics.sync)
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     if train.deterministic:
@@ -133,6 +135,7 @@ def _build(
     inner = inner.to(device=device, memory_format=torch.channels_last) if train.channels_last else inner.to(device)
     if train.compile:
         inner.compile()
+    ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     model = strategy.wrap(accelerator, inner)
     optimizer = _optimizer(config["optim"], inner)
     _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -14,10 +14,9 @@ from torch.distributed.rendezvous import rendezvous
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.place import Place
 from launcher.plan import Plan, Strategy
+from launcher.train.patience import MEETING, Patience, record_flights
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
-
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 
 
 def device(plan: Plan, place: Place) -> torch.device:
@@ -34,13 +33,13 @@ def device(plan: Plan, place: Place) -> torch.device:
     return torch.device("cuda", place.local_rank)
 
 
-def join(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
+def join(plan: Plan, place: Place, precision: str, strategy: Strategy, patience: Patience) -> Accelerator:
     """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
     if place.world == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
     else:
-        _join_group(plan, place)
+        _join_group(plan, place, patience)
     accelerator = Accelerator(
         cpu=plan.world.device == "cpu",
         mixed_precision=accelerate_name(precision),
@@ -53,19 +52,22 @@ def join(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accele
     return accelerator
 
 
-def _join_group(plan: Plan, place: Place) -> None:
+def _join_group(plan: Plan, place: Place, patience: Patience) -> None:
     """Make the process group ourselves; Accelerate takes the one it finds.
 
     torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
     addresses of the dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart reads and writes under a prefix.
     """
-    store, rank, world = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+    store, rank, world = next(iter(rendezvous("env://", timeout=MEETING)))
+    on_cpu = plan.world.device == "cpu"
+    if not on_cpu:
+        record_flights(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"))
     dist.init_process_group(
-        "gloo" if plan.world.device == "cpu" else "nccl",
+        "gloo" if on_cpu else "nccl",
         store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
         rank=rank,
         world_size=world,
-        timeout=COLLECTIVE_TIMEOUT,
+        timeout=patience.gloo if on_cpu else patience.nccl,
     )
 
 
