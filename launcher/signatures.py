@@ -137,7 +137,15 @@ SIGNATURES = (
     _known("driver", r"CUDA driver initialization failed|CUDA unknown error", "the CUDA driver of a node does not work"),
     _known("gpu_kind", r"no kernel image is available for execution", "this torch has no code for the GPUs of the nodes"),
     _known("device_assert", r"device-side assert triggered", "a GPU kernel refused its input: an index or a label out of range"),
-    _known("gpu_fault", r"uncorrectable (ECC|NVLink) error|fallen off the bus|CUDA error: hardware", "a GPU is broken"),
+    # CUDA's words: cudaErrorECCUncorrectable 214, …NvlinkUncorrectable 220, …HardwareStackError 714, …LaunchFailure 719, …Contained 721,
+    # …SystemNotReady 802 (CUDA Runtime API, cudaError_t); HIP has the same ones; the driver's in the kernel's log, which some sites copy.
+    _known(
+        "gpu_fault",
+        r"uncorrectable (ECC|NVLink|NVLINK) error|fallen off the bus|CUDA error: hardware|GPU is lost|[Uu]nspecified launch failure"
+        r"|peer GPU memory over nvlink or a hardware error|hipErrorECCNotCorrectable|system not yet initialized"
+        r"|NVRM: Xid \(|Got async event : (local catastrophic|device fatal)",
+        "a GPU is broken, or what joins it to the others",
+    ),
     _known("port", r"EADDRINUSE|(?i:address already in use)", "the port at which the nodes meet was taken"),
     _known(
         "unreachable",

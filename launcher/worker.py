@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any
 
-from launcher import blame, progress, put_ours_first
+from launcher import blame, hardware, progress, put_ours_first
 from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
@@ -100,8 +100,10 @@ def _report(run: RunDir, place: Place, error: Exception, where: dict[str, Any]) 
         "traceback": None if expected else traceback.format_exc(),
     }
     print(f"{progress.FAILED}\n{error if expected else report['traceback']}", file=sys.stderr, flush=True)
-    lost = LOST_PEER.search(str(report["message"]))  # then the batch shell finds out whether it was a node
-    blame.leave(run, place.attempt, place.restart, None if lost else "failed", **report)
+    if broken := not expected and hardware.is_broken(str(report["message"])):
+        hardware.name_node(run, place.attempt)
+    lost = not broken and LOST_PEER.search(str(report["message"]))  # then the batch shell finds out whether it was a node
+    blame.leave(run, place.attempt, place.restart, None if lost else "hardware" if broken else "failed", **report)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import evidence, prelude
+from launcher import evidence, hardware, prelude, worker
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError
+from launcher.place import Place
 from launcher.plan import Plan, World
 from launcher.rundir import RunDir
 from launcher.train.stop import Deadline
@@ -168,6 +169,65 @@ def test_a_process_that_nccl_ended_has_hung(shell: Shell, text: str, requeued: b
     status, said = shell.start()
     assert status == 0 or not requeued, said
     assert ("requeued: NCCL gave up a collective that did not end" in said) == requeued
+
+
+# ---------------------------------------------------------------- hardware
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", True),
+        ("torch.AcceleratorError: CUDA error: unspecified launch failure", True),
+        ("RuntimeError: CUDA error: uncorrectable NVLink error detected during the execution", True),
+        ("RuntimeError: CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", True),
+        ("RuntimeError: HIP error: uncorrectable ECC error encountered", True),
+        ("NVRM: Xid (PCI:0000:07:00): 79, GPU has fallen off the bus.", True),
+        ("node3:211 NCCL WARN NET/IB : mlx5_0:1 Got async event : local catastrophic error", True),
+        ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", False),
+        ("RuntimeError: CUDA error: device-side assert triggered", False),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", False),
+        ("RuntimeError: CUDA error: misaligned address", False),
+        ("ValueError: hardware must be one of a100, h100", False),
+    ],
+)
+def test_what_is_hardware(text: str, broken: bool) -> None:
+    assert hardware.is_broken(text) == broken
+
+
+def test_a_worker_that_meets_it_names_its_node(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no peer that only lost it can take the word back."""
+    shell.attempt(0)
+    run, place = RunDir(shell.run), Place(rank=1, local_rank=1, world=2, restart=0, attempt=0)
+    monkeypatch.setenv("SLURMD_NODENAME", "node3")
+    worker._report(run, place, RuntimeError("CUDA error: unspecified launch failure"), {"step": 4, "refused": False})
+    worker._report(run, place, RuntimeError("NCCL error: remote process exited"), {"step": 4, "refused": False})
+    assert run.outcome(0).read_text() == "hardware\n"
+    assert (run.attempt(0) / "bad_nodes").read_text() == "node3\n"
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_job_is_requeued_without_that_node(shell: Shell, nodes: int) -> None:
+    here = "$run/attempts/$LAUNCHER_ATTEMPT"
+    shell.stubs = STUBS.replace(STEP, f"echo hardware >{here}/outcome; echo node1 >{here}/bad_nodes; false")
+    shell.stubs = shell.stubs.replace("NUM_NODES=1", f"NUM_NODES={nodes}") + "sbatch() { :; }\n"
+    shell.stubs = shell.stubs.replace('JobState=RUNNING" ;;', 'JobState=RUNNING" ;; update) echo "$*" >>"$run/updated" ;;')
+    status, said = shell.start()
+    assert status == 0, said
+    assert (shell.run / "updated").read_text() == "update JobId=7 ExcNodeList=node1\n"
+    assert shell.events("hardware")
+    assert "requeued: goes on without the bad nodes node1" in said
+
+
+def test_a_process_that_was_ended_by_it_is_found_in_its_log(shell: Shell) -> None:
+    """CUDA in a thread of NCCL's: SIGABRT, and torchrun alone knows where that rank ran."""
+    shell.attempt(0)
+    place = shell.run / "attempts" / "000"
+    (place / "rank_1.log").write_text("terminate called\n  what(): CUDA error: uncorrectable ECC error encountered\n")
+    table = "  time      : 2026-11-26_01:00:00\n  host      : node2\n  rank      : 1 (local_rank: 0)\n  exitcode  : -6 (pid: 5)\n"
+    (place / "agent_0.log").write_text(table)
+    assert hardware.main(["", str(shell.run), "0"]) == 0
+    assert (place / "bad_nodes").read_text() == "node2\n"
 
 
 # ---------------------------------------------------------------- attempts that go nowhere

@@ -151,7 +151,7 @@ leave_out() {
 
 # Where cluster.doctor=true asks for it: look at the nodes before training. Bad ones are left out, once a job; the next time it ends.
 look_at_nodes() {
-    local patient second bad state why
+    local patient second state why
     set -m # a process group of its own, to end all of it
     examine &
     patient=$!
@@ -169,16 +169,21 @@ look_at_nodes() {
         [ -z "$warned$told" ] || return 0 # the scheduler ended it, not a node
         "$python" -m launcher.findings "$run" "$LAUNCHER_ATTEMPT" || say "the examination left no report; training without"
     fi
-    bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
-    if [ -z "$bad" ]; then
+    if [ ! -s "$here/bad_nodes" ]; then
         why=$(sed -n 's/^ *"problem": "\(.\{1,\}\)",*$/\1/p' "$here/doctor.json" 2>/dev/null | head -n 1 || true)
         say "the doctor names no bad node${why:+; but $why}"
         return 0
     fi
+    leave_bad_out doctor "the doctor names bad nodes" "$here/doctor.json"
+}
+
+# Go on without the nodes in bad_nodes, as long as there are others: for the doctor once a job, lest it examines for ever.
+leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
+    local bad why=''
+    bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
     exclude=$(scontrol show job "$job" -o 2>/dev/null | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
     exclude="${exclude#(null),}$bad"
-    why=''
-    if [ "$(read_word "$run/.doctor")" = "$job" ]; then
+    if [ "$1" = doctor ] && [ "$(read_word "$run/.doctor")" = "$job" ]; then
         why="this job has left bad nodes out before"
     elif [ "$requeue" != yes ]; then
         why="cluster.requeue=false"
@@ -187,10 +192,10 @@ look_at_nodes() {
     elif [[ "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" == *'not available'* ]]; then
         why="without them there are too few"
     fi
-    event doctor "bad: $bad"
-    [ -z "$why" ] || end failed 4 "the doctor names bad nodes: $bad; $why; the reasons are in $here/doctor.json"
-    printf '%s\n' "$job" >"$run/.doctor"
-    requeue doctor "goes on without the bad nodes $bad; the reasons are in $here/doctor.json"
+    event "$1" "bad: $bad"
+    [ -z "$why" ] || end failed 4 "$2: $bad; $why; the reasons are in $3"
+    [ "$1" != doctor ] || printf '%s\n' "$job" >"$run/.doctor"
+    requeue "$1" "goes on without the bad nodes $bad; the reasons are in $3"
 }
 
 # Whether every node of the job still answers: a step that only says so. `drill nodefail` plays that one does not.
@@ -278,9 +283,14 @@ stopped*)
     *) requeue limit "the time limit is near, saved" ;;
     esac
     ;;
+hardware) leave_bad_out hardware "a GPU failed" "$here/error.json" ;;
 hung) requeue hung "a rank hung; see: python -m launcher why $run" ;;
 failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
 esac
+if grep -qsiE 'uncorrectable|launch failure|hardware|GPU is lost|off the bus|Xid|catastrophic' "$here"/rank_*.log &&
+    "$python" -m launcher.hardware "$run" "$LAUNCHER_ATTEMPT"; then
+    leave_bad_out hardware "a GPU failed" "the logs of the ranks"
+fi
 # NCCL's own watchdog ends a process with SIGABRT, without error.json: a collective that did not end is a hang, and no crash.
 if grep -qsE 'Watchdog caught collective operation timeout|operations have failed or timed out|watchdog got stuck' "$here"/rank_*.log; then
     requeue hung "NCCL gave up a collective that did not end; see: python -m launcher why $run"
