@@ -170,19 +170,22 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
 
 def naive_store() -> type[Any]:
     """The guards taken out: files go straight to where they are looked for, and what is there is believed."""
-    from launcher.train.checkpoint import Checkpoint, CheckpointStore
+    from launcher.train.checkpoint import Checkpoint, CheckpointStore, by_step
 
     class Naive(CheckpointStore):
-        def save(self, step: int, files: Any) -> None:
+        def save(self, step: int, files: Any, judged: float = 0) -> None:
             self._temporary = self.path / f"step_{step:09d}"
-            super().save(step, files)
+            super().save(step, files, judged)
 
-        def _commit(self, step: int, manifest: Any) -> None:
-            for _, path in self._steps()[self.keep :]:
+        def _has(self, step: int) -> bool:
+            return False
+
+        def _commit(self, step: int, manifest: Any, judged: float) -> None:
+            for _, path in by_step(self.path)[self.keep :]:
                 self._prune(path)
 
         def _newest_good(self, say: Any, newest: float) -> Any:
-            for step, path in self._steps():
+            for step, path in by_step(self.path):
                 held = {each.name: each.read_bytes() for each in path.iterdir()}
                 files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in held.items()}
                 return Checkpoint(path, step, files, WORLD)

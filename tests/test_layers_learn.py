@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import claimed
 from torch import nn
 
+from launcher.train.checkpoint import CheckpointStore
+from launcher.train.ema import NoEma
 from launcher.train.layers import Layers
+from launcher.train.metrics import Meter
+from launcher.train.ranks import Ranks
+from launcher.train.state import Parts, Snapshot, TrainState, restore
+
+CPU = torch.device("cpu")
 
 
 class Board:
@@ -112,3 +121,49 @@ def test_an_embedding_is_not_dead_where_few_rows_are_used() -> None:
 def test_never_is_never() -> None:
     assert Layers(network(), 0).around(500) is None
     assert Layers(network(), 500).around(499) is None
+
+
+def test_what_was_seen_of_each_layer_outlives_the_attempt(tmp_path: Path) -> None:
+    """Six looks, a restart, the seventh: the layer that was silent all along is named then, and one that was named is not named again."""
+
+    def parts() -> Parts:
+        model = network()
+        with torch.no_grad():
+            model[0].weight[:10].zero_()
+            model[0].bias[:10].fill_(-1.0)
+        layers = Layers(model, 1)
+        return Parts(model, torch.optim.SGD(model.parameters(), lr=0.01), None, NoEma(), Meter(1, CPU), CPU, layers)
+
+    def looks(here: Parts, steps: range) -> list[str]:
+        assert here.layers is not None
+        warnings = []
+        for step in steps:
+            here.model(torch.randn(16, 8)).square().mean().backward()
+            around = here.layers.around(step)
+            assert around is not None
+            around(here.optimizer.step)
+            here.optimizer.zero_grad()
+            warnings += here.layers.finish(step + 1, Board())
+        return warnings
+
+    store = CheckpointStore(tmp_path / "c", Ranks(0, 1), claimed(tmp_path), 0, 2)
+    here, there, ignorant = parts(), parts(), parts()
+    assert looks(here, range(1, 6)) == []
+    assert here.layers is not None
+    assert there.layers is not None
+    store.save(5, Snapshot().take(here, TrainState(step=5, layers=here.layers.history(), losses=[1.5], precision="bf16"), 0))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    state = restore(there, checkpoint, 0, 1)
+    there.layers.remember(state.layers)
+    assert (state.losses, state.precision) == ([1.5], "bf16")
+    (told,) = looks(there, range(6, 7))
+    assert told.startswith("0.weight: ")
+    assert looks(here, range(6, 7)) == [told]
+    assert looks(ignorant, range(6, 7)) == []
+    store.save(6, Snapshot().take(there, TrainState(step=6, layers=there.layers.history()), 0))
+    checkpoint = store.load(print)
+    assert checkpoint is not None
+    assert ignorant.layers is not None
+    ignorant.layers.remember(restore(ignorant, checkpoint, 0, 1).layers)
+    assert looks(ignorant, range(7, 9)) == []

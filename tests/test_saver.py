@@ -7,10 +7,19 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
+from helpers import claimed
 from processes import finish, toy_words
 
 from launcher.train import saver
-from launcher.train.saver import FLOOR_SECONDS, Interval
+from launcher.train.checkpoint import CheckpointStore
+from launcher.train.ema import NoEma
+from launcher.train.metrics import Meter
+from launcher.train.ranks import Ranks
+from launcher.train.saver import FLOOR_SECONDS, Interval, Saver
+from launcher.train.span import span
+from launcher.train.state import Parts, TrainState
+from launcher.train.stop import Deadline
 
 
 def test_the_interval_is_youngs() -> None:
@@ -33,6 +42,38 @@ def test_by_step_or_by_time_but_not_both(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [seconds.by_step(14), seconds.by_time()] == [False, True]
     seconds.begun()
     assert not seconds.by_time()
+
+
+class Queue:
+    """Stands in for a GPU: filling its queue takes no time, and the copies in it take `SECONDS`. Kept until the thread asks."""
+
+    SECONDS = 3.0
+
+    def __init__(self, device: torch.device) -> None:
+        self.ended = False
+
+    def end(self) -> None:
+        self.ended = True
+
+    def seconds(self) -> float:
+        assert self.ended
+        return self.SECONDS
+
+
+def test_what_a_save_costs_is_what_the_device_does_and_not_how_fast_it_is_told(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    cpu = torch.device("cpu")
+    parts = Parts(model, torch.optim.SGD(model.parameters(), lr=0.1), None, NoEma(), Meter(1, cpu), cpu)
+    intervals = {}
+    for name, measure in (("device", Queue), ("host", span)):
+        store = CheckpointStore(tmp_path / name, Ranks(0, 1), claimed(tmp_path), 0, 2)
+        interval, deadline = Interval(None, 4 * 3600.0), Deadline(None)
+        writer = Saver(store, interval, deadline, 0, measure)
+        writer.begin(parts, TrainState(step=1))
+        writer.wait()
+        intervals[name] = interval.seconds
+    assert intervals["device"] == pytest.approx(math.sqrt(2 * Queue.SECONDS * 4 * 3600), rel=0.05)
+    assert intervals["host"] < 60
 
 
 @pytest.mark.slow

@@ -28,7 +28,9 @@ from launcher.train import crash
 from launcher.train.guard import BadNumbers
 from launcher.train.ranks import Ranks
 
-FORMAT = 3
+FORMAT = 4
+_READABLE = (3, FORMAT)
+"""3 did not hold what a run has learned about itself (launcher/train/history.py); it begins to learn anew then."""
 MANIFEST = "manifest.json"
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
@@ -85,15 +87,21 @@ class CheckpointStore:
             for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
                 shutil.rmtree(left, ignore_errors=True)
 
-    def save(self, step: int, files: Mapping[str, Content]) -> None:
-        """Write this rank's files and commit everybody's. Raises on every rank if it failed on one: RunError, or BadNumbers."""
+    def save(self, step: int, files: Mapping[str, Content], judged: float = math.inf) -> None:
+        """Write this rank's files and commit everybody's; nothing where a good checkpoint of the step is there. Raises on every rank if it
+        failed on one: RunError, or BadNumbers.
+
+        `judged`: the last step whose numbers are known to be good. The newest checkpoint that is not after it outlives `keep` newer ones,
+        or there would be nothing to go back to.
+        """
         crash.here("before_save")
-        self._agree(self._make_room if self._ranks.is_first else None)
+        if self._agree((lambda: self._make_room(step)) if self._ranks.is_first else None)[0] is False:
+            return
         written = self._agree(lambda: {name: self._write(name, content) for name, content in files.items()})
         crash.here("shards_agreed")
         entries = {name: entry for part in written for name, entry in part.items()}
         manifest = {"format": FORMAT, "step": step, "world": self._ranks.world, "files": entries}
-        self._agree((lambda: self._commit(step, manifest)) if self._ranks.is_first else None)
+        self._agree((lambda: self._commit(step, manifest, judged)) if self._ranks.is_first else None)
         crash.here("save_agreed")
 
     def load(self, say: Callable[[str], None], newest: float = math.inf) -> Checkpoint | None:
@@ -108,15 +116,17 @@ class CheckpointStore:
         return found
 
     def _newest_good(self, say: Callable[[str], None], newest: float) -> Checkpoint | str | None:
-        steps = self._steps()
+        steps = by_step(self.path)
         candidates = [(number, path) for number, path in steps if number <= newest]
+        for _, path in steps[: len(steps) - len(candidates)]:  # spoilt: nobody is to resume from them, whatever there is before
+            _set_aside(path)
         for number, path in candidates:
             try:
                 good = verify(path)
             except CheckpointError as error:
                 say(f"checkpoint {path.name} is damaged and passed over: {error}")
                 continue
-            for later, other in steps:
+            for later, other in candidates:
                 if later > number:  # its name is needed again when training comes back to that step
                     _set_aside(other)
             return good
@@ -126,11 +136,6 @@ class CheckpointStore:
             f"{self.path}: all {len(candidates)} checkpoints are damaged, and the run does not start over by itself; restore one, "
             "or type the run's command again with its id=… and resume=never"
         )
-
-    def _steps(self) -> list[tuple[int, Path]]:
-        """Newest first, by name: clocks jump."""
-        matches = [(_STEP.fullmatch(entry.name), entry) for entry in self.path.iterdir()]
-        return sorted(((int(match[1]), entry) for match, entry in matches if match), reverse=True)
 
     def _agree(self, action: Callable[[], Any] | None) -> list[Any]:
         """Do one stage here, learn how it went everywhere: no rank goes on alone, none hangs behind one that failed."""
@@ -149,29 +154,48 @@ class CheckpointStore:
             raise _joined(self.path, problems)
         return [result for result, _ in answers]
 
-    def _make_room(self) -> None:
+    def _make_room(self, step: int) -> bool:
+        """False where the step needs no saving. Raises RunError for an attempt that is not the newest."""
         self._claim.check()
+        if self._has(step):
+            return False
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(mode=0o700)
         crash.here("room_made")
+        return True
+
+    def _has(self, step: int) -> bool:
+        """A good checkpoint of a step is never written over itself. A damaged one is set aside, for its name is needed."""
+        path = self.path / _name(step)
+        if not path.exists():
+            return False
+        try:
+            verify(path)
+        except CheckpointError:
+            _set_aside(path)
+            return False
+        return True
 
     def _write(self, name: str, content: Content) -> dict[str, Any]:
         size, sha256 = _write_synced(self._temporary / name, content, "in_shard")
         crash.here("after_shard")
         return {"bytes": size, "sha256": sha256}
 
-    def _commit(self, step: int, manifest: dict[str, Any]) -> None:
+    def _commit(self, step: int, manifest: dict[str, Any], judged: float) -> None:
         _write_synced(self._temporary / MANIFEST, (_seal(manifest),), "in_manifest")
         self._sync_directory(self._temporary)
         self._before_commit()
         self._claim.check()
         crash.here("before_rename")
-        self._temporary.rename(self.path / f"step_{step:09d}")  # fails where it exists: then it is a newer attempt's
+        self._temporary.rename(self.path / _name(step))  # fails where it exists: then it is a newer attempt's
         crash.here("after_rename")
         self._sync_directory(self.path)
         crash.here("after_commit")
-        for _, path in self._steps()[self.keep :]:  # only after the commit, and never below two
-            self._prune(path)
+        steps = by_step(self.path)
+        good = next((number for number, _ in steps if number <= judged), None)
+        for number, path in steps[self.keep :]:  # only after the commit, and never below two
+            if number != good:
+                self._prune(path)
 
     def _sync_directory(self, path: Path) -> None:
         """Where the file system has no such thing, say once what that costs: names may be lost with the power. Raises OSError."""
@@ -206,22 +230,34 @@ def _joined(path: Path, problems: list[LaunchError]) -> LaunchError:
     return RunError(f"{path}: the checkpoint could not be written ({told}); the ones before it are intact: make room and resume the run")
 
 
+def by_step(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints in it, newest first, by name: clocks jump. None where there is no such directory."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    matches = [(_STEP.fullmatch(entry.name), entry) for entry in entries]
+    return sorted(((int(match[1]), entry) for match, entry in matches if match), reverse=True)
+
+
 def verify(path: Path) -> Checkpoint:
     """Read a checkpoint's manifest and check every byte it lists. Raises CheckpointError that names the file."""
+    checkpoint = describe(path)
+    for name in checkpoint.files:
+        checkpoint.read(name)
+    return checkpoint
+
+
+def describe(path: Path) -> Checkpoint:
+    """What a checkpoint's manifest says of it; its files are checked as they are read. Raises CheckpointError."""
     manifest_path = path / MANIFEST
     try:
         manifest = _unseal(manifest_path.read_bytes())
         checkpoint = Checkpoint(path, manifest["step"], manifest["files"], manifest["world"])
-        if manifest["format"] != FORMAT or path.name != f"step_{checkpoint.step:09d}":
+        if manifest["format"] not in _READABLE or path.name != _name(checkpoint.step):
             raise ValueError(f"format {manifest['format']}, step {checkpoint.step}")
-        names = list(checkpoint.files)
+        return Checkpoint(path, checkpoint.step, dict(checkpoint.files), checkpoint.world)
     except OSError as error:
         raise CheckpointError(f"{manifest_path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{manifest_path} is no manifest of this directory ({error})") from error
-    for name in names:
-        checkpoint.read(name)
-    return checkpoint
 
 
 def _seal(manifest: dict[str, Any]) -> bytes:
@@ -236,6 +272,10 @@ def _unseal(data: bytes) -> dict[str, Any]:
     if _seal(manifest) != data:
         raise ValueError("its checksum does not match")
     return manifest
+
+
+def _name(step: int) -> str:
+    return f"step_{step:09d}"
 
 
 def _set_aside(path: Path) -> None:

@@ -15,6 +15,8 @@ class Lap(NamedTuple):
     """Seconds since the last lap."""
 
     steps: float
+    updates: int
+    """Made in these seconds, by this attempt: what is logged with them may have begun in the one before."""
     waited: float
     """Of these, for data."""
     own: float
@@ -25,9 +27,14 @@ class Clock:
     """Reads the clock twice a step, and never the device's: nothing here waits for a GPU."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on: what was not brought up is forgotten."""
         self._began = self._lap = time.perf_counter()
         self._waited = self._waited_lap = self._own_lap = self._outside_lap = 0.0
         self._asked = self._began
+        self._updates_lap = 0
         self._outside = {EVALUATION: 0.0, SAVE: 0.0}
 
     def watch(self, updates: Iterator[Any]) -> Iterator[Any]:
@@ -38,6 +45,7 @@ class Clock:
             self._waited_lap += time.perf_counter() - self._asked
             if update is None:
                 return
+            self._updates_lap += 1
             yield update
 
     @contextlib.contextmanager
@@ -55,9 +63,9 @@ class Clock:
 
     def lap(self) -> Lap:
         now = time.perf_counter()
-        lap = Lap(now - self._lap - self._outside_lap, self._waited_lap, self._own_lap)
+        lap = Lap(now - self._lap - self._outside_lap, self._updates_lap, self._waited_lap, self._own_lap)
         self._waited += lap.waited
-        self._lap, self._waited_lap, self._own_lap, self._outside_lap = now, 0.0, 0.0, 0.0
+        self._lap, self._updates_lap, self._waited_lap, self._own_lap, self._outside_lap = now, 0, 0.0, 0.0, 0.0
         return lap
 
     def bring_up(self, state: TrainState) -> None:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from launcher.train.ranks import Ranks
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All modules evaluate within, and each is in its own mode again after: `model.train()` would also train what a constructor froze.
+
+    A module that needs another mode is told by its own `train`, for some do more there than set a flag (merge adapters, keep a norm
+    frozen); parents come before children, so that what a parent's call changed below it is put right by the child's.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if module.training != mode:
+                module.train(mode)
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()
@@ -17,13 +38,11 @@ def evaluate(model: nn.Module, task: Any, loader: Any, ranks: Ranks) -> torch.Te
     `model` is the inner module: a rank with fewer batches than another must not wait for it. Raises RuntimeError when the samples
     counted are not the samples there are.
     """
-    was_training = model.training
-    model.eval()
     totals: torch.Tensor | None = None
-    for batch in loader:
-        part = task.eval_totals(model(task.inputs(batch)), batch)
-        totals = part if totals is None else totals + part
-    model.train(was_training)
+    with evaluating(model):
+        for batch in loader:
+            part = task.eval_totals(model(task.inputs(batch)), batch)
+            totals = part if totals is None else totals + part
     counted = _sum(totals, ranks)
     samples = task.eval_metrics(counted)["samples"]
     if samples != loader.samples:

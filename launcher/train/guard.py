@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 
 from launcher.errors import TrainingFailed
 
@@ -73,6 +74,10 @@ class Guard:
                 until,
             )
 
-    def forget(self) -> None:
-        """After going back, what was learned since does not count."""
-        self._losses.clear()
+    def losses(self) -> list[float]:
+        """By which the next one is judged."""
+        return list(self._losses)
+
+    def remember(self, losses: Sequence[float]) -> None:
+        """Judge by these, and by nothing that was seen since."""
+        self._losses = deque(losses, maxlen=HISTORY)

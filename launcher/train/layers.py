@@ -6,8 +6,8 @@ Looked at every so many steps, on one rank: gradients are the same on all. The n
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ _DEAD = 0.5
 """Of the outputs of a layer."""
 _KNOWN = 5
 """Looks before a gradient is called large for its layer, or an output dead."""
+_REMEMBERED = 100
+"""Looks of which the median is taken, and that a checkpoint keeps."""
+_SILENT = "silent|"
 
 
 class Layers:
@@ -41,7 +44,7 @@ class Layers:
         """Outputs that have had no gradient in any look."""
         self._looked: list[tuple[str, torch.Tensor]] = []
         self._begun: tuple[int, Fetch] | None = None
-        self._seen: dict[str, list[float]] = defaultdict(list)
+        self._seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._told: set[str] = set()
 
     def around(self, step: int) -> Callable[[Callable[[], None]], None] | None:
@@ -80,6 +83,27 @@ class Layers:
         for kind, values in (("grad_norm", norms), ("update_ratio", moved), ("dead", dead)):
             board.layers(looked, kind, dict(zip(names, values, strict=True)))
         return [line for line in map(self._judge, names, norms, moved, dead, [statistics.median(moved)] * len(names)) if line]
+
+    def history(self) -> dict[str, Any]:
+        """What `remember` needs, for JSON; of the looks that are finished."""
+        return {"seen": {name: list(norms) for name, norms in self._seen.items()}, "told": sorted(self._told)} if self._every else {}
+
+    def remember(self, history: Mapping[str, Any]) -> None:
+        """Go on from there, and forget what came after."""
+        self._begun = None
+        self._seen.clear()
+        for name, norms in history.get("seen", {}).items():
+            self._seen[name].extend(norms)
+        self._told = set(history.get("told", ()))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """On the device yet: reading them would wait for it."""
+        return {_SILENT + name: silent for name, silent in self._silent.items()}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """What `tensors` gave."""
+        found = {name: (tensors[_SILENT + name], tensor) for name, tensor in self._named if _SILENT + name in tensors}
+        self._silent = {name: silent.to(tensor.device) for name, (silent, tensor) in found.items()}
 
     def _judge(self, name: str, norm: float, moved: float, dead: float, usual: float) -> str:
         seen, what = self._seen[name], ""

@@ -25,11 +25,13 @@ class _Begun:
     samples: int
     norm: Fetch | None
     known: dict[str, Any]
+    updates: int
+    """Of the steps, those of this attempt: the clock has seen no others."""
     seconds_per_step: float
     scale: Fetch | None
     """Of fp16 gradients."""
     own_seconds: float
-    """Of all steps of the line, until this rank first waited for the others."""
+    """Of all updates of the line, until this rank first waited for the others."""
 
 
 class Lines:
@@ -46,18 +48,18 @@ class Lines:
         job, state, steps = self._job, self._job.state, self._job.stepper.meter.steps
         sums, samples = job.stepper.meter.take()
         lap = self._clock.lap()
+        updates = max(1, lap.updates)
         known = {
             "epoch": state.step / job.loader.steps_per_epoch,
             "samples": state.samples,
-            "samples_per_second": steps * job.config.batch_size / lap.steps,
-            "step_seconds": lap.steps / steps,
-            "data_seconds": lap.waited / steps,
+            "samples_per_second": updates * job.config.batch_size / lap.steps,
+            "step_seconds": lap.steps / updates,
+            "data_seconds": lap.waited / updates,
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
-        self._begun = _Begun(
-            state.step, steps, sums, samples, None if norm is None else Fetch(norm), known, lap.steps / steps, self._scale(), lap.own
-        )
+        norm_on_its_way = None if norm is None else Fetch(norm)
+        self._begun = _Begun(state.step, steps, sums, samples, norm_on_its_way, known, updates, lap.steps / updates, self._scale(), lap.own)
 
     def _scale(self) -> Fetch | None:
         scaler = self._job.parts.scaler
@@ -95,7 +97,7 @@ class Lines:
         job.board.scalars(begun.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
         left = (job.steps - begun.step) * begun.seconds_per_step
-        if slow := self._stragglers.judge(times, begun.seconds_per_step * begun.steps, begun.steps):
+        if slow := self._stragglers.judge(times, begun.seconds_per_step * begun.updates, begun.updates):
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=begun.step, why=slow)
         print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))

@@ -9,6 +9,7 @@ import torch
 
 from launcher.config import TrainConfig
 from launcher.pulse import BOUNDARY, EVALUATION, SAVE
+from launcher.train import history
 from launcher.train.clock import Clock
 from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
@@ -28,13 +29,14 @@ def train(job: Job) -> str:
     clock = Clock()
     lines = Lines(job, clock)
     if job.config.on_bad == "rollback" and job.state.step == 0:
-        job.saver.begin(job.parts, job.state)  # else there would be nothing to go back to
+        history.save(job)  # else there would be nothing to go back to
     while True:
         try:
             return _go_on(job, clock, lines)
         except BadNumbers as bad:
             lines.drop()
             roll_back(job, bad)
+            clock.restart()  # what was undone is no part of the run's seconds, as after a kill
 
 
 def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
@@ -54,8 +56,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         state.samples += job.config.batch_size
         job.where["step"] = state.step
         job.replicas.look(state.step)
-        for warning in job.layers.finish(state.step, job.board):
-            print(f"warning: {warning}")
+        _show_layers(job, state.step)
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)
@@ -66,6 +67,9 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         if evaluates or saves:
             lines.finish()
             job.replicas.finish()
+        if saves:
+            job.replicas.compare(state.step)
+            _show_layers(job, state.step + 1)
         if evaluates:
             with clock.outside(EVALUATION):
                 evaluate_split(job, "val")
@@ -73,7 +77,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             job.watch.outside(SAVE)
             clock.bring_up(state)
             with clock.outside(SAVE):
-                saver.begin(job.parts, state)
+                history.save(job)
             if job.ranks.is_first:
                 job.stopper.deadline.note()
         if last or stop:
@@ -83,6 +87,12 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             job.agreement.settle()
             return "" if last else REASONS[stop]
     return ""  # resumed from a checkpoint of the last step
+
+
+def _show_layers(job: Job, before: int) -> None:
+    """The look that was begun before that step, if one was."""
+    for warning in job.layers.finish(before, job.board):
+        print(f"warning: {warning}")
 
 
 def _updates(job: Job) -> Iterator[Any]:

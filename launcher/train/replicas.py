@@ -1,7 +1,8 @@
 """Replicas that are no longer equal: a bit that flipped in the memory of one rank trains another model there, in silence.
 
 Every so many steps each rank adds up the bits of its parameters, as integers: any single flipped bit changes the sum. The sums come to
-the host while the next step runs, and are compared then.
+the host while the next step runs, and are compared then. Before weights are saved they are compared at once: so a checkpoint holds what
+was equal on all ranks, there is always one to go back to, and a new attempt knows as much as the one that saved it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Replicas:
         self._every = every if ranks.world > 1 else 0
         self._begun: tuple[int, Fetch] | None = None
         self._equal_at = 0
+        """The last step at which they were seen to be equal, or were made so."""
 
     def look(self, step: int) -> None:
         """After the update of `step`. Raises BadNumbers on all ranks at the same step."""
@@ -35,6 +37,13 @@ class Replicas:
             self.finish()
         if self._every and step % self._every == 0:
             self._begun = step, Fetch(checksum(self._parameters))
+
+    def compare(self, step: int) -> None:
+        """Now, unless that step was compared: it is about to be saved. Raises as `look`."""
+        self.finish()
+        if self._every and step > self._equal_at:
+            self._begun = step, Fetch(checksum(self._parameters))
+            self.finish()
 
     def finish(self) -> None:
         """Compare what is under way, if anything is."""
@@ -61,9 +70,9 @@ class Replicas:
             "resume without that node, from the checkpoint before"
         )
 
-    def forget(self) -> None:
-        """After going back: what is under way is of weights that are no more."""
-        self._begun = None
+    def begin_at(self, step: int) -> None:
+        """All ranks have just read the weights of the checkpoint of `step`; what is under way is of weights that are no more."""
+        self._begun, self._equal_at = None, step
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ import contextlib
 from launcher.pulse import SAVE
 from launcher.train.board import Board
 from launcher.train.guard import BadNumbers
+from launcher.train.history import go_to
 from launcher.train.job import Job
-from launcher.train.state import restore
 
 
 def roll_back(job: Job, bad: BadNumbers) -> None:
@@ -21,18 +21,16 @@ def roll_back(job: Job, bad: BadNumbers) -> None:
     since, until = (bad.since, bad.until) if bad.until else (left.step, left.step)
     say = print if job.ranks.is_first else lambda text: None
     checkpoint = job.store.load(say, newest=since)  # whoever resumes is not to find a later one either
-    if checkpoint is None or job.config.on_bad != "rollback":
+    if checkpoint is None:
+        raise BadNumbers(f"{bad}; no checkpoint is from before that, so the run would begin again at step 0") from bad
+    if job.config.on_bad != "rollback":
         raise bad
     if done > job.config.max_rollbacks:
         raise BadNumbers(f"{bad}; the run went back {left.rollbacks} times already, which is train.max_rollbacks") from bad
-    job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
+    go_to(job, checkpoint)
     job.state.rollbacks = done
     if bad.blames_data:
         job.state.passed_over = until + left.passed_over - job.state.step
-    job.where["step"] = job.state.step
-    job.saver.back_to(job.state.step)
-    job.guard.forget()
-    job.replicas.forget()
     if not job.ranks.is_first:
         return
     what = f"{until - job.state.step} batches are passed over" if bad.blames_data else "going on from there"

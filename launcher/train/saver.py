@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
+
 from launcher.train.checkpoint import CheckpointStore, Content
+from launcher.train.span import Span, span
 from launcher.train.state import Parts, Snapshot, TrainState
 from launcher.train.stop import Deadline
 
@@ -20,7 +24,8 @@ FLOOR_SECONDS = 1.0
 
 
 class Interval:
-    """When the next save is due: every so many steps, or by what saves have been seen to cost."""
+    """When the next save is due: every so many steps, or by what saves have been seen to cost by this attempt, for the next one may have
+    another disk."""
 
     def __init__(self, every: int | None, mean_time_between_failures: float) -> None:
         """`every` in steps, None: by cost; `mean_time_between_failures` in seconds."""
@@ -47,32 +52,43 @@ class Interval:
 class Saver:
     """At most one save is under way. Every rank calls every method at the same step."""
 
-    def __init__(self, store: CheckpointStore, interval: Interval, deadline: Deadline, rank: int) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        interval: Interval,
+        deadline: Deadline,
+        rank: int,
+        measure: Callable[[torch.device], Span] = span,
+    ) -> None:
+        """`measure`: begins to measure for how long a save keeps the device from training."""
         self.interval = interval
+        self._measure = measure
         self._store = store
         self._deadline = deadline
         self._rank = rank
         self._snapshot = Snapshot()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
-        self._running: Future[tuple[float, float]] | None = None
+        self._running: Future[tuple[float, float, float]] | None = None
         self._stalled = 0.0
         self._step: int | None = None
-        """Of the newest save."""
+        """Of the newest save, or of the checkpoint that training goes on from."""
 
-    def begin(self, parts: Parts, state: TrainState) -> None:
-        """Returns when the state is copied. Waits for the save before this one, and raises what became of it: RunError, TrainingFailed."""
+    def begin(self, parts: Parts, state: TrainState, judged: float = math.inf) -> None:
+        """Returns when the state is copied, or its copy is in the device's queue; `judged` is for the store. Waits for the save before this
+        one, and raises what became of it: RunError, TrainingFailed."""
         self.wait()
         if state.step == self._step:
             return
         self._step = state.step
         self.interval.begun()
-        began = time.perf_counter()
+        began, copying = time.perf_counter(), self._measure(parts.device)
         files = self._snapshot.take(parts, state, self._rank)
+        copying.end()
         self._stalled = time.perf_counter() - began
-        self._running = self._thread.submit(self._write, state.step, files)
+        self._running = self._thread.submit(self._write, state.step, files, judged, copying)
 
-    def back_to(self, step: int) -> None:
-        """Training is at an earlier checkpoint again: what was saved later will have to be saved once more."""
+    def is_at(self, step: int) -> None:
+        """Training is at the checkpoint of `step`, which needs no saving; what was saved later will have to be saved once more."""
         self._step = step
 
     def is_due(self) -> bool:
@@ -96,12 +112,14 @@ class Saver:
         if self._running is None:
             return
         running, self._running = self._running, None
-        worked, whole = running.result()
-        self._deadline.saved(self._stalled + whole)
-        self.interval.measured(self._stalled + worked, self._stalled + whole)
+        copied, worked, whole = running.result()
+        stalled = max(self._stalled, copied)  # the host fills the queue while the device copies
+        self._deadline.saved(stalled + whole)
+        self.interval.measured(stalled + worked, stalled + whole)
 
-    def _write(self, step: int, files: dict[str, Content]) -> tuple[float, float]:
-        """Returns seconds (of a processor, of the clock)."""
+    def _write(self, step: int, files: dict[str, Content], judged: float, copying: Span) -> tuple[float, float, float]:
+        """Returns seconds (of the device, copying; of a processor; of the clock)."""
         worked, began = time.thread_time(), time.monotonic()
-        self._store.save(step, files)
-        return time.thread_time() - worked, time.monotonic() - began
+        copied = copying.seconds()
+        self._store.save(step, files, judged)
+        return copied, time.thread_time() - worked, time.monotonic() - began

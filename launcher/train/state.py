@@ -3,9 +3,10 @@
     model.safetensors      parameters (rank 0: replicas are equal)
     optimizer.safetensors  per parameter, by name: <parameter>|<state key>
     ema.safetensors        the averaged parameters
-    state.json             step, position in the data, seconds, optimizer groups, gradient scaler
+    state.json             step, position in the data, seconds, precision, what the run knows of its losses and layers, optimizer groups,
+                           gradient scaler
     rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), and their averages; running totals; the
-                           torch generators
+                           torch generators; of rank 0, which outputs of each layer have had no gradient yet
     rank_<r>.json          this rank's Python and NumPy generators, and what its running totals count
 
 The learning-rate schedule and the order of samples are pure functions of what is in state.json.
@@ -13,9 +14,11 @@ The learning-rate schedule and the order of samples are pure functions of what i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +27,9 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import Checkpoint, Content
+from launcher.train.checkpoint import Checkpoint, Content, by_step, describe
 from launcher.train.ema import Ema, NoEma
+from launcher.train.layers import Layers
 from launcher.train.metrics import Meter
 from launcher.train.tensorfile import HostMemory
 
@@ -52,6 +56,12 @@ class TrainState:
     rollbacks: int = 0
     skipped: int = 0
     """Updates left out, up to the last line of metrics."""
+    precision: str = ""
+    """The arithmetic of the run, which no attempt changes; empty in a checkpoint of an older format."""
+    losses: list[float] = field(default_factory=list[float])
+    """By which the next jump is judged."""
+    layers: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What each layer's gradients were, and what was said of them."""
 
 
 @dataclass
@@ -65,6 +75,7 @@ class Parts:
     ema: Ema | NoEma
     meter: Meter
     device: torch.device
+    layers: Layers | None = None
 
 
 class Snapshot:
@@ -76,9 +87,12 @@ class Snapshot:
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
         """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
         own, totals = f"rank_{rank}.safetensors", parts.meter.state()
+        silent = parts.layers.tensors() if parts.layers else {}
         averages, own_averages = _averages(parts)
         files: dict[str, Content] = {
-            own: self._memory.copy(own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals.tensors}),
+            own: self._memory.copy(
+                own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals.tensors, **silent}
+            ),
             f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": totals.counts}),
         }
         if rank != 0:
@@ -90,6 +104,14 @@ class Snapshot:
         scaler = parts.scaler.state_dict() if parts.scaler else None
         files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler, "torch": torch.__version__})
         return files
+
+
+def stored_precision(folder: Path) -> str:
+    """What the run whose checkpoints these are computes in; empty where none is there that says."""
+    for _, path in by_step(folder):
+        with contextlib.suppress(CheckpointError):  # damaged: the one before knows it too
+            return json.loads(describe(path).read("state.json"))["state"].get("precision", "")
+    return ""
 
 
 def foreign(checkpoint: Checkpoint) -> str:
@@ -104,7 +126,7 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     """Load everything in place. Raises CheckpointError where the checkpoint is of another model or optimizer.
 
     In another world than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals, and a
-    rank that was not there before keeps the generators it began with.
+    rank that was not there before keeps the generators it has.
     """
     shared = json.loads(checkpoint.read("state.json"))
     own, own_tensors = _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank)
@@ -118,6 +140,8 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
+    if parts.layers:
+        parts.layers.load(own_tensors)
     if rank < checkpoint.world:
         _restore_generators(own["generators"], own_tensors, parts.device)
     return TrainState(**shared["state"])

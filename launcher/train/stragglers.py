@@ -20,7 +20,7 @@ STEPS = 25
 
 
 class Stragglers:
-    """Says it once for each rank."""
+    """Says it once for each rank and attempt: the next one may have other nodes, so it begins to measure anew."""
 
     def __init__(self) -> None:
         self._told: set[int] = set()

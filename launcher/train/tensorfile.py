@@ -74,7 +74,7 @@ class HostMemory:
         copies = {name: self._copy((file, name), tensor.detach()) for name, tensor in ordered}
         copied = None
         if any(tensor.is_cuda for tensor in tensors.values()):
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event(blocking=True)
             copied.record()
         return TensorFile(copies, copied, finite=finite)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import accelerate
-import numpy as np
 import torch
 from accelerate import Accelerator
 from omegaconf import OmegaConf
@@ -26,24 +24,25 @@ from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
 from launcher.pulse import END
 from launcher.rundir import RunDir, write_atomic
-from launcher.train import loop, world
+from launcher.train import loop, seeds, world
 from launcher.train.account import account
 from launcher.train.agreement import Agreement
 from launcher.train.board import Board, NoBoard
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard import Guard
+from launcher.train.history import go_to
 from launcher.train.job import Job
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
 from launcher.train.optim import start_momentum
 from launcher.train.patience import Patience
-from launcher.train.precision import choose
+from launcher.train.precision import agree
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.skip import Skipper
-from launcher.train.state import Parts, TrainState, foreign, restore
+from launcher.train.state import Parts, TrainState, foreign, stored_precision
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
 from launcher.train.watch import NoWatch, Watch
@@ -65,15 +64,17 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
         where["refused"] = False
     train = TrainConfig(**config["train"])
     device = world.device(plan, place)
-    precision, reason = choose(train.precision, device)
     strategy: Strategy = targets.build(config["strategy"])
     patience = Patience.of(train.hang_seconds)
-    accelerator = world.join(plan, place, precision, strategy, patience)
+    world.join(plan, place, patience)
     ranks = Ranks(place.rank, place.world, patience.gloo)
+    precision, reason = agree(train.precision, device, ranks, ranks.from_first(stored_precision(run.checkpoints) if ranks.is_first else ""))
+    accelerator = world.accelerate(plan, place, precision, strategy)
     if ranks.from_first(_is_done(run)):
         world.leave(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
         return
     job = _build(run, place, config, train, accelerator, strategy, ranks, claim, where)
+    job.state.precision = precision
     if ranks.is_first:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
     _begin(run, place, job, config)
@@ -127,7 +128,7 @@ def _build(
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
-    _seed(config["seed"])  # the same on every rank: initial weights
+    seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = _data(config, train, ranks, device)
     inner = targets.build(config["model"])
     task = targets.build(config["task"])
@@ -138,17 +139,18 @@ def _build(
     ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     model = strategy.wrap(accelerator, inner)
     optimizer = _optimizer(config["optim"], inner)
-    _seed(config["seed"] + 1 + ranks.rank)  # another on every rank: dropout
+    seeds.plant(seeds.of_rank(config["seed"], ranks.rank))  # another on every rank: dropout
     skips = train.on_bad == "skip"
     meter = Meter(task.train_sums + skips, device)
     skipper = Skipper(inner, optimizer, meter, accelerator.scaler is not None) if skips else None
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
+    layers = Layers(inner, train.layers_every if ranks.is_first else 0)
     return Job(
         run=run,
         config=train,
         steps=train.steps or train.epochs * loader.steps_per_epoch,
         state=TrainState(),
-        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device),
+        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device, layers),
         ema=ema,
         inner=inner,
         stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
@@ -162,7 +164,7 @@ def _build(
         stopper=stopper,
         guard=Guard(train.spike),
         replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
-        layers=Layers(inner, train.layers_every if ranks.is_first else 0),
+        layers=layers,
         watch=watch,
         agreement=Agreement(ranks),
         metrics=metrics,
@@ -208,19 +210,14 @@ def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Opti
     return optimizer
 
 
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)  # CUDA too
-
-
 def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     """Restore the newest good checkpoint, if there is one, and open what rank 0 writes."""
     say = print if job.ranks.is_first else lambda text: None
     checkpoint = job.store.load(say)
     if checkpoint is not None:
-        job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.world)
-        job.where["step"] = job.state.step
+        if job.ranks.rank >= checkpoint.world:
+            seeds.plant(seeds.of_rank(config["seed"], job.ranks.rank, checkpoint.step))
+        go_to(job, checkpoint)
         say(f"resumed from {checkpoint.path.name}")
         if warning := foreign(checkpoint):
             say(f"warning: {warning}")

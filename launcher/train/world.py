@@ -33,13 +33,17 @@ def device(plan: Plan, place: Place) -> torch.device:
     return torch.device("cuda", place.local_rank)
 
 
-def join(plan: Plan, place: Place, precision: str, strategy: Strategy, patience: Patience) -> Accelerator:
-    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
+def join(plan: Plan, place: Place, patience: Patience) -> None:
+    """Meet the other processes."""
     if place.world == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
     else:
         _join_group(plan, place, patience)
+
+
+def accelerate(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
+    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
     accelerator = Accelerator(
         cpu=plan.world.device == "cpu",
         mixed_precision=accelerate_name(precision),

@@ -29,3 +29,11 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
+
+
+class Frozen(Net):
+    """A fine-tuned model: its constructor freezes the norm, statistics and all, and nothing else may thaw it."""
+
+    def __init__(self, width: int = 8, dropout: float = 0.2, num_classes: int = 4, fill: int = 0) -> None:
+        super().__init__(width, dropout, num_classes, fill)
+        self.body[1].eval().requires_grad_(False)

@@ -1,0 +1,32 @@
+"""The seeds of one run: hashed, so that no two ranks of any two runs share a stream. Were they added, seed 0 on rank 1 would be seed 1 on
+rank 0."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+
+
+def of_rank(seed: int, rank: int, step: int = 0) -> int:
+    """Whole, from 0 to 2**63 - 1. `step`: where the rank joined a run that had begun without it; what it drew earlier, if it was there
+    before, is not drawn again."""
+    return _hashed(f"seed {seed}, rank {rank}, from step {step}")
+
+
+def of_weights(seed: int) -> int:
+    """The same on every rank. torch's generator on a CPU takes the lower 32 bits of a seed and no more: greater ones are hashed too."""
+    return seed if seed < 2**32 else _hashed(f"seed {seed}, weights")
+
+
+def plant(seed: int) -> None:
+    """In every generator there is, CUDA's too. NumPy's takes 32 bits at a time: all of them count."""
+    random.seed(seed)
+    np.random.seed([seed % 2**32, seed >> 32])
+    torch.manual_seed(seed)
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"launcher, {text}".encode()).digest()[:8], "little") >> 1

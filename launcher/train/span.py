@@ -1,0 +1,49 @@
+"""How long a device is kept from training: the host's clock sees only how long it takes to fill a GPU's queue."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class Span(Protocol):
+    """From where it was made to `end`, in the order in which the device does things."""
+
+    def end(self) -> None: ...
+
+    def seconds(self) -> float:
+        """Waits until the device has come to the end."""
+        ...
+
+
+class HostSpan:
+    """On a CPU everything is done when the call returns: the host's clock has it already."""
+
+    def end(self) -> None:
+        pass
+
+    def seconds(self) -> float:
+        return 0.0
+
+
+class QueueSpan:
+    """Between two events of a GPU's current stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # blocking: who waits for them sleeps; else it spins, and a core that training needs is counted as the save's
+        self._began, self._ended = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
+        self._began.record(torch.cuda.current_stream(device))
+
+    def end(self) -> None:
+        self._ended.record(torch.cuda.current_stream(self._device))
+
+    def seconds(self) -> float:
+        torch.cuda.set_device(self._device)  # a thread begins with device 0, on every rank
+        self._ended.synchronize()
+        return self._began.elapsed_time(self._ended) / 1000
+
+
+def span(device: torch.device) -> Span:
+    return QueueSpan(device) if device.type == "cuda" else HostSpan()
