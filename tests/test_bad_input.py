@@ -45,7 +45,7 @@ epochs=3                        epochs: no such key; did you mean train.epochs?
 +foo=1                          foo: no such key; it takes cluster, data,
 ++train.foo=1                   train.foo: no such key; it takes accumulate, batch_size,
 ~seed                           seed is needed
-~task                           task is needed
+~task                           task has no value and needs one
 ~model                          model has no value and needs one
 ~train.epochs                   train.epochs
 modl=resnet8                    modl: no such key; did you mean model?
