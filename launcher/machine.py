@@ -45,6 +45,12 @@ def _installed_gpus() -> int:
         return sum(bool(re.fullmatch(r"nvidia\d+", device.name)) for device in Path("/dev").glob("nvidia*"))
 
 
+def threads_asked() -> int:
+    """OMP_NUM_THREADS as this shell has it, 0 where it says nothing that can be counted: it may be a list, for nested loops."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and len(first) < 5 else 0
+
+
 def open_files() -> int:
     """How many files a process started here may have open, the soft limit raised to the hard one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

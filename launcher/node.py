@@ -81,10 +81,10 @@ def settings(number: int, address: str, interface: str | None) -> dict[str, str]
         "PET_RDZV_CONF": f"is_host={'true' if number == 0 else 'false'},join_timeout=300",
         "PET_SIGNALS_TO_HANDLE": "SIGQUIT",
     }
-    if interface is not None:
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            if name not in os.environ:  # the site's cluster yaml knows better
-                found[name] = interface
+    if interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:  # the site's cluster yaml knows better
+        found["GLOO_SOCKET_IFNAME"] = interface
+    if (named := os.environ.get("LAUNCHER_INTERFACE")) and "NCCL_SOCKET_IFNAME" not in os.environ:
+        found["NCCL_SOCKET_IFNAME"] = f"={named}"  # exactly: without the sign, eth1 is eth10 too. Else NCCL chooses, and knows InfiniBand
     return found
 
 

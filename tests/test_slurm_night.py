@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -131,6 +132,21 @@ def test_five_runs_meet_their_time_limits(batch: Batch, reference: Path) -> None
         assert_equal(run, reference)
         assert len(events(run, "requeued")) >= 1
     print(f"time limits met: {[len(events(run, 'requeued')) for run in runs]}")
+
+
+@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.timeout(3000)
+def test_five_minutes_of_decoding_below_a_limit_of_ten(batch: Batch) -> None:
+    """Start-up is no step: what is left of the limit is trained, all but the lead of a save."""
+    words = ("cluster.nodes=1", "id=slow", "train.batch_size=16", "train.steps=1500", "train.save_every=auto", "cluster.time=10:00")
+    run = batch.submit(*words, env={"TOY_STEP_SECONDS": "0.2", "TOY_START_SECONDS": "300"})
+    batch.finish(run, 2400)
+    began = [int(event["step"]) for event in events(run, "started")]
+    gained = [after - before for before, after in itertools.pairwise([*began, 1500])]
+    print(f"{len(began)} attempts of ten minutes, five of them start-up, gained {gained} steps of 0.2 s")
+    assert all(steps >= 400 for steps in gained[:-1])
+    assert len(began) <= 4
 
 
 @pytest.mark.slow

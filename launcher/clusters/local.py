@@ -62,7 +62,8 @@ class Local:
         return count
 
     def threads(self, world: World) -> int:
-        return max(1, machine.cpu_count() // world.processes_per_node)
+        """Those that OMP_NUM_THREADS asks for, as under torchrun; else this machine's CPUs, shared out."""
+        return machine.threads_asked() or max(1, machine.cpu_count() // world.processes_per_node)
 
     def render(self, plan: Plan) -> str:
         """The job script. `exec` keeps the pid, so that a worker can tell its torchrun from a foster parent."""
@@ -78,7 +79,7 @@ class Local:
             "",
             export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
             export("OMP_NUM_THREADS", plan.threads),
-            export("GLOO_SOCKET_IFNAME", "lo"),
+            *LOOPBACK,
             *(export(name, value) for name, value in plan.env),
             "",
             *NEXT_ATTEMPT,
@@ -92,6 +93,14 @@ class Local:
     def submit_argv(self, plan: Plan) -> list[str]:
         return ["bash", f"{plan.run_dir}/job.sh"]
 
+
+LOOPBACK = (
+    "# One machine needs no network, and its own name may not resolve. What is set already stays.",
+    'if [ -z "${GLOO_SOCKET_IFNAME:-}" ]; then',
+    '    case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
+    "    export GLOO_SOCKET_IFNAME",
+    "fi",
+)
 
 SCRUB = (
     "# torchrun ends at a word here that it does not know, and many programs read the same variable.",

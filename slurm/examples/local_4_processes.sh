@@ -17,7 +17,11 @@ done
 
 export PYTHONPATH=/home/ada/launcher"${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS=4
-export GLOO_SOCKET_IFNAME=lo
+# One machine needs no network, and its own name may not resolve. What is set already stays.
+if [ -z "${GLOO_SOCKET_IFNAME:-}" ]; then
+    case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac
+    export GLOO_SOCKET_IFNAME
+fi
 
 # One directory per attempt. mkdir is atomic: two starts never share one.
 attempt=0

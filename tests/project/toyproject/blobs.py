@@ -52,6 +52,7 @@ class Blobs:
         return torch.from_numpy(images).float(), torch.from_numpy(labels)
 
     def train_loader(self, *, batch_size: int, accumulate: int, rank: int, world: int, seed: int, device: Any) -> Any:
+        time.sleep(float(os.environ.get("TOY_START_SECONDS", "0")))  # decoding
         images, labels = self._split("train")
         return _Train(images.to(device), labels.to(device), batch_size, accumulate, rank, world, seed, self.fail_at, *self.changes)
 

@@ -1,0 +1,56 @@
+"""What of the environment is the user's, and stays so: interfaces, threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launcher import machine, node
+from launcher.clusters.local import LOOPBACK, Local
+from launcher.plan import World
+
+
+@pytest.mark.parametrize(
+    ("before", "interface", "gloo", "nccl"),
+    [
+        ({}, "eth1", "eth1", None),
+        ({"LAUNCHER_INTERFACE": "eth1"}, "eth1", "eth1", "=eth1"),
+        ({"NCCL_SOCKET_IFNAME": "hsn", "LAUNCHER_INTERFACE": "eth1"}, "eth1", "eth1", None),
+        ({"GLOO_SOCKET_IFNAME": "ib0"}, "eth1", None, None),
+        ({"LAUNCHER_INTERFACE": "ib0"}, None, None, "=ib0"),
+        ({}, None, None, None),
+    ],
+)
+def test_nccl_is_told_an_interface_only_where_the_user_named_one(
+    before: dict[str, str], interface: str | None, gloo: str | None, nccl: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL takes a bare name for a prefix: eth1 is eth10 too. Without a name it finds InfiniBand by itself."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "LAUNCHER_INTERFACE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    found = node.settings(1, "10.0.0.2", interface)
+    assert (found.get("GLOO_SOCKET_IFNAME"), found.get("NCCL_SOCKET_IFNAME")) == (gloo, nccl)
+
+
+@pytest.mark.parametrize(("system", "own", "expected"), [("Linux", "", "lo"), ("Darwin", "", "lo0"), ("Linux", "eth7", "eth7")])
+def test_the_loopback_has_the_name_it_has_here_and_a_users_own_stays(system: str, own: str, expected: str, tmp_path: Path) -> None:
+    """`uname` stands in for macOS."""
+    (tmp_path / "uname").write_text(f"#!/bin/sh\necho {system}\n")
+    (tmp_path / "uname").chmod(0o755)
+    script = "\n".join(["set -euo pipefail", *LOOPBACK, "printenv GLOO_SOCKET_IFNAME"])
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **({"GLOO_SOCKET_IFNAME": own} if own else {})}
+    assert subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True).stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"), [("3", 3), ("4,2", 4), (" 2 ", 2), ("0", 0), ("", 0), ("many", 0), ("-1", 0), ("1e3", 0), ("99999999", 0)]
+)
+def test_a_users_threads_are_taken(text: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    world = World(1, 2, "cpu")
+    assert machine.threads_asked() == asked
+    assert Local().threads(world) == (asked or max(1, machine.cpu_count() // 2))
