@@ -148,9 +148,9 @@ def _cluster_of(run: RunDir) -> Slurm:
 
 def queue(here: Sweep, parts: Sequence[Part]) -> list[str]:
     """Submit these members, in as many arrays as it takes. Returns the arrays' job numbers. Raises ClusterError."""
-    most = _most_members()
     numbers: list[str] = []
     for group in _alike(parts):
+        most = _most_members(batch.clusters_of(group[0].cluster))
         for begin in range(0, len(group), most):
             numbers.append(_submit(here, group[begin : begin + most]))
     return numbers
@@ -164,11 +164,11 @@ def _alike(parts: Sequence[Part]) -> list[list[Part]]:
     return list(groups.values())
 
 
-def _most_members() -> int:
+def _most_members(clusters: str) -> int:
     if shutil.which("scontrol") is None:
         return DEFAULT_MAX_ARRAY_SIZE
     try:
-        return int(scheduler.settings().get("MaxArraySize", DEFAULT_MAX_ARRAY_SIZE))
+        return int(scheduler.settings(clusters).get("MaxArraySize", DEFAULT_MAX_ARRAY_SIZE))
     except NoAnswer:
         return DEFAULT_MAX_ARRAY_SIZE
 
@@ -181,12 +181,14 @@ def _submit(here: Sweep, parts: Sequence[Part]) -> str:
     script = place / "array.sh"
     rundir.write_atomic(script, parts[0].cluster.render_array(parts[0].plan, name, str(place), len(parts)))
     try:
-        number = scheduler.submit(["sbatch", "--parsable", f"--chdir={place}", str(script)], name)
+        cluster = parts[0].cluster
+        argv = batch.with_site(["sbatch", "--parsable", f"--chdir={place}", str(script)], cluster)
+        given = scheduler.submit(argv, name, batch.clusters_of(cluster))
     except NoAnswer as error:
         raise ClusterError(f"{error}; the sweep is kept, submit what is missing of it with: python -m launcher resume {here.id}") from error
     for index, part in enumerate(parts):
-        part.run.log_event("queued", job=f"{number}_{index}")
-    return number
+        part.run.log_event("queued", **batch.ledger(given, f"_{index}"))
+    return given.number
 
 
 def _new_directory(here: Sweep) -> Path:

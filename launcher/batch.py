@@ -7,14 +7,14 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher import limits, lock, origin, prelude, scheduler
+from launcher import limits, lock, origin, prelude, scheduler, submit
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
-from launcher.freeze import Frozen
+from launcher.freeze import Frozen, stored_cluster
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
 
@@ -35,10 +35,26 @@ def check(cluster: Slurm, frozen: Frozen) -> str:
         prelude.check(cluster.prelude)
     try:
         if shutil.which("scontrol") is not None:
-            limits.check(cluster, scheduler.partitions())
-        return scheduler.estimate(cluster.submit_argv(frozen.plan), frozen.script)
+            limits.check(cluster, scheduler.partitions(clusters_of(cluster)))
+        return scheduler.estimate(with_site(cluster.submit_argv(frozen.plan), cluster), frozen.script, clusters_of(cluster))
     except NoAnswer:
         return "unknown"
+
+
+def clusters_of(cluster: Slurm) -> str:
+    """Which clusters may take the job, with commas between; empty for the one of this machine."""
+    return str(cluster.sbatch.get("clusters") or submit.clusters_of_site())
+
+
+def with_site(argv: Sequence[str], cluster: Slurm) -> list[str]:
+    """The arguments of sbatch, with what the login shell says and the plan leaves open."""
+    site = [f"--clusters={clusters}"] if not cluster.sbatch.get("clusters") and (clusters := submit.clusters_of_site()) else []
+    return [*argv[:-1], *site, argv[-1]]
+
+
+def ledger(given: scheduler.Given, suffix: str = "") -> dict[str, str]:
+    """What the ledger keeps of a job."""
+    return {"job": f"{given.number}{suffix}"} | ({"cluster": given.cluster} if given.cluster else {})
 
 
 def _check_shared(cluster: Slurm, path: str) -> None:
@@ -83,18 +99,18 @@ def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
     name = f"{plan.name}.{plan.id}"
     with _one_at_a_time(here):
         try:
-            job = active_job(here)
+            job = active_job(here, clusters_of(cluster))
             if job is not None:
                 raise RunError(already(here, job))
-            number = scheduler.submit(cluster.submit_argv(plan), name)
+            given = scheduler.submit(with_site(cluster.submit_argv(plan), cluster), name, clusters_of(cluster))
         except NoAnswer as error:
             raise NoAnswer(
                 f"{error}; the script is kept in {here}, and nothing is submitted twice by trying again: python -m launcher resume {here}"
             ) from error
-        here.log_event("queued", job=number)
+        here.log_event("queued", **ledger(given))
     if os.environ.get("SLURM_JOB_ID"):
         print(f"launcher: warning: typed inside job {os.environ['SLURM_JOB_ID']}; the new job takes nothing from it", file=sys.stderr)
-    print(_told(here, number, start))
+    print(_told(here, given, start))
 
 
 def already(here: RunDir, job: Job) -> str:
@@ -104,13 +120,19 @@ def already(here: RunDir, job: Job) -> str:
     )
 
 
-def active_job(here: RunDir) -> Job | None:
-    """The job that this run has in the queue, None where it has none. Raises ClusterError."""
-    numbers = set(origin.own_jobs(here))
-    plan = here.read_plan()
+def active_job(here: RunDir, clusters: str | None = None) -> Job | None:
+    """The job that this run has in the queue, None where it has none. `clusters`: where it is about to go, beside where its last job
+    went and where its reply may have been lost. Raises ClusterError.
+    """
+    jobs = origin.own_jobs(here)
+    plan, stored = here.read_plan(), stored_cluster(here)
     name, place = f"{plan.name}.{plan.id}", plan.run_dir if origin.original(here) is None else str(here)
-    known = (job for job in scheduler.jobs().values() if job.id in numbers or scheduler.is_job_of(job, name, place))
-    return next((job for job in known if job.active), None)
+    asked = [*(number.partition(";")[2] for number in jobs[-1:]), *([clusters_of(stored)] if isinstance(stored, Slurm) else []), clusters]
+    for each in dict.fromkeys(word for word in asked if word is not None):
+        for job in scheduler.jobs(clusters=each).values():
+            if job.active and (job.key in jobs or scheduler.is_job_of(job, name, place)):
+                return job
+    return None
 
 
 @contextmanager
@@ -120,10 +142,10 @@ def _one_at_a_time(here: RunDir) -> Generator[None]:
         yield
 
 
-def _told(here: RunDir, number: str, start: str) -> str:
+def _told(here: RunDir, given: scheduler.Given, start: str) -> str:
     run = shlex.quote(str(here))
     rows = [
-        ("job", f"{number}{f' (estimated start {start})' if start else ''}"),
+        ("job", f"{given.number}{f' (estimated start {start})' if start else ''}"),
         ("watch", f"python -m launcher logs {run} -f"),
         ("state", f"python -m launcher status {run}"),
         ("cancel", f"python -m launcher cancel {run}"),

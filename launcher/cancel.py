@@ -25,7 +25,7 @@ def cancel(words: list[str]) -> int:
         raise RunError(f"{words[0]} has no job in the queue; nothing to cancel")
     for run, job in alive.items():
         run.log_event("cancelled", job=job.id)
-    scheduler.cancel([job.id for job in alive.values()])
+    scheduler.cancel(list(alive.values()))
     what = f"{len(alive)} jobs of sweep {found.id} are" if found else f"job {next(iter(alive.values())).id} of {runs[0]} is"
     print(f"{what} cancelled; what has been saved stays: python -m launcher resume {words[0]}")
     return 0

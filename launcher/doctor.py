@@ -207,7 +207,7 @@ def _cancel(here: RunDir) -> None:
         job = batch.active_job(here)
         if job is not None:
             here.log_event("cancelled", job=job.id)
-            scheduler.cancel([job.id])
+            scheduler.cancel([job])
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def _end(run: RunDir) -> None:
     job = batch.active_job(run)
     if job is not None:
         run.log_event("cancelled", job=job.id)
-        scheduler.cancel([job.id])
+        scheduler.cancel([job])
 
 
 class _Drill:
@@ -121,7 +121,7 @@ class _Drill:
                 continue
             asked = time.monotonic()
             now = standing.standing(self._run, standing.ask([self._run])[0])
-            if now.word == "queued":
+            if now.waits:
                 began = time.monotonic()
             if not now.alive and now.word != "unknown" and not happened():
                 raise TrainingFailed(f"{self._run}: it is {now.word} before {what}; see: python -m launcher why {self._run}")

@@ -94,7 +94,7 @@ class _Follower:
             self._alive = now.alive or now.word == "unknown" or self._is_new()
             if standing.job_ids(self._run):
                 self._next_question = time.monotonic() + ASK_EVERY_SECONDS
-            if now.word == "queued" and now.job is not None and now.job.reason != self._told:
+            if now.waits and now.job is not None and now.job.reason != self._told:
                 self._told = now.job.reason
                 print(f"launcher: job {now.job.id} is {waiting(now.job)}", file=sys.stderr)
         return self._alive

@@ -32,11 +32,13 @@ def original(run: RunDir) -> Path | None:
 
 
 def own_jobs(run: RunDir) -> list[str]:
-    """The scheduler's jobs that this run was given, oldest first: not those of the run that it is a copy of."""
+    """The scheduler's jobs that this run was given, oldest first: not those of the run that it is a copy of. Of one that was given to
+    another cluster than the one here, `12;there`.
+    """
     jobs: list[str] = []
     for event in run.read_events():
         if event["event"] == "queued" and "job" in event:
-            jobs.append(str(event["job"]))
+            jobs.append(f"{event['job']};{event['cluster']}" if event.get("cluster") else str(event["job"]))
         elif event["event"] == "moved" and event.get("copy") is True:
             jobs = []
     return [] if jobs and original(run) is not None else jobs

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import ClusterError, NoAnswer, NoScheduler
 from launcher.submit import Reply, ask
@@ -17,19 +18,13 @@ SECONDS = 30.0
 PATIENCE = (2.0, 4.0)
 """Seconds until it is asked again for a job whose number was lost."""
 
-ACTIVE = (
-    "PENDING",
-    "CONFIGURING",
-    "RUNNING",
-    "SUSPENDED",
-    "COMPLETING",
-    "REQUEUED",
-    "REQUEUE_HOLD",
-    "REQUEUE_FED",
-    "STOPPED",
-    "SIGNALING",
-    "RESIZING",
+OVER = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")
 )
+"""A list that is closed: in a state that is not known here a job may still run, and a second one would train beside it."""
+WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
+RUNNING = frozenset(("RUNNING", "SUSPENDED", "STOPPED", "RESIZING"))
+ENDING = frozenset(("COMPLETING", "SIGNALING", "STAGE_OUT"))
 
 _FORMAT = "%i|%A|%T|%r|%N|%S|%V|%M|%j|%Z"
 _UNREACHABLE = re.compile(
@@ -56,24 +51,55 @@ class Job:
     name: str
     directory: str = ""
     """Where it works: of a run its own directory. Empty where squeue does not say."""
+    cluster: str = ""
+    """Empty for the one that answers where nobody names another."""
 
     @property
     def active(self) -> bool:
-        return self.state in ACTIVE
+        return not is_over(self.state)
+
+    @property
+    def key(self) -> str:
+        """As sbatch prints it: two clusters may have jobs of one number."""
+        return keyed(self.id, self.cluster)
 
 
-def jobs(name: str | None = None) -> dict[str, Job]:
-    """Our jobs by id, those that ended in the last minutes too. Raises ClusterError."""
-    argv = ["squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
+def keyed(number: str, cluster: str) -> str:
+    return f"{number};{cluster}" if cluster else number
+
+
+def state_of(words: str) -> str:
+    """A state as squeue, scontrol and sacct spell it: `CANCELLED by 1000`, `COMPLETED+COMPLETING`, in small letters."""
+    return re.sub(r"\s+BY\s.*", "", words.strip().upper())
+
+
+def is_over(state: str) -> bool:
+    """Whether nothing more comes of a job: what is requeued, or copies its files, bears a flag beside the word for its end."""
+    return all(word in OVER for word in re.split(r"[+,]", state_of(state)))
+
+
+def jobs(name: str | None = None, clusters: str = "") -> dict[str, Job]:
+    """Our jobs by key, those that ended in the last minutes too, on these clusters (`a,b`). Raises ClusterError."""
+    argv = ["squeue", *_on(clusters), "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
     reply = ask([*argv, f"--name={name}"] if name else argv, SECONDS)
-    if reply.status:
+    if reply.status or _UNREACHABLE.search(reply.err):
         raise _error("squeue", reply)
-    lines = [line.split("|", 9) for line in reply.out.splitlines()]
-    found = [Job(*fields) for fields in lines if len(fields) in (9, 10)]
-    return {job.id: job for job in found}
+    found, here = dict[str, Job](), clusters if "," not in clusters and clusters != "all" else ""
+    for line in reply.out.splitlines():
+        if header := re.fullmatch(r"CLUSTER:\s*(\S+)", line.strip()):
+            here = header[1]
+        elif len(fields := line.split("|", 9)) in (9, 10):
+            fields[2] = state_of(fields[2])
+            job = Job(*fields[:9], directory="".join(fields[9:]), cluster=here)
+            found[job.key] = job
+    return found
 
 
-def estimate(argv: Sequence[str], script: str) -> str:
+def _on(clusters: str) -> list[str]:
+    return [f"--clusters={clusters}"] if clusters else []
+
+
+def estimate(argv: Sequence[str], script: str, clusters: str = "") -> str:
     """When the job would start, in the scheduler's words. Raises ClusterError with its words where it would refuse the job, NoAnswer
     where nobody answers.
 
@@ -81,7 +107,7 @@ def estimate(argv: Sequence[str], script: str) -> str:
     """
     options = [word for word in argv[1:-1] if not word.startswith("--chdir")]
     reply = ask([argv[0], "--test-only", *options], SECONDS, script)
-    if reply.status and re.search("not available", reply.err) and _nodes_are_missing():
+    if reply.status and re.search("not available", reply.err) and _nodes_are_missing(clusters):
         return "unknown: some nodes are down or drained"
     if reply.status:
         raise _error("sbatch", reply)
@@ -89,20 +115,28 @@ def estimate(argv: Sequence[str], script: str) -> str:
     return match[1] if match else "unknown"
 
 
-def _nodes_are_missing() -> bool:
+def _nodes_are_missing(clusters: str = "") -> bool:
     try:
-        reply = ask(["sinfo", "--noheader", "--format=%T"], SECONDS)
+        reply = ask(["sinfo", *_on(clusters), "--noheader", "--format=%T"], SECONDS)
     except ClusterError:
         return True
-    return bool(reply.status) or any(not re.fullmatch(_USABLE, state) for state in reply.out.split())
+    return bool(reply.status) or any(not re.fullmatch(_USABLE, state) for state in re.sub(r"CLUSTER:.*", "", reply.out).split())
 
 
 _USABLE = r"(idle|mixed|allocated|completing|planned)[~#!%^@+-]?"
 """Of a node, with the mark that sinfo puts behind it; * is one that does not answer, $ one in maintenance."""
 
 
-def submit(argv: Sequence[str], name: str) -> str:
-    """The new job's id. `name` and directory are the job's own: where the reply is lost, they tell whether there is a job now.
+class Given(NamedTuple):
+    """What sbatch answered."""
+
+    number: str
+    cluster: str
+
+
+def submit(argv: Sequence[str], name: str, clusters: str = "") -> Given:
+    """The new job, and its cluster where it is not the one of this machine. `name` and directory are the job's own:
+    where the reply is lost, they tell whether there is a job now.
 
     Raises ClusterError where sbatch refused, NoAnswer where it is not known what became of it.
     """
@@ -110,19 +144,23 @@ def submit(argv: Sequence[str], name: str) -> str:
     try:
         reply = ask(list(argv), SECONDS)
     except NoAnswer as error:
-        return _look_for(name, directory, str(error))
+        return _look_for(name, directory, clusters, str(error))
     words = reply.out.strip()
     if reply.status == 0:
-        match = re.fullmatch(r"([0-9]+)(;\S+)?", words.splitlines()[-1].strip() if words else "")
-        return match[1] if match else _look_for(name, directory, f"sbatch said {words[:80]!r} instead of a job id")
+        match = re.fullmatch(r"([0-9]+)(?:;(\S+))?", words.splitlines()[-1].strip() if words else "")
+        return (
+            Given(match[1], match[2] or "")
+            if match
+            else _look_for(name, directory, clusters, f"sbatch said {words[:80]!r} instead of a job id")
+        )
     error = _error("sbatch", reply)
     if isinstance(error, NoAnswer):
-        return _look_for(name, directory, str(error))
+        return _look_for(name, directory, clusters, str(error))
     if reply.status < 0 or reply.status >= 128:  # the shell's way to say the same of what a script around sbatch ran
         number = -reply.status if reply.status < 0 else reply.status - 128
-        return _look_for(name, directory, f"sbatch was killed by signal {number}")
+        return _look_for(name, directory, clusters, f"sbatch was killed by signal {number}")
     if words or not reply.err.strip():  # no complaint: something else went wrong, perhaps behind the submission
-        return _look_for(name, directory, f"sbatch ended with status {reply.status} and said {words[:80]!r}")
+        return _look_for(name, directory, clusters, f"sbatch ended with status {reply.status} and said {words[:80]!r}")
     raise error
 
 
@@ -131,46 +169,60 @@ def is_job_of(job: Job, name: str, directory: str) -> bool:
     return job.name == name and (not job.directory or os.path.realpath(job.directory) == os.path.realpath(directory))
 
 
-def _look_for(name: str, directory: str, problem: str) -> str:
+def _look_for(name: str, directory: str, clusters: str, problem: str) -> Given:
     for patience in (0, *PATIENCE):
         time.sleep(patience)
         try:
-            found = [job for job in jobs(name).values() if job.active and is_job_of(job, name, directory)]
+            found = [job for job in jobs(name, clusters).values() if job.active and is_job_of(job, name, directory)]
         except NoScheduler:
             break
         except ClusterError:
             continue
         if found:
-            return found[0].id.split("_")[0]
+            return Given(found[0].id.split("_")[0], found[0].cluster)
     raise NoAnswer(problem)
 
 
-def cancel(ids: Sequence[str]) -> None:
+def cancel(found: Sequence[Job]) -> None:
     """Raises ClusterError."""
-    reply = ask(["scancel", *ids], SECONDS)
-    if reply.status and "already completed" not in reply.err and "Invalid job id" not in reply.err:
-        raise _error("scancel", reply)
+    for cluster in dict.fromkeys(job.cluster for job in found):
+        reply = ask(["scancel", *_on(cluster), *(job.id for job in found if job.cluster == cluster)], SECONDS)
+        if reply.status and "already completed" not in reply.err and "Invalid job id" not in reply.err:
+            raise _error("scancel", reply)
 
 
-def signal(job: str, name: str, *, batch: bool = False) -> None:
+def signal(key: str, name: str, *, batch: bool = False) -> None:
     """To every process of the job's steps, or to its batch shell alone. Raises ClusterError."""
-    reply = ask(["scancel", *(["--batch"] if batch else []), f"--signal={name}", job], SECONDS)
+    job, _, cluster = key.partition(";")
+    reply = ask(["scancel", *_on(cluster), *(["--batch"] if batch else []), f"--signal={name}", job], SECONDS)
     if reply.status:
         raise _error("scancel", reply)
 
 
-def partitions() -> dict[str, dict[str, str]]:
+def accounted(key: str, seconds: float) -> tuple[str, str]:
+    """The word for how a job ended that squeue no longer knows, and the line that has it; empty where nobody keeps accounts."""
+    job, _, cluster = key.partition(";")
+    what = ["--allocations", "--noheader", "--parsable2", "--format=State,ExitCode,NodeList,Reason"]
+    try:
+        reply = ask(["sacct", *_on(cluster), f"--jobs={job}", *what], seconds)
+    except ClusterError:
+        return "", ""
+    words = reply.out.splitlines()[-1].split("|") if reply.out.strip() else [""]
+    return ("", "") if reply.status or not words[0] else (state_of(words[0]), f"sacct: {' '.join(words)}")
+
+
+def partitions(clusters: str = "") -> dict[str, dict[str, str]]:
     """Every partition's settings as `scontrol show partition` has them, hidden ones too. Raises ClusterError."""
-    reply = ask(["scontrol", "--all", "show", "partition", "--oneliner"], SECONDS)
+    reply = ask(["scontrol", *_on(clusters), "--all", "show", "partition", "--oneliner"], SECONDS)
     if reply.status:
         raise _error("scontrol", reply)
     records = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in reply.out.splitlines() if "PartitionName=" in line]
     return {record["PartitionName"]: record for record in records}
 
 
-def settings() -> dict[str, str]:
+def settings(clusters: str = "") -> dict[str, str]:
     """`scontrol show config`. Raises ClusterError."""
-    reply = ask(["scontrol", "show", "config"], SECONDS)
+    reply = ask(["scontrol", *_on(clusters), "show", "config"], SECONDS)
     if reply.status:
         raise _error("scontrol", reply)
     return dict(re.findall(r"^(\w+)\s*= (.*)$", reply.out, re.MULTILINE))

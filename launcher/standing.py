@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +19,19 @@ class Standing:
 
     word: str
     """submitted, queued, starting, running, ending, done, stopped, interrupted (at once: not saved), failed, cancelled, stuck, dead (no
-    process, no word: killed), or the scheduler's own word for how the job ended, in lower case."""
+    process, no word: killed), or the scheduler's own word, in lower case, for how the job ended or for what is not known here."""
     job: Job | None = None
     """The newest job of the run that the scheduler still knows."""
 
     @property
     def alive(self) -> bool:
         """Something is still to come without anybody's help."""
-        return self.word in ("submitted", "queued", "starting", "running", "ending")
+        return self.word in ("submitted", "queued", "starting", "running", "ending") or self.waits
+
+    @property
+    def waits(self) -> bool:
+        """The scheduler has it and does not run it, by whatever word."""
+        return self.job is not None and self.job.active and self.word not in ("starting", "running", "ending")
 
 
 def ask(runs: Sequence[RunDir]) -> tuple[Mapping[str, Job] | None, str]:
@@ -35,11 +41,14 @@ def ask(runs: Sequence[RunDir]) -> tuple[Mapping[str, Job] | None, str]:
     """
     if not any(_may_change(run) for run in runs):
         return {}, ""
+    clusters = dict.fromkeys(ids[-1].partition(";")[2] for run in runs if (ids := job_ids(run)))
+    found: dict[str, Job] = {}
     try:
-        found = scheduler.jobs()
+        for cluster in clusters:
+            found |= scheduler.jobs(clusters=cluster)
     except ClusterError as error:
         return None, str(error)
-    return {**{job.number: job for job in found.values()}, **found}, ""
+    return {**{scheduler.keyed(job.number, job.cluster): job for job in found.values()}, **found}, ""
 
 
 def _may_change(run: RunDir) -> bool:
@@ -63,16 +72,19 @@ def standing(run: RunDir, jobs: Mapping[str, Job] | None) -> Standing:
     if job is not None and job.active:
         return Standing(_active(run, job), job)
     newest = run.newest_attempt()
-    if newest is not None and jobs is None and not _ended(run, newest):
+    if newest is not None and jobs is None and (not (word := _ended(run, newest)) or word.startswith("requeued")):
         return Standing("running" if lock.is_held(run.lock) else "unknown")
     return Standing(_over(run, job, ids[-1], newest), job)
 
 
 def _active(run: RunDir, job: Job) -> str:
-    if job.state in ("RUNNING", "SUSPENDED", "STOPPED"):
+    words = set(re.split(r"[+,]", job.state))
+    if words & scheduler.ENDING:
+        return "ending"
+    if words & scheduler.RUNNING:
         newest = run.newest_attempt()
         return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
-    return "ending" if job.state in ("COMPLETING", "SIGNALING") else "queued"
+    return "queued" if words <= scheduler.WAITING else job.state.lower()
 
 
 def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
@@ -82,7 +94,7 @@ def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
     if job is not None and job.state not in ("COMPLETED", "FAILED"):
         return job.state.lower()
     events = run.read_events()
-    if any(event["event"] == "cancelled" and str(event.get("job")) == number for event in events):
+    if any(event["event"] == "cancelled" and str(event.get("job")) == number.partition(";")[0] for event in events):
         return "cancelled"
     word = "" if newest is None else _ended(run, newest)
     if word and not word.startswith("requeued"):

@@ -163,7 +163,8 @@ def _ago(run: RunDir) -> str:
 def _print_details(run: RunDir, now: Standing) -> None:
     print(f"\ndirectory  {run}")
     if now.job is not None:
-        print(f"job        {now.job.id}: {waiting(now.job) if now.word == 'queued' else now.job.state.lower()}")
+        where = f" on {now.job.cluster}" if now.job.cluster else ""
+        print(f"job        {now.job.id}{where}: {waiting(now.job) if now.waits else now.job.state.lower()}")
     for event in run.read_events()[-8:]:
         fields = ", ".join(f"{name}={value}" for name, value in event.items() if name not in ("time", "event"))
         print(f"{_clock(event.get('time'))}  {event['event']}  {fields}")
@@ -179,4 +180,4 @@ def _clock(when: Any) -> str:
 def waiting(job: Job) -> str:
     """Why a pending job waits, since when, until when."""
     start = "" if job.start in ("N/A", "") else f", estimated start {job.start}"
-    return f"pending since {job.submitted} ({job.reason}){start}"
+    return f"{job.state.lower()} since {job.submitted} ({job.reason}){start}"

@@ -76,6 +76,17 @@ def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
     return Reply(program.returncode, out, err)
 
 
+def in_a_job() -> bool:
+    return "SLURM_JOB_ID" in os.environ
+
+
+def clusters_of_site() -> str:
+    """Where the login shell says that jobs go; what an outer job says is of its own step. Passed on by its name: exported into the job, it
+    would send the job's own questions there and back.
+    """
+    return "" if in_a_job() else os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
+
+
 def _clean() -> dict[str, str]:
     """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one; `SLURM_CONF` says where it is."""
     foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, standing, submit
+from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, standing
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -42,6 +42,7 @@ _STOPPED = {
     "signal": "as a signal asked",
     "deadline": "before the time limit",
 }
+_HELD = ("RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT")  # until somebody releases it
 _WAITS_AGAIN = ("preempted", "node_failure", "requeued")  # signatures
 
 
@@ -62,6 +63,7 @@ class Case:
         ledger, summary = self._read()
         self.events: list[dict[str, Any]] = [line for line in ledger if isinstance(line, dict) and "event" in line]
         self.jobs = origin.own_jobs(run)
+        self.newest_job = [job.partition(";")[0] for job in self.jobs[-1:]]  # without its cluster
         self.summary: dict[str, Any] = summary if isinstance(summary, dict) else {}
         self.word = shlex.quote(str(run))
         self.resume = f"python -m launcher resume {self.word}"
@@ -132,13 +134,13 @@ def _plain(text: str) -> str:
 
 def _answer(case: Case) -> Answer:
     word, job = case.now.word, case.now.job
-    if word == "queued" and job is not None:
+    if case.now.waits and job is not None:
         return _pending(case, job)
     if word == "done":
         return _done(case)
     if case.is_batch and not case.jobs and (source := origin.original(case.run)):
         return Answer(f"a copy of {source}, which has not gone on by itself yet: the jobs in its ledger are that one's", case.resume)
-    if case.newest is None or case.began(case.newest)[0] not in ("-", *case.jobs[-1:]):
+    if case.newest is None or case.began(case.newest)[0] not in ("-", *case.newest_job):
         return _never_began(case)
     if word in ("starting", "running", "unknown"):
         return _going_on(case, case.newest)
@@ -153,7 +155,10 @@ def _pending(case: Case, job: Job) -> Answer:
     words = match.verdict if job.state == "PENDING" else f"{job.state.lower()}: {match.verdict}"
     start = "no estimate of its start" if job.start in ("N/A", "") else f"estimated start {job.start}"
     because = f"squeue: job {job.id} {job.state} ({job.reason}) since {job.submitted}, {start}"
-    return Answer(f"it waits: {words} ({job.reason})", match.advice(run=case.word, job=job.id), because=(because,))
+    on = f"--clusters={job.cluster} " if job.cluster else ""
+    held = job.state in _HELD and not match.advice(run="", job="").startswith("scontrol")
+    advice = f"scontrol {on}release {job.id}" if held else match.advice(run=case.word, job=job.id).replace("scontrol ", f"scontrol {on}")
+    return Answer(f"it waits: {words} ({job.reason})", advice, because=(because,))
 
 
 def _done(case: Case) -> Answer:
@@ -188,17 +193,23 @@ def _never_began(case: Case) -> Answer:
     if not case.jobs:
         begins = Answer("no attempt of it has begun; whatever started it is at it, or is dead", case.resume)
         return _refused(case) if case.is_batch else begins
-    job, number = case.now.job, case.jobs[-1]
+    job, number = case.now.job, case.jobs[-1].partition(";")[0]
     if case.excuse or (case.now.alive and job is not None):
         return Answer(f"submitted as job {number}; nothing has come of it yet", f"python -m launcher status {case.word}")
-    state, shown = (job.state, f"squeue: job {number} {job.state} ({job.reason})") if job is not None else _accounted(number)
+    state, shown = (
+        (job.state, f"squeue: job {number} {job.state} ({job.reason})")
+        if job is not None
+        else scheduler.accounted(case.jobs[-1], ACCOUNTING_SECONDS)
+    )
+    if state and not scheduler.is_over(state):
+        return Answer(f"job {number} is {state}, and squeue does not know it", f"python -m launcher status {case.word}", "", [shown])
     diagnosis = case.diagnose(0, state) if case.newest is None else by_state(state) or Diagnosis(REST, "")
     because = [*(case.shown(line) for line in diagnosis.lines), *([shown] if shown else [])]
     if case.now.word == "cancelled" or state == "CANCELLED":
         return Answer(f"job {number} was cancelled before it began", case.resume, "", because)
     if diagnosis.kind != REST:
         return Answer(diagnosis.verdict, _advice(case, diagnosis), "", because)
-    if not case.run.log.exists() and state not in ("", "COMPLETED"):
+    if not case.run.log.exists() and state == "FAILED":
         blind = next(each for each in signatures.SIGNATURES if each.name == "not_visible" and "{" not in each.verdict)
         return Answer(f"job {number} ended as {state} and wrote nothing: {blind.verdict}, it seems", blind.advice, "", because)
     return Answer(f"job {number} is no longer in the queue, and nothing came of it", case.resume, "", because)
@@ -223,9 +234,9 @@ def _over(case: Case, attempt: int) -> Answer:
         state, shown = job.state, f"squeue: job {job.id} {job.state} ({job.reason})"
     diagnosis = _ending(case, attempt, state)
     if diagnosis.kind == REST and job is None and case.jobs and not case.excuse:
-        state, shown = _accounted(case.jobs[-1])
+        state, shown = scheduler.accounted(case.jobs[-1], ACCOUNTING_SECONDS)
         diagnosis = _ending(case, attempt, state)
-    by_us = any(event["event"] == "cancelled" and event.get("job") in case.jobs[-1:] for event in case.events)
+    by_us = any(event["event"] == "cancelled" and event.get("job") in case.newest_job for event in case.events)
     if by_us and diagnosis.match and diagnosis.match.signature.name == "cancelled":
         diagnosis = replace(diagnosis, verdict="cancelled with `launcher cancel`")
     because = [case.shown(line) for line in diagnosis.lines]
@@ -281,22 +292,11 @@ def _advice(case: Case, diagnosis: Diagnosis) -> str:
             python = case.run.read_plan().python
         except LaunchError:
             python = "the python of the run"
-        return diagnosis.match.advice(run=case.word, python=python, job=case.jobs[-1] if case.jobs else "")
+        return diagnosis.match.advice(run=case.word, python=python, job="".join(case.newest_job))
     if diagnosis.kind == CAUSE:
         copied = f"correct it and start a new run; {case.resume} goes on with the code as it was submitted"
         return copied if case.is_batch else f"correct it, then: {case.resume}"
     return case.resume
-
-
-def _accounted(job: str) -> tuple[str, str]:
-    """The scheduler's word for how a job ended that squeue no longer knows, and the line that has it; empty where nobody keeps accounts."""
-    argv = ["sacct", f"--jobs={job}", "--allocations", "--noheader", "--parsable2", "--format=State,ExitCode,NodeList,Reason"]
-    try:
-        reply = submit.ask(argv, ACCOUNTING_SECONDS)
-    except ClusterError:
-        return "", ""
-    words = reply.out.splitlines()[-1].split("|") if reply.out.strip() else [""]
-    return ("", "") if reply.status or not words[0] else (words[0].split(" ")[0], f"sacct: {' '.join(words)}")
 
 
 # ---------------------------------------------------------------- every attempt

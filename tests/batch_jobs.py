@@ -14,7 +14,7 @@ from devcluster import DevCluster
 from helpers import Launch
 from processes import events, wait_for
 
-from launcher.scheduler import ACTIVE
+from launcher.scheduler import is_over
 
 ON_SLURM = ("cluster=slurm", "cluster.device=cpu", "cluster.cpus_per_process=1", "cluster.shared_filesystem=true", "cluster.time=10:00")
 
@@ -57,7 +57,7 @@ class Batch:
 
     def wait_until_over(self, run: Path, seconds: float = 240) -> str:
         """Until the job has left the queue; its last state."""
-        wait_for(lambda: self.state(run) not in ACTIVE, seconds, f"the end of {run}")
+        wait_for(lambda: not (state := self.state(run)) or is_over(state), seconds, f"the end of {run}")
         return self.state(run)
 
     def finish(self, run: Path, seconds: float = 240) -> dict:
