@@ -177,7 +177,7 @@ def _submit(here: Sweep, parts: Sequence[Part]) -> str:
     place = _new_directory(here)
     name = f"{parts[0].plan.name}.{here.id}.{place.name}"
     for index, part in enumerate(parts):
-        (place / str(index)).symlink_to(part.run.path)
+        _lead(place / str(index), part.run.path)
     script = place / "array.sh"
     rundir.write_atomic(script, parts[0].cluster.render_array(parts[0].plan, name, str(place), len(parts)))
     try:
@@ -189,6 +189,14 @@ def _submit(here: Sweep, parts: Sequence[Part]) -> str:
     for index, part in enumerate(parts):
         part.run.log_event("queued", **batch.ledger(given, f"_{index}"))
     return given.number
+
+
+def _lead(place: Path, run: Path) -> None:
+    """A link to a member, or where there are none, its path as a text. Raises RunError."""
+    try:
+        place.symlink_to(run)
+    except OSError:
+        rundir.write_atomic(place, f"{run}\n", sync=False)
 
 
 def _new_directory(here: Sweep) -> Path:

@@ -7,6 +7,7 @@ until it ends, so that a second start is refused before it has left a trace.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -20,11 +21,16 @@ from launcher.errors import RunError
 
 LOOK_SECONDS = 0.5
 """`is_held` has the lock for a moment itself."""
+TURN_SECONDS = 60.0
 LAUNCHER = "a launcher"
 NO_LOCKS = (
     "launcher: warning: {} is on a file system without locks ({}): a second start is refused by a file there, which is not freed for other "
     "machines when this one fails; choose a runs_dir=… with locks for that"
 )
+
+
+class StaleError(Exception):
+    """The lock file is not the one any more that was opened."""
 
 
 def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
@@ -38,7 +44,14 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + patience
     while True:
-        if not _take(descriptor, path, told):
+        try:
+            taken = _take(descriptor, path, told)
+        except StaleError:  # NFS: somebody has replaced the file; opened anew it is the new one
+            if time.monotonic() > deadline:
+                raise RunError(f"{path} cannot be locked (stale file handle); choose another runs_dir=…") from None
+            os.close(descriptor)
+            descriptor, taken = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), False
+        if not taken:
             if time.monotonic() > deadline:
                 if job and f" of job {job} " in _holder(path):
                     return descriptor
@@ -54,9 +67,11 @@ def _take(descriptor: int, path: Path, told: bool) -> bool:
     """Raises RunError where neither a lock nor what stands in for one is to be had."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, InterruptedError):
         return False
     except OSError as error:
+        if error.errno == errno.ESTALE:
+            raise StaleError from error
         try:
             taken = error.errno in standin.NO_LOCKS and standin.take(path)
         except OSError as other:
@@ -89,14 +104,19 @@ def alone(lock: Path, launcher: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def in_turn(path: Path) -> Generator[None]:
-    """One after the other; where there are no locks, all at once: for what is looked at again anyway. Raises OSError where `path`
-    cannot be made."""
+    """One after the other. Where there are no locks, what stands in for one is waited for as long as a turn can last, for its holder
+    may be lost. Raises OSError where `path` cannot be made."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            deadline = time.monotonic() + TURN_SECONDS
+            while not standin.take(path) and time.monotonic() < deadline:
+                time.sleep(0.05)
         yield
     finally:
+        standin.leave(path)
         os.close(descriptor)
 
 
@@ -124,7 +144,7 @@ def refuse_if_held(path: Path) -> None:
 
 def _held(path: Path) -> str:
     left = standin.place(path)
-    hint = f"; or, if that process is gone, type: rm {left}" if left.exists() else ""
+    hint = f"; or, if that process is gone, type: rm {left}" if left is not None and standin.is_held(path) else ""
     return f"{path.parent} is being trained by {_holder(path)}; watch it with: python -m launcher logs {path.parent} -f{hint}"
 
 

@@ -16,6 +16,7 @@ runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -188,8 +189,14 @@ def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def read_text(path: Path) -> str:
+    """Raises RunError."""
     try:
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return path.read_text(encoding="utf-8")  # NFS: it was replaced while it was read; opened anew it is the new one
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read ({error}); this is no complete run directory") from error
 

@@ -1,9 +1,11 @@
-"""Where a file system has no flock: a file that says who holds it stands in (docs/decisions/0060-what-stands-in-for-a-lock.md).
+"""Where a file system has no flock: files that say who holds it stand in (docs/decisions/0060-what-stands-in-for-a-lock.md).
 
-    .lock.held    boot, pid namespace, pid, start of that process, host: made by O_EXCL
+    .lock.000003.held    boot, pid namespace, pid, start of that process, host: made by O_EXCL; "-" when it let go
 
-Of a process on this machine it is known whether it lives, so that nothing needs to be freed by a holder that was killed. Of one elsewhere
-nothing is known: it counts as alive until somebody removes the file.
+Whoever wants the lock makes the next number, after the holder of the last one is gone: two who see the same dead holder want the same
+number, and one gets it. The last file stays, so that no number comes twice: a file that is taken away and made again has a moment in which
+two hold it. Of a process on this machine it is known whether it lives. Of one elsewhere nothing is known: it counts as alive until somebody
+removes the file.
 """
 
 from __future__ import annotations
@@ -12,63 +14,82 @@ import contextlib
 import errno
 import os
 import socket
+import time
 from pathlib import Path
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-"""What flock answers there."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
+"""What flock answers there; the last one in a sandbox."""
+WRITING_SECONDS = 10.0
+"""A file that is empty for longer is of a machine that lost its power, or of a disk that was full, while it was written."""
+FREE = "-"
 
 
 def take(lock: Path) -> bool:
     """Whether it is ours now. Raises OSError where the file cannot be made."""
-    held = place(lock)
-    for _ in range(2):
-        try:
-            descriptor = os.open(held, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            if is_held(lock):
-                return False
-            _remove(held)
-            continue
-        try:
-            os.write(descriptor, _who().encode())
-        finally:
-            os.close(descriptor)
-        return _read(held) == _who()
-    return False
+    last = place(lock)
+    if _lives(last):
+        return False
+    mine = _numbered(lock, 0 if last is None else _number(last) + 1)
+    try:
+        descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, _who().encode())
+    finally:
+        os.close(descriptor)
+    if last is not None:
+        with contextlib.suppress(OSError):
+            last.unlink()
+    return True
 
 
 def leave(lock: Path) -> None:
     """By who holds it and lives on."""
-    held = place(lock)
-    with contextlib.suppress(OSError):
-        if _read(held) == _who():
-            held.unlink()
+    last = place(lock)
+    if last is not None and _read(last) == _who():
+        with contextlib.suppress(OSError):
+            last.write_text(FREE, encoding="utf-8")
 
 
 def is_held(lock: Path) -> bool:
-    said = _read(place(lock)).split(maxsplit=4)
+    return _lives(place(lock))
+
+
+def place(lock: Path) -> Path | None:
+    """The last of the files: whose holder is the lock's."""
+    found = [path for path in lock.parent.glob(f"{lock.name}.*.held") if path.name.split(".")[-2].isdecimal()]
+    return max(found, key=_number, default=None)
+
+
+def _numbered(lock: Path, number: int) -> Path:
+    return lock.with_name(f"{lock.name}.{number:06d}.held")
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split(".")[-2])
+
+
+def _lives(held: Path | None) -> bool:
+    if held is None:
+        return False
+    words = _read(held)
+    if not words:
+        return _is_new(held)
+    said = words.split(maxsplit=4)
     if len(said) != 5:
-        return False  # not there, or of a machine that lost its power while it wrote
+        return False
     *machine, pid, start, _ = said
     if machine[0] != _machine()[0]:
         return said[4] != socket.gethostname()  # this machine before it was started again
     return machine != _machine() or start == _start(pid)
 
 
-def place(lock: Path) -> Path:
-    return lock.with_name(f"{lock.name}.held")
-
-
-def _remove(held: Path) -> None:
-    """Aside first: of two who find the same dead holder, one takes its file away and the other the living one's, and puts that back."""
-    spare = held.with_name(f"{held.name}.{os.getpid()}")
-    before = _read(held)
-    with contextlib.suppress(OSError):
-        held.rename(spare)
-        if _read(spare) == before:
-            spare.unlink()
-        else:
-            spare.rename(held)
+def _is_new(held: Path) -> bool:
+    try:
+        return time.time() - held.stat().st_mtime < WRITING_SECONDS
+    except OSError:
+        return False
 
 
 def _read(held: Path) -> str:

@@ -90,7 +90,9 @@ def test_what_stands_in_for_a_lock_refuses_a_second_start_until_the_first_is_dea
     [("other-boot pid:[1] 1 1 elsewhere", True), (f"other-boot pid:[1] 1 1 {os.uname().nodename}", False), ("torn", False), ("", False)],
 )
 def test_a_holder_elsewhere_counts_as_alive_and_one_before_the_power_went_does_not(words: str, held: bool, tmp_path: Path) -> None:
-    standin.place(tmp_path / ".lock").write_text(words, encoding="utf-8")
+    file = tmp_path / ".lock.000007.held"
+    file.write_text(words, encoding="utf-8")
+    os.utime(file, (0, 0))
     assert standin.is_held(tmp_path / ".lock") is held
     assert standin.take(tmp_path / ".lock") is not held
 

@@ -91,7 +91,8 @@ class Local:
         return "\n".join(lines) + "\n"
 
     def submit_argv(self, plan: Plan) -> list[str]:
-        return ["bash", f"{plan.run_dir}/job.sh"]
+        """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
+        return ["bash", "-p", f"{plan.run_dir}/job.sh"]
 
 
 LOOPBACK = (

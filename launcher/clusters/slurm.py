@@ -196,6 +196,7 @@ class Slurm:
             *self.directives(plan, name=name, array=indices, output="%a.log" if literal == "all.log" else literal),
             f"# {members} members of a sweep. Each is a run like any other, with a job.sh of its own.",
             f'member={command([place])}/"$SLURM_ARRAY_TASK_ID"',
+            '[ -d "$member" ] || member=$(<"$member") # a text, where the file system has no links',
             'exec bash "$member/job.sh" >>"$member/job.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"
