@@ -102,6 +102,14 @@ def check_values(config: Config) -> None:
         raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
 
 
+class NotDivisible(ConfigError):
+    """The batch over this world."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what}; type {instead}")
+        self.what = what
+
+
 def check_world(config: Config, world: World) -> None:
     """Raises ConfigError where the numbers do not fit the world."""
     train = config["train"]
@@ -109,9 +117,9 @@ def check_world(config: Config, world: World) -> None:
     parts = world.size * accumulate
     if batch % parts:
         near = max(parts, round(batch / parts) * parts)
-        raise ConfigError(
-            f"train.batch_size={batch} is not divisible by {world.size} process{'es' * (world.size > 1)} x "
-            f"train.accumulate={accumulate}; type train.batch_size={near}"
+        raise NotDivisible(
+            f"train.batch_size={batch} is not divisible by {world.size} process{'es' * (world.size > 1)} x train.accumulate={accumulate}",
+            f"train.batch_size={near}",
         )
     if train["precision"] == "fp16" and world.device == "cpu":
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")

@@ -22,7 +22,9 @@ class TrainConfig:
     steps: int | None = None
     """Optimizer updates in all; null: epochs x (training samples // batch_size)."""
     batch_size: int = 128
-    """Samples in one optimizer update over the whole world. Divided by world x accumulate, or refused."""
+    """Samples in one optimizer update over the whole world. Divided by world x accumulate, or refused; or see round_batch."""
+    round_batch: bool = False
+    """Where batch_size does not divide, take the nearest that does and say so, when the run is planned. The frozen run has the number."""
     accumulate: int = 1
     """Micro-batches per update; gradients are reduced across processes once, with the last."""
     precision: str = "auto"

@@ -19,6 +19,7 @@ import launcher
 from launcher import PROJECT, check, dialect, home, rundir, snapshot, targets, tree
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
+from launcher.round_batch import round_batch
 from launcher.rundir import RunDir
 from launcher.snapshot import Source
 
@@ -56,13 +57,18 @@ class Frozen:
 
 
 def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -> Frozen:
-    """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch."""
+    """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
+
+    `config` is changed only by `train.round_batch`, to what was decided.
+    """
     values = resolve(config)
     check.check_keys(values)
     targets.check(values, values["trust"])
     check.check_values(values)
     cluster: Cluster = targets.build(values["cluster"])
     world = cluster.world()
+    if round_batch(config, values["train"], world):
+        values = resolve(config)  # others may be made of it
     targets.build(values["strategy"]).check(world, values["train"])
     check.check_world(values, world)
     name = check_name("name", values["name"])

@@ -6,6 +6,7 @@ import dataclasses
 
 from omegaconf import DictConfig, OmegaConf
 
+from launcher.check import NotDivisible
 from launcher.errors import ConfigError
 from launcher.freeze import freeze
 from launcher.plan import Cluster
@@ -24,7 +25,14 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     config = OmegaConf.load(here.config)
     assert isinstance(config, DictConfig)
     old = here.read_plan()
-    frozen = freeze(DictConfig(OmegaConf.merge(config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
+    try:
+        frozen = freeze(DictConfig(OmegaConf.merge(config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
+    except NotDivisible as error:
+        train = config["train"]
+        counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)
+        raise ConfigError(
+            f"resume {' '.join(words)}: {error.what}, and a run keeps its batch; type cluster.processes_per_node= and one of {counts}"
+        ) from error
     plan = dataclasses.replace(frozen.plan, run_dir=old.run_dir, directory=old.directory)
     write_atomic(here.script, frozen.cluster.render(plan))
     write_atomic(here.config, frozen.config)

@@ -1,0 +1,42 @@
+"""`train.round_batch`: the experiments that ship train on any number of processes, 3 and 6 among them.
+
+Decided once, when a run is planned: what is frozen is the number, and that it is not to be rounded again. So a move to another world
+keeps the samples of each update.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from launcher.plan import World
+
+
+def round_batch(config: DictConfig, train: dict[str, Any], world: World) -> bool:
+    """Write the nearest batch size that `world` divides into `config`. Whether that is another one than `train` has."""
+    if not train["round_batch"]:
+        return False
+    batch = train["batch_size"]
+    near = nearest(batch, world.size * train["accumulate"])
+    OmegaConf.update(config, "train.round_batch", False)
+    if near == batch:
+        train["round_batch"] = False
+        return False
+    OmegaConf.update(config, "train.batch_size", near)
+    processes = f"{world.size} process{'es' * (world.size > 1)} x train.accumulate={train['accumulate']}"
+    _say(f"train.batch_size={near}, not {batch}: the nearest that divides over {processes} (train.round_batch)")
+    return True
+
+
+def nearest(batch: int, parts: int) -> int:
+    """The multiple of `parts` nearest to `batch`, and no less than one."""
+    return max(1, round(batch / parts)) * parts
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Once, though the members of a sweep are planned one by one."""
+    print(f"launcher: {text}", file=sys.stderr)

@@ -1,0 +1,68 @@
+"""What ships trains on any number of processes; what a user wrote is refused there or, if asked for, rounded once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import REPO, TOY, Answer
+
+from launcher import dialect, round_batch, rundir
+from launcher.compose import compose
+from launcher.freeze import Frozen, freeze
+
+Command = Callable[..., Answer]
+SHIPPED = sorted(path.stem for path in (REPO / "conf" / "exp").glob("*.yaml"))
+
+
+def frozen_run(*words: str) -> Frozen:
+    found: list[Frozen] = []
+    compose(list(words), lambda config, overrides: found.append(freeze(config, overrides)))
+    return found[0]
+
+
+@pytest.mark.parametrize("exp", SHIPPED)
+def test_an_experiment_that_ships_runs_on_any_number_of_processes(command: Command, exp: str) -> None:
+    for size in (*range(1, 17), 24):
+        round_batch._say.cache_clear()
+        done = command("plan", f"+exp={exp}", "cluster=slurm", f"cluster.processes_per_node={size}")
+        assert (done.code, json.loads(done.out)["world"]["processes_per_node"]) == (0, size), done.err
+        assert done.err.count("\n") <= 1
+        assert ("train.batch_size=" in done.err) == (256 % size != 0 or exp != "cifar")
+
+
+@pytest.mark.parametrize(
+    ("words", "batch"),
+    [
+        (("cluster.processes_per_node=3",), 255),
+        (("cluster.processes_per_node=5", "cluster.nodes=2"), 260),
+        (("cluster.processes_per_node=3", "train.accumulate=4"), 252),
+        (("cluster.processes_per_node=2",), 256),
+        (("cluster.processes_per_node=1000",), 1000),
+    ],
+)
+def test_the_number_is_frozen_and_not_to_be_rounded_again(command: Command, words: tuple[str, ...], batch: int) -> None:
+    train = dialect.read(frozen_run("+exp=cifar", "cluster=slurm", *words).config)["train"]
+    assert (train["batch_size"], train["round_batch"]) == (batch, False)
+
+
+def test_a_sweep_says_it_once_and_without_the_key_it_is_refused(command: Command) -> None:
+    round_batch._say.cache_clear()
+    words = ("plan", *TOY, "cluster=slurm", "cluster.processes_per_node=3")
+    assert command(*words).code == 2
+    assert command(*words, "train.round_batch=true").err.count("train.batch_size=63, not 64") == 1
+    assert command(*words, "train.round_batch=true", "seed=1").err == ""
+
+
+def test_a_move_does_not_round_again(command: Command, tmp_path: Path) -> None:
+    words = (*TOY, f"runs_dir={tmp_path}", "id=a", "train.round_batch=true", "cluster.processes_per_node=3", "cluster.device=cpu")
+    frozen = frozen_run(*words)
+    here = rundir.create(Path(frozen.plan.run_dir))
+    here.freeze(frozen.plan, frozen.config, frozen.script)
+    done = command("resume", str(here), "cluster.processes_per_node=2")
+    assert done.code == 2
+    assert "train.batch_size=63 is not divisible by 2 processes" in done.err
+    assert "type cluster.processes_per_node= and one of 1, 3, 7, 9, 21, 63" in done.err
+    assert dialect.read(here.config.read_text())["train"]["batch_size"] == 63
