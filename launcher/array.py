@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from launcher import batch, lookup, rundir, scheduler, standing, submit, sweep
+from launcher import batch, lookup, rundir, scheduler, site, standing, submit, sweep
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
@@ -183,7 +183,7 @@ def _submit(here: Sweep, parts: Sequence[Part]) -> str:
     try:
         cluster = parts[0].cluster
         argv = batch.with_site(["sbatch", "--parsable", f"--chdir={place}", str(script)], cluster)
-        given = scheduler.submit(argv, name, batch.clusters_of(cluster))
+        given = scheduler.submit(argv, name, batch.clusters_of(cluster), site.environment(rundir.read_text(script)))
     except NoAnswer as error:
         raise ClusterError(f"{error}; the sweep is kept, submit what is missing of it with: python -m launcher resume {here.id}") from error
     for index, part in enumerate(parts):

@@ -9,13 +9,14 @@ import shutil
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from launcher import limits, lock, origin, prelude, scheduler, submit
+from launcher import limits, lock, origin, prelude, scheduler, site
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.freeze import Frozen, stored_cluster
-from launcher.rundir import RunDir
+from launcher.rundir import RunDir, read_text
 from launcher.scheduler import Job
 
 LOCAL_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/proc")
@@ -35,21 +36,22 @@ def check(cluster: Slurm, frozen: Frozen) -> str:
         prelude.check(cluster.prelude)
     try:
         if shutil.which("scontrol") is not None:
-            limits.check(cluster, scheduler.partitions(clusters_of(cluster)))
-        return scheduler.estimate(with_site(cluster.submit_argv(frozen.plan), cluster), frozen.script, clusters_of(cluster))
+            limits.check(replace(cluster, partition=cluster.partition or site.partition()), scheduler.partitions(clusters_of(cluster)))
+        argv, allowed = with_site(cluster.submit_argv(frozen.plan), cluster), site.environment(frozen.script)
+        return scheduler.estimate(argv, frozen.script, clusters_of(cluster), allowed)
     except NoAnswer:
         return "unknown"
 
 
 def clusters_of(cluster: Slurm) -> str:
     """Which clusters may take the job, with commas between; empty for the one of this machine."""
-    return str(cluster.sbatch.get("clusters") or submit.clusters_of_site())
+    return str(cluster.sbatch.get("clusters") or site.clusters())
 
 
 def with_site(argv: Sequence[str], cluster: Slurm) -> list[str]:
     """The arguments of sbatch, with what the login shell says and the plan leaves open."""
-    site = [f"--clusters={clusters}"] if not cluster.sbatch.get("clusters") and (clusters := submit.clusters_of_site()) else []
-    return [*argv[:-1], *site, argv[-1]]
+    more = [f"--clusters={clusters}"] if not cluster.sbatch.get("clusters") and (clusters := site.clusters()) else []
+    return [*argv[:-1], *more, argv[-1]]
 
 
 def ledger(given: scheduler.Given, suffix: str = "") -> dict[str, str]:
@@ -102,7 +104,8 @@ def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
             job = active_job(here, clusters_of(cluster))
             if job is not None:
                 raise RunError(already(here, job))
-            given = scheduler.submit(with_site(cluster.submit_argv(plan), cluster), name, clusters_of(cluster))
+            allowed = site.environment(read_text(here.script))
+            given = scheduler.submit(with_site(cluster.submit_argv(plan), cluster), name, clusters_of(cluster), allowed)
         except NoAnswer as error:
             raise NoAnswer(
                 f"{error}; the script is kept in {here}, and nothing is submitted twice by trying again: python -m launcher resume {here}"

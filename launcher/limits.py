@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 
 from launcher.clusters.slurm import Slurm
@@ -28,6 +29,8 @@ def check(cluster: Slurm, partitions: Mapping[str, Partition]) -> None:
             raise ClusterError(f"cluster.partition={each}: no such partition{nearest(each, partitions)}; there are {', '.join(partitions)}")
     counts_gpus = any("gres/gpu" in partition.get("TRES", "") for partition in partitions.values())
     refusals: list[ClusterError] = []
+    if all(partitions[each].get("State") == "DOWN" for each in names):
+        print(f"launcher: warning: cluster.partition={name} is DOWN; the job waits in the queue until it is up", file=sys.stderr)
     for each in names:
         try:
             _check_one(cluster, each, partitions[each], counts_gpus)
@@ -39,7 +42,7 @@ def check(cluster: Slurm, partitions: Mapping[str, Partition]) -> None:
 
 def _check_one(cluster: Slurm, name: str, partition: Partition, counts_gpus: bool) -> None:
     """`counts_gpus`: whether this cluster says how many there are (AccountingStorageTRES); where it does not, sbatch knows."""
-    if partition.get("State", "UP") != "UP":
+    if partition.get("State", "UP") not in ("UP", "DOWN"):
         raise ClusterError(f"cluster.partition={name} is {partition['State']}; choose another partition")
     longest = time_seconds(partition.get("MaxTime", "UNLIMITED"))
     if longest is not None and cluster.seconds > longest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,10 @@ _UNREACHABLE = re.compile(
     r"|Socket timed out|temporarily unable|in standby|Resource temporarily unavailable",
     re.IGNORECASE,
 )
+
+
+_WAITS = re.compile(r"partition (is )?(not available|down)|reservation (?!.*(invalid|denied))|nodes are busy", re.IGNORECASE)
+"""Of what --test-only says: sbatch takes the job and it waits."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,16 @@ def _on(clusters: str) -> list[str]:
     return [f"--clusters={clusters}"] if clusters else []
 
 
-def estimate(argv: Sequence[str], script: str, clusters: str = "") -> str:
+def estimate(argv: Sequence[str], script: str, clusters: str = "", site: Mapping[str, str] | None = None) -> str:
     """When the job would start, in the scheduler's words. Raises ClusterError with its words where it would refuse the job, NoAnswer
     where nobody answers.
 
-    It refuses here, but not from sbatch itself, a job that only has to wait for a node that is down.
+    It refuses here, but not from sbatch itself, a job that only has to wait: for a node or partition that is down, a reservation to begin.
     """
     options = [word for word in argv[1:-1] if not word.startswith("--chdir")]
-    reply = ask([argv[0], "--test-only", *options], SECONDS, script)
+    reply = ask([argv[0], "--test-only", *options], SECONDS, script, site)
+    if reply.status and _WAITS.search(reply.err):
+        return f"unknown: {reply.words}"
     if reply.status and re.search("not available", reply.err) and _nodes_are_missing(clusters):
         return "unknown: some nodes are down or drained"
     if reply.status:
@@ -134,7 +140,7 @@ class Given(NamedTuple):
     cluster: str
 
 
-def submit(argv: Sequence[str], name: str, clusters: str = "") -> Given:
+def submit(argv: Sequence[str], name: str, clusters: str = "", site: Mapping[str, str] | None = None) -> Given:
     """The new job, and its cluster where it is not the one of this machine. `name` and directory are the job's own:
     where the reply is lost, they tell whether there is a job now.
 
@@ -142,7 +148,7 @@ def submit(argv: Sequence[str], name: str, clusters: str = "") -> Given:
     """
     directory = next((word.removeprefix("--chdir=") for word in argv if word.startswith("--chdir=")), "")
     try:
-        reply = ask(list(argv), SECONDS)
+        reply = ask(list(argv), SECONDS, site=site)
     except NoAnswer as error:
         return _look_for(name, directory, clusters, str(error))
     words = reply.out.strip()

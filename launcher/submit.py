@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -43,8 +44,8 @@ class Reply(NamedTuple):
         return "; ".join(line for line in lines if line) or f"it ended with status {self.status} and no word"
 
 
-def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
-    """Run a program of the scheduler, without what an outer job left in the environment. Raises ClusterError where it is missing or
+def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str] | None = None) -> Reply:
+    """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing or
     does not answer within `seconds`: it is ended then, and what it started too, for a site's sbatch may be a script around the real one.
     """
     try:
@@ -55,7 +56,7 @@ def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            env=_clean(),
+            env={**_clean(), **(site or {})},
             start_new_session=True,
         )
     except FileNotFoundError:
@@ -76,19 +77,9 @@ def ask(argv: list[str], seconds: float, text: str = "") -> Reply:
     return Reply(program.returncode, out, err)
 
 
-def in_a_job() -> bool:
-    return "SLURM_JOB_ID" in os.environ
-
-
-def clusters_of_site() -> str:
-    """Where the login shell says that jobs go; what an outer job says is of its own step. Passed on by its name: exported into the job, it
-    would send the job's own questions there and back.
-    """
-    return "" if in_a_job() else os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
-
-
 def _clean() -> dict[str, str]:
-    """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one; `SLURM_CONF` says where it is."""
+    """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one, and `SQUEUE_FORMAT` and the like change
+    what we read; `SLURM_CONF` says where it is."""
     foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
     return {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or not name.startswith(foreign)}
 

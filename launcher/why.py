@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, standing
+from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, site, standing
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -218,7 +218,8 @@ def _never_began(case: Case) -> Answer:
 def _refused(case: Case) -> Answer:
     """A batch run without a job: ask what the scheduler has against it."""
     try:
-        start = scheduler.estimate(Slurm().submit_argv(case.run.read_plan()), rundir.read_text(case.run.script))
+        script = rundir.read_text(case.run.script)
+        start = scheduler.estimate(Slurm().submit_argv(case.run.read_plan()), script, site=site.environment(script))
     except ClusterError as error:
         match = signatures.find([str(error)], CAUSE)
         advice = match.advice(run=case.word, python="", job="") if match else case.resume

@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     "launcher.node": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.snapshot": Rule(only=("launcher.errors", "launcher.git", "launcher.no_code")),
     "launcher.git": Rule(only=("launcher.errors",)),
+    "launcher.site": Rule(only=("launcher.clusters.slurm_options",)),
     "launcher.no_code": Rule(only=()),
     "launcher.scheduler": Rule(only=("launcher.errors", "launcher.submit")),
     "launcher.machine": Rule(only=()),

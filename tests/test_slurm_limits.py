@@ -74,10 +74,10 @@ DOES_NOT: tuple[tuple[tuple[Shown, ...], Ask, tuple[str, ...]], ...] = (
     (ALL, {"partition": "GPU"}, ("cluster.partition=GPU: no such partition",)),
     (ALL, {"partition": "gpu,nope"}, ("cluster.partition=nope: no such partition",)),
     ((SMALL, CPU), {}, ("cluster.partition: this cluster has no default; type one of small, cpu",)),
-    (ALL, {"partition": "down"}, ("cluster.partition=down is DOWN; choose another",)),
     (ALL, {"partition": "drain"}, ("cluster.partition=drain is DRAIN",)),
     (ALL, {"partition": "inactive"}, ("cluster.partition=inactive is INACTIVE",)),
-    (ALL, {"partition": "down,drain"}, ("cluster.partition=down is DOWN",)),
+    (ALL, {"partition": "inactive,drain"}, ("cluster.partition=inactive is INACTIVE",)),
+    (ALL, {"partition": "down", "nodes": 5}, ("cluster.nodes=5 is more than partition down gives",)),
     (ALL, {"time": "1-0:01"}, ("cluster.time=1-0:01 is more than partition gpu allows (1-00:00:00); type cluster.time=1-00:00:00",)),
     (ALL, {"partition": "small", "time": "4:00:00"}, ("cluster.time=4:00:00 is more than", "type cluster.time=30:00")),
     (ALL, {"nodes": 5}, ("cluster.nodes=5 is more than partition gpu gives a job (4)",)),
@@ -118,6 +118,15 @@ def test_what_does_not_fit_is_refused_by_key_and_limit(
     for part in parts:
         assert part in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("asked", "warns"), [("down", True), ("down,gpu", False), ("gpu", False), ("down,drain", False)])
+def test_a_partition_that_is_down_queues_what_waits_for_it(
+    asked: str, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of those that take no jobs (DRAIN, INACTIVE) SLURM says so itself."""
+    limits.check(Slurm(partition=asked), read(ALL, monkeypatch))
+    assert ("waits in the queue until it is up" in capsys.readouterr().err) is warns
 
 
 def test_the_time_to_type_instead_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
