@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from helpers import Answer
 
-from launcher import inside, machine
+from launcher import inside
 from launcher.errors import ConfigError
 
 Command = Callable[..., Answer]
@@ -50,13 +50,3 @@ def test_a_shell_in_a_job_and_variables_left_over_are_no_process_of_several(vari
 def test_several_nodes_are_named() -> None:
     with pytest.raises(ConfigError, match=r"cluster\.nodes=2 cluster\.processes_per_node=4"):
         inside.refuse({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "8", "RANK": "0", "LOCAL_WORLD_SIZE": "4"})
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"),
-    [("MIG-a,MIG-b", 1), ("0,0", 0), ("0,1,0", 0), ("GPU-a,GPU-b", 2), ("GPU-a,GPU-a", 0), ("1,9,2", 1), ("", 0), ("0,1", 2)],
-)
-def test_what_cuda_shows_is_counted(monkeypatch: pytest.MonkeyPatch, visible: str, count: int) -> None:
-    monkeypatch.setattr(machine, "_installed_gpus", lambda: 4)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine.gpu_count() == count

@@ -56,12 +56,15 @@ RULES: dict[str, Rule] = {
     "launcher.no_code": Rule(only=()),
     "launcher.scheduler": Rule(only=("launcher.errors", "launcher.submit")),
     "launcher.machine": Rule(only=()),
+    "launcher.gpus": Rule(only=()),
     "launcher.progress": Rule(only=()),
     "launcher.tail": Rule(only=()),
     "launcher.tree": Rule(only=()),
     "launcher.config": Rule(only=("omegaconf",)),
     "launcher.targets": Rule(only=("launcher.errors", "launcher.tree")),
-    "launcher.clusters.*": Rule(only=("launcher.plan", "launcher.shell", "launcher.errors", "launcher.machine", "launcher.clusters")),
+    "launcher.clusters.*": Rule(
+        only=("launcher.plan", "launcher.shell", "launcher.errors", "launcher.gpus", "launcher.machine", "launcher.clusters")
+    ),
     "launcher.strategies.*": Rule(only=("launcher.plan", "launcher.errors", "torch", "accelerate")),
     "launcher.judge": Rule(only=("launcher.diagnose", "launcher.plan")),
     "launcher.report_table": Rule(only=("launcher.judge", "launcher.plan")),

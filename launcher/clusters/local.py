@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from launcher import machine
+from launcher import gpus, machine
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
@@ -40,21 +40,21 @@ class Local:
             raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
         if (files := machine.open_files()) < LEAST_FILES:
             raise ConfigError(f"a process may open {files} files here and needs {LEAST_FILES}; type: ulimit -n 4096")
-        device = self.device if self.device != "auto" else ("cuda" if machine.gpu_count() else "cpu")
-        if device == "cuda" and not machine.gpu_count():
+        found = gpus.find()
+        device = self.device if self.device != "auto" else ("cuda" if found.count else "cpu")
+        if device == "cuda" and not found.count and found.sure:
             raise ConfigError("cluster.device=cuda: this machine shows no CUDA device; type cluster.device=cpu or auto")
-        return World(1, self._processes(device), device)
+        return World(1, self._processes(device, found), device)
 
-    def _processes(self, device: str) -> int:
+    def _processes(self, device: str, found: gpus.Gpus) -> int:
         count = self.processes_per_node
         if count == "auto":
-            return machine.gpu_count() if device == "cuda" else 1
+            return max(1, found.count) if device == "cuda" else 1
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ConfigError(f"cluster.processes_per_node={count} cannot be; type auto or a whole number from 1")
-        if device == "cuda" and count > machine.gpu_count():
+        if device == "cuda" and count > found.count and found.sure:
             raise ConfigError(
-                f"cluster.processes_per_node={count}: this machine shows {machine.gpus_here()}; "
-                f"type cluster.processes_per_node={machine.gpu_count()} or auto"
+                f"cluster.processes_per_node={count}: this machine shows {found}; type cluster.processes_per_node={found.count} or auto"
             )
         most = 8 * machine.cpu_count()
         if count > most:
