@@ -86,7 +86,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
     return found
 
 
-def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], objective: str) -> None:
+def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], objective: Any) -> None:
     """The ledger first: whatever fails behind it, it says what was meant. Raises RunError."""
     try:
         here.path.mkdir(parents=True)

@@ -11,6 +11,7 @@ from launcher import tree
 from launcher.config import Config as Keys
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError
+from launcher.objective import WANTED, is_objective
 from launcher.plan import World
 from launcher.targets import nearest
 
@@ -43,6 +44,7 @@ def _below_one(value: Any) -> bool:
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2**63 - 1"),
     ("resume", lambda value: value in RESUME, "auto or never"),
+    ("objective", is_objective, WANTED),
     ("train.epochs", _whole(1), "a whole number from 1"),
     ("train.steps", lambda value: value is None or _whole(1)(value), "a whole number from 1, or null for epochs"),
     ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),

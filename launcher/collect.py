@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from launcher import lookup, sweep
 from launcher.errors import ConfigError
+from launcher.objective import Objective, is_number
 from launcher.rundir import write_atomic
 
 
@@ -19,13 +21,24 @@ def collect(words: list[str]) -> int:
         others = " ".join(map(str, lookup.sweeps(words[0], everywhere=True)))
         where = f"in this project; elsewhere: {others}" if others else "here"
         raise ConfigError(f"{words[0]}: no such sweep {where}; give the path or the id that `-m` printed, --all for other projects'")
-    rows = sweep.results(found)
+    rows, by = sweep.results(found)
     shown = sweep.table([{name: value for name, value in row.items() if name != "run"} for row in rows])
     write_atomic(found.path / "collected.csv", sweep.table(rows))
     write_atomic(found.path / "collected.json", json.dumps(rows, indent=1) + "\n")
     _print_aligned(shown)
-    print(f"\nby {found.objective}; written to {found.path}/collected.csv and collected.json")
+    print(f"\nby {by}{_why(found.objective, by, rows)}; written to {found.path}/collected.csv and collected.json")
     return 0
+
+
+def _why(asked: Objective, by: Objective, rows: list[dict[str, Any]]) -> str:
+    """In brackets, where it is not what was asked for."""
+    if by != asked:
+        return f" (no summary has {asked.metric})"
+    if any(is_number(row.get(asked.metric)) for row in rows):
+        return ""
+    there = sorted({name for row in rows for name in row if name.startswith(("test_", "val_"))})
+    instead = f"; what there is: {', '.join(there)}; in the next sweep type objective=…" if there else ""
+    return f" (no summary has it{instead})"
 
 
 def _print_aligned(text: str) -> None:

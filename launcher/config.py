@@ -79,8 +79,9 @@ class Config:
     """Where run directories go."""
     resume: str = "auto"
     """auto: an existing run continues from its newest good checkpoint. never: set its checkpoints aside, start at 0."""
-    objective: str = "test_accuracy"
-    """The entry of summary.json by which a sweep ranks its members; also what a sweeper that needs results is told."""
+    objective: Any = "val_accuracy"
+    """The entry of summary.json by which a sweep ranks its members, and what a sweeper that needs results is told. Its name says which way
+    is better (a loss or an error: less), or you do: {metric: val_mape, mode: min}. Not the test part's: who chooses by that has no test."""
     trust: list[str] = field(default_factory=list[str])
     """Your own packages that `_target_` may name. Only a file can set it, never the command line."""
     model: Any = MISSING

@@ -23,7 +23,7 @@ from launcher.round_batch import round_batch
 from launcher.rundir import RunDir
 from launcher.snapshot import Source
 
-NOT_COMPARED = ("resume", "id", "runs_dir")
+NOT_COMPARED = ("resume", "id", "runs_dir", "objective")
 """Keys in which a run may differ from the command that continues it."""
 
 

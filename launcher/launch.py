@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import time
@@ -95,7 +96,7 @@ def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
 
 
 def _compared(line: str) -> bool:
-    return line.split(":")[0] not in NOT_COMPARED
+    return re.split(r"[.:]", line)[0] not in NOT_COMPARED
 
 
 def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) -> None:

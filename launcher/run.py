@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from launcher import check, inside, lookup, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
-from launcher.freeze import Frozen, freeze
+from launcher.freeze import Frozen, freeze, resolve
 from launcher.launch import go_on, launch
+from launcher.objective import Objective, is_number
 
 WAIT_SECONDS = 5.0
 """Between two looks at a batch job that a sweeper waits for."""
@@ -102,16 +103,22 @@ def _one(words: list[str], verb: str) -> Frozen:
 
 
 def _launch_and_wait(config: DictConfig, overrides: list[str]) -> float:
-    """A member for a sweeper that needs its result: the config's `objective` out of its summary.
+    """A member for a sweeper that needs its result: the config's `objective` out of its summary, as it is.
 
+    Which way is better is said to the sweeper itself (`hydra.sweeper.direction` and the like), whatever `mode` says. Without a validation
+    part it is the test part's, and a line says so.
     Raises TrainingFailed where there is none.
     """
     here = launch(config, overrides)
     while standing.standing(here, standing.ask([here])[0]).alive:
         time.sleep(WAIT_SECONDS)
-    value = (here.read_summary() or {}).get(str(config.objective))
-    if not isinstance(value, int | float):
-        raise TrainingFailed(f"{here} ended without {config.objective}; see: python -m launcher why {here}")
+    summary, asked = here.read_summary() or {}, Objective.of(resolve(config)["objective"])
+    by = asked.found_in([summary], same_name=True)
+    value = summary.get(by.metric)
+    if not is_number(value):
+        raise TrainingFailed(f"{here} ended without {asked.metric}; see: python -m launcher why {here}")
+    if by != asked:
+        _warn(f"{here} has no {asked.metric}; the sweeper is told {by.metric}")
     return float(value)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from launcher import foreign, lookup, rundir
 from launcher.errors import ConfigError, RunError
+from launcher.objective import Objective, is_number
 from launcher.rundir import RunDir, write_atomic
 
 
@@ -45,8 +45,8 @@ class Sweep:
     def id(self) -> str:
         return self.path.name
 
-    def write(self, entries: list[Entry], objective: str) -> None:
-        """Raises RunError."""
+    def write(self, entries: list[Entry], objective: Any) -> None:
+        """`objective` as it is written in the config. Raises RunError."""
         members = [{"number": entry.number, "overrides": entry.overrides, "run": str(entry.run)} for entry in entries]
         write_atomic(self.ledger, json.dumps({"objective": objective, "members": members}, indent=1) + "\n")
 
@@ -60,8 +60,8 @@ class Sweep:
         return beside if beside.plan.is_file() else RunDir(written)
 
     @property
-    def objective(self) -> str:
-        return str(self._read()["objective"])
+    def objective(self) -> Objective:
+        return Objective.of(self._read()["objective"])
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -94,10 +94,11 @@ def differing(overrides: list[list[str]]) -> list[tuple[str, ...]]:
 # ---------------------------------------------------------------- what came out
 
 
-def results(sweep: Sweep) -> list[dict[str, Any]]:
-    """One row a member: its overrides, its state and its final metrics; best first, those without a result last."""
+def results(sweep: Sweep) -> tuple[list[dict[str, Any]], Objective]:
+    """One row a member: its overrides, its state and its final metrics; best first, those without a result last. And by what."""
     rows = list(_rows(sweep))
-    return sorted(rows, key=_order(sweep.objective))
+    objective = sweep.objective.found_in(rows)
+    return sorted(rows, key=_order(objective)), objective
 
 
 def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
@@ -109,20 +110,13 @@ def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         yield {"number": entry.number, **settings, "state": summary.get("state", "missing"), **metrics, **shared, "run": str(entry.run)}
 
 
-_LESS = """loss losses error err perplexity ppl mae mse rmse msle rmsle wer cer mer ter eer fid kid nll bce crossentropy entropy
-kl divergence distance latency seconds ece brier hinge regret lpips chamfer"""
-_LOWER = frozenset(_LESS.split())
-
-
-def _order(objective: str) -> Any:
-    """Highest first; lowest first where a word of the objective's name says that less is better."""
-    sign = 1 if _LOWER.intersection(re.findall(r"[a-z]+", objective.lower())) else -1
+def _order(objective: Objective) -> Any:
+    """Best first, then those without a number as they were submitted."""
+    sign = 1 if objective.mode == "min" else -1
 
     def key(row: Mapping[str, Any]) -> tuple[bool, float, int]:
-        value = row.get(objective)
-        if isinstance(value, int | float) and value == value:  # nan is not
-            return False, sign * float(value), int(row["number"])
-        return True, 0.0, int(row["number"])
+        value = row.get(objective.metric)
+        return (False, sign * float(value), int(row["number"])) if is_number(value) else (True, 0.0, int(row["number"]))
 
     return key
 

@@ -65,7 +65,7 @@ def check_collected(batch: Batch, sweep: Path, size: int) -> None:
     done = batch("collect", "sweep")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((sweep / "collected.csv").read_text().splitlines()))
-    best = [float(row["test_accuracy"]) for row in rows]
+    best = [float(row["val_accuracy"]) for row in rows]
     assert len(rows) == size
     assert best == sorted(best, reverse=True)
     assert {row["optim.lr"] for row in rows} == {str(number) for number in range(1, size + 1)}

@@ -67,6 +67,9 @@ def test_the_summary_closes_the_run(run: Path) -> None:
     assert summary["seconds"] > 0
     test_line = next(line for line in lines(run / "metrics.jsonl") if line["split"] == "test")
     assert summary["test_accuracy"] == test_line["accuracy"]
+    val_line = [line for line in lines(run / "metrics.jsonl") if line["split"] == "val"][-1]
+    assert {"val_accuracy": val_line["accuracy"], "val_loss": val_line["loss"]}.items() <= summary.items()
+    assert "val_samples" not in summary
 
 
 def test_checkpoints_are_kept_as_asked_with_one_at_the_end(run: Path) -> None:

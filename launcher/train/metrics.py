@@ -107,6 +107,13 @@ class MetricsFile:
             os.fsync(self._descriptor)
 
 
+def last(path: Path, split: str) -> dict[str, Any]:
+    """The newest numbers of one split, whichever attempt wrote them. Empty where there are none."""
+    lines = [line for line in read_jsonl(path) if line.get("split") == split]
+    known = lines[-1].items() if lines else ()
+    return {name: value for name, value in known if name not in ("step", "split", "samples") and value is not None}
+
+
 def memory_bytes(device: torch.device) -> int:
     """Peak memory of this process: allocated on the GPU, or resident on a CPU."""
     if device.type == "cuda":

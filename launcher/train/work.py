@@ -34,7 +34,7 @@ from launcher.train.guard import Guard
 from launcher.train.history import go_to
 from launcher.train.job import Job
 from launcher.train.layers import Layers
-from launcher.train.metrics import Meter, MetricsFile
+from launcher.train.metrics import Meter, MetricsFile, last
 from launcher.train.optim import start_momentum
 from launcher.train.patience import Patience
 from launcher.train.precision import agree
@@ -238,7 +238,8 @@ def _close(
     """summary.json, the last events, and the word for the batch shell. Rank 0 alone; the others only wait for it."""
     if job.ranks.is_first:
         state = job.state
-        final = {f"test_{name}": value for name, value in test.items() if name != "samples"}
+        final = {f"val_{name}": value for name, value in last(run.metrics, "val").items()}
+        final |= {f"test_{name}": value for name, value in test.items() if name != "samples"}
         ended = "stopped" if stopped else "done"
         summary = {
             "state": ended,
