@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, dialect, home, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, code_hash, dialect, home, rundir, snapshot, targets, tree
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.round_batch import round_batch
@@ -77,6 +77,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     run_dir = str(runs_dir(values) / name / run_id)
     if not cluster.attached and code is None:
         code = Code.now(values["trust"])
+    packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()
     plan = Plan(
         name=name,
         id=run_id,
@@ -89,7 +90,8 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         project=str(PROJECT) if code is None else code.place or f"{run_dir}/code",
         env=_worker_env(values, world.device),
         config_hash=hashlib.sha256(text.encode()).hexdigest(),
-        code_hash=code_hash() if code is None else code.digest,
+        code_hash=code_hash.of_all(packages) if code is None else code.digest,
+        packages=packages,
         overrides=tuple(overrides),
         version=launcher.__version__,
     )
@@ -216,16 +218,6 @@ def _restore_env_resolver() -> None:
     from omegaconf.resolvers import oc
 
     OmegaConf.register_new_resolver("oc.env", oc.env)
-
-
-def code_hash() -> str:
-    """sha256 over the source that will run: launcher/, models/ and data/."""
-    digest = hashlib.sha256()
-    for package in ("launcher", "models", "data"):
-        for path in sorted((PROJECT / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(PROJECT)}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:

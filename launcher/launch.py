@@ -12,11 +12,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import batch, check, dialect, lock, lookup, rundir, submit
+from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
-from launcher.freeze import NOT_COMPARED, Frozen, code_hash, freeze, resolve, stored_cluster, stored_config
+from launcher.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
 from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
@@ -128,13 +128,20 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
         return
     if cluster.world() != plan.world:
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
-    if cluster.attached and code_hash() != plan.code_hash:
-        warning = "the code has changed since this run was submitted; it continues with the code as it is now"
-        print(f"launcher: warning: {warning}", file=sys.stderr)
+    if cluster.attached:
+        _warn_of_edits(here, plan)
     if isinstance(cluster, Slurm):
         _queue(here, cluster)
     else:
         _finish(here, attend(here, plan, cluster))
+
+
+def _warn_of_edits(here: RunDir, plan: Plan) -> None:
+    now = code_hash.of_packages(PROJECT, stored_config(here)["trust"], Path(plan.directory))
+    if names := code_hash.changed(plan.packages, now):
+        what = f"the code of {', '.join(names)}" if plan.packages else "the code"
+        warning = f"{what} has changed since this run was submitted; it continues with the code as it is now"
+        print(f"launcher: warning: {warning}", file=sys.stderr)
 
 
 def _is_done(here: RunDir) -> bool:

@@ -58,6 +58,8 @@ class Plan:
     code_hash: str
     overrides: tuple[str, ...]
     version: str
+    packages: tuple[tuple[str, str], ...] = ()
+    """The hash of each package of the code, where it is not copied; empty in a run of an older launcher."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -70,6 +72,7 @@ class Plan:
             raw["world"] = World(**raw["world"])
             raw["env"] = tuple((str(name), str(value)) for name, value in raw["env"])
             raw["overrides"] = tuple(raw["overrides"])
+            raw["packages"] = tuple((str(name), str(digest)) for name, digest in raw.get("packages", ()))
             return cls(**raw)
         except (ValueError, TypeError, KeyError) as error:
             raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error

@@ -7,7 +7,6 @@ is copied, committed or not. A package of the project's own that lies elsewhere 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import stat
@@ -15,18 +14,16 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import git, no_code
+from launcher import git, no_code, packages
 from launcher.errors import ConfigError, RunError
 
 MOST_BYTES = 64 * 2**20
 """Source is small: what is larger is data or results that somebody forgot to ignore, copied again with every run."""
 
 PACKAGES = ("launcher", "models", "data")
-INSTALLED = ("site-packages", "dist-packages")
 
 _MOST_WALKED = 20_000
 """Files in one directory that git does not know. A link to a data set would otherwise be walked to its end before it is refused."""
@@ -109,7 +106,7 @@ _Listing = dict[str, _Found]
 
 
 def _project(project: Path) -> _Listing:
-    installed = project.name in INSTALLED
+    installed = project.name in packages.INSTALLED
     listing = None if installed else _by_git(project)
     if listing is None and not installed and (refusal := git.refusal(project)):
         listing = _refused(project, refusal)
@@ -194,7 +191,7 @@ def _parents(names: Iterable[str]) -> set[str]:
 def _trusted(top: str, project: Path, listing: _Listing, known: Mapping[str, object]) -> _Listing:
     """The files of a top-level package or module, by their names in the copy."""
     found: _Listing = {}
-    for place in _places(top):
+    for place in packages.places(top):
         if place.is_file():
             here, name = _look(place), top + "".join(place.suffixes)
             return {name: here} if here else {}
@@ -205,20 +202,6 @@ def _trusted(top: str, project: Path, listing: _Listing, known: Mapping[str, obj
         inside = inside or _by_git(place) or _walked(place)
         found = _below(top, _self_contained(inside, (place,))) | found
     return found
-
-
-def _places(top: str) -> list[Path]:
-    """Where a package's directories, or a module's file, are; none where it is installed, or nowhere. Nothing is imported."""
-    try:
-        spec = PathFinder.find_spec(top) or importlib.util.find_spec(top)  # the second knows what `pip install -e` hooks in
-    except (ImportError, ValueError):
-        return []
-    places = spec.submodule_search_locations if spec else ()
-    if spec and places is None:
-        places = [spec.origin] if spec.origin and spec.has_location else []
-    standard = Path(os.__file__).resolve().parent
-    found = [Path(place).resolve() for place in places or ()]
-    return [place for place in found if standard not in place.parents and not {*place.parts}.intersection(INSTALLED)]
 
 
 # ---------------------------------------------------------------- links
