@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def notice(line: str) -> None:
@@ -55,23 +54,19 @@ def one_at_a_time(lock: Path, doing: str) -> Iterator[None]:
     Some network file systems have no locks. Callers build aside and rename, so that there a missing lock costs work done
     twice and nothing else. Makes the lock's directory; raises OSError, with its errno, where it cannot be written.
     """
-    from filelock import FileLock, Timeout
-
-    held = FileLock(str(lock))
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held.acquire(timeout=0)
-        except Timeout:
-            notice(f"Waiting for another process that is {doing} (lock: {lock})")
-            held.acquire()
-    except NotImplementedError:
-        notice(f"WARNING: {lock.parent} has no file locks; {doing} without one")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        if error.errno not in _NO_LOCKS or not lock.parent.is_dir():
-            raise cannot_write(lock.parent, error) from error
-        notice(f"WARNING: {lock.parent} has no file locks; {doing} without one")
+        raise cannot_write(lock.parent, error) from error
     try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notice(f"Waiting for another process that is {doing} (lock: {lock})")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            notice(f"WARNING: {lock.parent} has no file locks ({error.strerror}); {doing} without one")
         yield
     finally:
-        held.release()
+        os.close(descriptor)

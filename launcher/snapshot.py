@@ -6,6 +6,7 @@ is copied, committed or not. A package of the project's own that lies elsewhere 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -66,8 +67,10 @@ class Source:
         for name, path in self.files:
             kind, content = _read(path)
             if kind == b"l":
-                (root / name).symlink_to(os.fsdecode(content))
-                continue
+                with contextlib.suppress(OSError):
+                    (root / name).symlink_to(os.fsdecode(content))
+                    continue
+                content = path.read_bytes()  # no links here
             mode = 0o700 if kind == b"x" else 0o600
             with os.fdopen(os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(content)

@@ -19,6 +19,28 @@ from launcher.rundir import RunDir
 NOTHING = f"{NO_LINKS},flock={{0}}"
 
 
+DATA = """
+import sys
+from pathlib import Path
+from data.files import one_at_a_time
+from launcher.snapshot import Source
+with one_at_a_time(Path(sys.argv[1], "cache", "x.lock"), "decoding"):
+    Source((("a.py", Path(sys.argv[1], "link.py")),)).copy_to(Path(sys.argv[1], "code"))
+"""
+
+
+@pytest.mark.parametrize("answer", ["ENOSYS", "ENOLCK", "EPERM"])
+def test_data_and_code_need_neither_links_nor_locks(answer: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    """One line of warning, no warning of a library's; what a link in the code leads to is in the copy."""
+    (tmp_path / "real.py").write_text("words = 1\n")
+    (tmp_path / "link.py").symlink_to("real.py")
+    argv = [sys.executable, str(REFUSALS), NOTHING.format(answer), sys.executable, "-c", DATA, str(tmp_path)]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == done.stderr.count("has no file locks") == 1, done.stderr
+    assert (tmp_path / "code" / "a.py").read_text() == "words = 1\n"
+
+
 @pytest.mark.slow
 def test_a_rank_that_is_killed_is_started_again_in_a_sandbox_without_links_and_locks(
     tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None

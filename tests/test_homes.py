@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import TOY, Answer, claimed, refused
+from helpers import PROJECT, REPO, TOY, Answer, claimed, refused, refused_process
 
 from launcher import lock, standin
 from launcher.errors import RunError
@@ -210,3 +211,24 @@ def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_p
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(RunError, match="could not be written"):
         CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claimed(tmp_path), 0, keep=2).save(1, {"model": (b"words",)})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, to take the names of users away")
+def test_a_user_without_a_name_and_a_home_trains(tmp_path: Path, toy_words: tuple[str, ...], no_process_left: None) -> None:
+    """In an environment as of `env -i`, and with what a login shell may have left: TMPDIR is gone, COLUMNS is no number."""
+    (tmp_path / "nobody").touch()
+    odd = {"TMPDIR": str(tmp_path / "gone"), "COLUMNS": "abc", "LANG": "C", "PYTHONOPTIMIZE": "2", "CDPATH": "/usr"}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPO}{os.pathsep}{PROJECT}", "OMP_NUM_THREADS": "1", **odd}
+    (tmp_path / "files").write_text("passwd: files\n")  # systemd's would give root its name back
+    inside = 'mount --bind "$0/nobody" /etc/passwd && mount --bind "$0/files" /etc/nsswitch.conf && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", inside, str(tmp_path), sys.executable, "-m", "launcher"]
+
+    def launch(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*argv, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False)
+
+    done = launch(*toy_words, "id=a", "train.steps=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = launch("status")
+    assert (shown.returncode, shown.stderr, "toy/a  done" in shown.stdout) == (0, "", True)
+    refused_process(launch("plan", *TOY, "runs_dir=~/x"), 2, "runs_dir=~/x", "type the whole path")
