@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import sys
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import launcher
 from launcher import PROJECT, check, code_hash, dialect, home, rundir, snapshot, targets, tree
+from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.round_batch import round_batch
@@ -102,14 +104,17 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
 
 
 def stored_config(run: RunDir) -> dict[str, Any]:
-    """What a run was frozen with. Raises RunError."""
+    """What a run was frozen with; what its launcher did not know yet is as if nothing had been said. Raises RunError."""
     try:
         config = dialect.read(rundir.read_text(run.config))
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML; start a new run") from error
     if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
         raise RunError(f"{run.config} is not the config of a run; start a new run")
-    return cast("dict[str, Any]", config)
+    found = cast("dict[str, Any]", config)
+    if tree.is_mapping(known := found.get("train")):
+        found["train"] = {**dataclasses.asdict(TrainConfig()), **known}
+    return found
 
 
 def stored_cluster(run: RunDir) -> Cluster:

@@ -7,6 +7,7 @@ import dataclasses
 from omegaconf import DictConfig, OmegaConf
 
 from launcher.check import NotDivisible
+from launcher.config import TrainConfig
 from launcher.errors import ConfigError
 from launcher.freeze import freeze
 from launcher.plan import Cluster
@@ -25,8 +26,9 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     config = OmegaConf.load(here.config)
     assert isinstance(config, DictConfig)
     old = here.read_plan()
+    known = {"train": dataclasses.asdict(TrainConfig())}  # of what an older launcher did not know yet
     try:
-        frozen = freeze(DictConfig(OmegaConf.merge(config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
+        frozen = freeze(DictConfig(OmegaConf.merge(known, config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
     except NotDivisible as error:
         train = config["train"]
         counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)

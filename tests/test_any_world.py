@@ -12,6 +12,7 @@ from helpers import REPO, TOY, Answer
 from launcher import dialect, round_batch, rundir
 from launcher.compose import compose
 from launcher.freeze import Frozen, freeze
+from launcher.rundir import RunDir
 
 Command = Callable[..., Answer]
 SHIPPED = sorted(path.stem for path in (REPO / "conf" / "exp").glob("*.yaml"))
@@ -56,13 +57,28 @@ def test_a_sweep_says_it_once_and_without_the_key_it_is_refused(command: Command
     assert command(*words, "train.round_batch=true", "seed=1").err == ""
 
 
-def test_a_move_does_not_round_again(command: Command, tmp_path: Path) -> None:
-    words = (*TOY, f"runs_dir={tmp_path}", "id=a", "train.round_batch=true", "cluster.processes_per_node=3", "cluster.device=cpu")
+def made(*words: str) -> RunDir:
     frozen = frozen_run(*words)
     here = rundir.create(Path(frozen.plan.run_dir))
     here.freeze(frozen.plan, frozen.config, frozen.script)
+    return here
+
+
+def test_a_move_does_not_round_again(command: Command, tmp_path: Path) -> None:
+    words = (*TOY, f"runs_dir={tmp_path}", "id=a", "train.round_batch=true", "cluster.processes_per_node=3", "cluster.device=cpu")
+    here = made(*words)
     done = command("resume", str(here), "cluster.processes_per_node=2")
     assert done.code == 2
     assert "train.batch_size=63 is not divisible by 2 processes" in done.err
     assert "type cluster.processes_per_node= and one of 1, 3, 7, 9, 21, 63" in done.err
     assert dialect.read(here.config.read_text())["train"]["batch_size"] == 63
+
+
+def test_a_run_from_before_the_key_is_the_same_run(command: Command, tmp_path: Path) -> None:
+    words = (*TOY, f"runs_dir={tmp_path}", "id=a", "cluster.device=cpu", "cluster.processes_per_node=2")
+    here = made(*words)
+    here.config.write_text(here.config.read_text().replace("  round_batch: false\n", ""))
+    done = command("resume", str(here), "cluster.processes_per_node=3")
+    assert (done.code, "one of 1, 2, 4, 8, 16, 32, 64" in done.err) == (2, True), done.err
+    done = command(*words, "objective=val_loss", "train.on_bad=skip")
+    assert "is a run with another config (train.on_bad: stop -> skip); choose" in done.err

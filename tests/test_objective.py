@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import TOY, Answer
+from omegaconf import OmegaConf
 
-from launcher import sweep
+from launcher import run, sweep
+from launcher.errors import TrainingFailed
 from launcher.objective import Objective
+from launcher.rundir import RunDir
 
 LESS = ["loss", "val_mae", "test_MSE", "rmse", "WER", "test_nll", "fid", "top5_error", "cross_entropy", "val_mape", "fpr", "errors"]
 MORE = ["accuracy", "val_f1", "glossary_score", "terror_recall", "map", "bleu", "val_found", "whatever"]
@@ -22,10 +26,10 @@ def made(tmp_path: Path, objective: object, summaries: list[dict[str, object]]) 
     here.mkdir(parents=True)
     members: list[dict[str, object]] = []
     for number, summary in enumerate(summaries):
-        run = tmp_path / "runs" / "a" / f"s-{number}"
-        run.mkdir(parents=True)
-        (run / "summary.json").write_text(json.dumps({"state": "done", "attempt": 0, "steps": 4, "seconds": 1.0, **summary}))
-        members.append({"number": number, "overrides": [f"seed={number}"], "run": str(run)})
+        member = tmp_path / "runs" / "a" / f"s-{number}"
+        member.mkdir(parents=True)
+        (member / "summary.json").write_text(json.dumps({"state": "done", "attempt": 0, "steps": 4, "seconds": 1.0, **summary}))
+        members.append({"number": number, "overrides": [f"seed={number}"], "run": str(member)})
     (here / "sweep.json").write_text(json.dumps({"objective": objective, "members": members}))
     return here
 
@@ -85,3 +89,38 @@ def test_a_task_is_chosen_from_an_experiment(command: Callable[..., Answer], tmp
     assert done.code == 0, done.err
     assert "label_smoothing" not in done.out
     assert "classes: 3" in done.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "summary", "told", "line"),
+    [
+        ("val_accuracy", {"val_accuracy": 0.5, "test_accuracy": 0.9}, 0.5, ""),
+        ("val_accuracy", {"val_loss": 0.1, "test_accuracy": 0.9}, 0.9, "no val_accuracy; the sweeper is told test_accuracy"),
+        ({"metric": "val_mape", "mode": "min"}, {"val_mape": 0.25}, 0.25, ""),
+        ("val_accuracy", {"val_loss": 0.1}, None, ""),
+    ],
+)
+def test_what_a_sweeper_that_asks_is_told(
+    command: Callable[..., Answer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    asked: object,
+    summary: dict[str, float],
+    told: float | None,
+    line: str,
+) -> None:
+    """A loss in place of an accuracy would turn its search round."""
+    here = RunDir(made(tmp_path, asked, [summary]).parent.parent / "a" / "s-0")
+    monkeypatch.setattr(run, "launch", lambda *_: here)
+    monkeypatch.setattr(run.standing, "ask", lambda runs: [None])
+    monkeypatch.setattr(run.standing, "standing", lambda *_: SimpleNamespace(alive=False))
+    config = OmegaConf.create({"objective": asked})
+    if told is None:
+        with pytest.raises(TrainingFailed, match="ended without val_accuracy"):
+            run._launch_and_wait(config, [])
+        return
+    assert run._launch_and_wait(config, []) == told
+    err = capfd.readouterr().err
+    assert line in err
+    assert err.count("\n") == bool(line)
