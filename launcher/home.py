@@ -1,4 +1,5 @@
-"""`~` at the beginning of a value: a home, in any key, for nothing but a path begins so. A shell does so for words alone."""
+"""`~/` at the beginning of a value: a home, in any key, for nothing but a path begins so. A shell does so for words alone. A `~` or
+`~user` that is all there is may be a comment, or a value of somebody's own: it is a home where the key is one of a path."""
 
 from __future__ import annotations
 
@@ -14,9 +15,13 @@ from launcher.errors import ConfigError
 TILDE = re.compile(r"~[\w.-]*(/.*)?", re.DOTALL)
 
 
+_OF_PATHS = re.compile(r"(dir|root|cache|path|prelude|folder|file|image|python|cd)(\[\d+\])?$")
+"""How keys end whose values are paths."""
+
+
 def expanded(text: str, key: str) -> str:
     """Raises ConfigError, which names `key`, where there is no such home."""
-    if not TILDE.fullmatch(text):
+    if not TILDE.fullmatch(text) or ("/" not in text and not _OF_PATHS.search(key)):
         return text
     with contextlib.suppress(RuntimeError):
         path = Path(text).expanduser()
