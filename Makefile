@@ -27,8 +27,11 @@ test-slow: $(READY)  ## two processes, kill -9, whole runs
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm
 
-chaos: $(READY)  ## faults by the hundred, two hours; docs/reliability.md has what they gave
+chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave
 	$(BIN)/python -m pytest -m chaos --full -s
+
+chaos-long: $(READY)  ## the same with more of each, three hours
+	$(BIN)/python -m pytest -m chaos --full --long -s
 
 check: $(READY)  ## lint, types, shell, spelling
 	$(BIN)/ruff check . slurm/devcluster/cluster
@@ -47,4 +50,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm chaos check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm chaos chaos-long check goldens bench clean

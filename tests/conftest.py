@@ -42,7 +42,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", action="store_true", help="rewrite the golden scripts in slurm/examples/")
 
-    parser.addoption("--full", action="store_true", help="everything, and as many faults as docs/reliability.md reports (make chaos)")
+    parser.addoption("--full", action="store_true", help="everything, and faults by the hundred: an hour on two cores (make chaos)")
+    parser.addoption("--long", action="store_true", help="with --full: as many faults as a night has time for (make chaos-long)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -55,6 +56,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
     return request.config.getoption("--full")
+
+
+@pytest.fixture
+def many(request: pytest.FixtureRequest) -> Callable[[int, int, int], int]:
+    """How often to inject a fault: a few times in every `make test-slow`, within the hour of `make chaos`, in the hours of `chaos-long`."""
+    full, long = (request.config.getoption(option) for option in ("--full", "--long"))
+    return lambda few, hour, hours: (hours if long else hour) if full else few
 
 
 @pytest.fixture(scope="session", autouse=True)

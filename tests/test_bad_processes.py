@@ -96,7 +96,9 @@ def damaged_files(home: Path, toy: tuple[str, ...], run: Path) -> list[Mistake]:
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
-def test_two_hundred_mistakes(launch: Launch, toy: Callable[..., object], toy_words: tuple[str, ...], tmp_path: Path, full: bool) -> None:
+def test_two_hundred_mistakes(
+    launch: Launch, toy: Callable[..., object], toy_words: tuple[str, ...], tmp_path: Path, full: bool, many: Callable[[int, int, int], int]
+) -> None:
     assert toy("train.steps=1", "id=whole") is not None
     rest = [
         *sbatch_replies(tmp_path / "slurm", toy_words),
@@ -104,7 +106,7 @@ def test_two_hundred_mistakes(launch: Launch, toy: Callable[..., object], toy_wo
     ]
     every = [*typed(toy_words), *rest]
     random.Random(SEED).shuffle(every)
-    mistakes = every[: 200 if full else 12]
+    mistakes = every[: many(12, 120, 200)]
     wrong: list[str] = []
     slowest, kinds = 0.0, dict.fromkeys((mistake.kind for mistake in mistakes), 0)
     for mistake in mistakes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,8 @@ def _verified(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_every_point_on_every_rank(tmp_path: Path, full: bool) -> None:
-    seen = kill_often(tmp_path, 400 if full else 2 * len(PLACES))
+def test_every_point_on_every_rank(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
+    seen = kill_often(tmp_path, many(2 * len(PLACES), 200, 400))
     assert set(seen) == set(PLACES)
     print(f"{sum(seen.values())} kills at {len(seen)} places, nothing lost")
 
@@ -57,9 +58,9 @@ def test_every_point_on_every_rank(tmp_path: Path, full: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-def test_an_attempt_taken_for_dead_that_goes_on_in_the_middle_of_a_save(tmp_path: Path, full: bool) -> None:
+def test_an_attempt_taken_for_dead_that_goes_on_in_the_middle_of_a_save(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     """It was stopped at a point; the next attempt has claimed the run, saved and ended; then it goes on."""
-    overlaps = 50 if full else 2 * len(POINTS)
+    overlaps = many(2 * len(POINTS), 30, 50)
     fenced = overlap_often(tmp_path, overlaps)
     print(f"{overlaps} overlaps: one writer each time; the old attempt ended with a message in {fenced}")
     assert fenced >= overlaps // 2

@@ -88,15 +88,19 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize(
-    ("processes", "kills", "many", "kill"),
-    [(1, 2, 4, kill_tree), (2, 12, 200, kill_tree), (2, 2, 100, kill_launcher)],
+    ("processes", "counts", "kill"),
+    [(1, (2, 4, 4), kill_tree), (2, (12, 60, 200), kill_tree), (2, (2, 25, 100), kill_launcher)],
     ids=["one process", "two processes", "the launcher alone"],
 )
 def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
-    tmp_path: Path, processes: int, kills: int, many: int, kill: Callable[[subprocess.Popen[str]], None], full: bool
+    tmp_path: Path,
+    processes: int,
+    counts: tuple[int, int, int],
+    kill: Callable[[subprocess.Popen[str]], None],
+    many: Callable[[int, int, int], int],
 ) -> None:
     rng = random.Random(SEED)
-    kills = many if full else kills
+    kills = many(*counts)
     print(f"seed {SEED}")
     common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(1600, 40 * kills)}")
     notes = {name: tmp_path / f"samples-{name}" for name in ("whole", "killed")}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,13 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path) -> None
 
 
 @pytest.mark.timeout(900)
-def test_signals_in_the_middle_of_evaluations_and_saves_lose_nothing(tmp_path: Path, full: bool) -> None:
+def test_signals_in_the_middle_of_evaluations_and_saves_lose_nothing(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     """Each step evaluates and saves, so that most of the time is spent there."""
     words = (*TWO, "train.save_every=1", "train.eval_every=1")
     whole = finish(tmp_path, toy_words(tmp_path / "whole", *words))
     assert whole.returncode == 0, whole.stderr
     rng, run, seen = random.Random(SEED), run_of(tmp_path), 0
-    for number in range(20 if full else 3):
+    for number in range(many(3, 8, 20)):
         with running(tmp_path, toy_words(tmp_path / "runs", *words)) as process:
             wait_for(lambda seen=seen: max(losses(run), default=0) > seen + 2, what="some steps")
             time.sleep(rng.uniform(0, 0.05))

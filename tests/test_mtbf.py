@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,10 +20,10 @@ SEED = 20261121
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1500)
-def test_most_of_the_time_is_training(tmp_path: Path, full: bool) -> None:
+def test_most_of_the_time_is_training(tmp_path: Path, full: bool, many: Callable[[int, int, int], int]) -> None:
     """As many failures as the mean time between them says, at times that are drawn evenly (a Poisson process of that mean, given its
-    number), of a worker or of torchrun. 20 minutes at one a minute with --full."""
-    seconds, between = (1200.0, 60.0) if full else (40.0, 20.0)
+    number), of a worker or of torchrun. One a minute with --full: in eight minutes, in twenty with --long."""
+    seconds, between = float(many(40, 480, 1200)), 60.0 if full else 20.0
     rng, run, kills, replayed = random.Random(SEED), tmp_path / "runs" / "toy" / "a", 0, 0
     words = ("id=a", "cluster.processes_per_node=2", "train.steps=1000000", "train.eval_every=1000", f"train.mtbf_hours={between / 3600}")
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.04") as process:
@@ -52,7 +53,7 @@ def test_most_of_the_time_is_training(tmp_path: Path, full: bool) -> None:
     assert summary["replayed_steps"] == pytest.approx(replayed, abs=5 * kills)  # what a test reads may be some steps old
     assert not full or replayed > 0
     assert summary["train_seconds"] + summary["lost_seconds"] <= summary["wall_seconds"]
-    assert not full or summary["effective"] >= 0.9
+    assert summary["effective"] >= (many(0, 85, 90) / 100), "fewer failures scatter more"
 
 
 def _matters(process: psutil.Process) -> bool:

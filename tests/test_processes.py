@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,9 +196,9 @@ def test_a_worker_started_with_garbage_says_which_variable(tmp_path: Path, name:
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
-def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path, full: bool) -> None:
+def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")
-    for _ in range(50 if full else 3):
+    for _ in range(many(3, 12, 50)):
         both = [start(tmp_path, words), start(tmp_path, words)]
         ended = [(process.communicate(timeout=90), process.returncode) for process in both]
         codes = sorted(code for _, code in ended)

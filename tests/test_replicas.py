@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,10 @@ WORDS = (
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_the_rank_is_named_and_nothing_of_it_stays(tmp_path: Path, full: bool) -> None:
+def test_the_rank_is_named_and_nothing_of_it_stays(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     rng = random.Random(SEED)
     print(f"seed {SEED}")
-    flips = [(20 * number + rng.randint(11, 19), rng.randrange(3)) for number in range(50 if full else 4)]
+    flips = [(20 * number + rng.randint(11, 19), rng.randrange(3)) for number in range(many(4, 30, 50))]
     words = (*WORDS, f"train.steps={20 * len(flips) + 20}", f"train.compare_every={EVERY}")
     whole = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words), timeout=300)
     assert whole.returncode == 0, whole.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def kill_at(home: Path, words: list[str], run: Path, step: int, **extra: str) ->
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_what_is_judged_by_the_past_is_judged_alike_after_a_kill(tmp_path: Path, full: bool) -> None:
+def test_what_is_judged_by_the_past_is_judged_alike_after_a_kill(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     """Going back is wanted, a layer is frozen, a bit flips in each attempt, in the last one a loss jumps too. Killed before the second
     checkpoint, and then soon after others: so soon that all the guards go by is from before the kill."""
-    rng, kills = random.Random(SEED), 12 if full else 1
+    rng, kills = random.Random(SEED), many(1, 12, 40)
     start_of_last = EVERY * kills
     jump = start_of_last + AFTER
     words = (

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -57,10 +58,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     ("how", "what"),
     [("loop", "it does not come to an end"), ("sleep", "it does not come to an end"), ("skip", "it has left out a message that rank 0")],
 )
-def test_a_rank_that_does_not_come(tmp_path: Path, whole: dict[int, float], full: bool, how: str, what: str) -> None:
+def test_a_rank_that_does_not_come(
+    tmp_path: Path, whole: dict[int, float], full: bool, many: Callable[[int, int, int], int], how: str, what: str
+) -> None:
     if how == "sleep" and not full:
         pytest.skip("to the watchdog it is a loop; with --full")
-    for number in range(20 if full else 1):
+    for number in range(many(1, 4, 20)):
         home = tmp_path / str(number)
         home.mkdir()
         done = finish(home, toy_words(home / "runs", *WORDS, f"data.fault=[{50 + number},{how}]"))
@@ -74,8 +77,8 @@ def test_a_rank_that_does_not_come(tmp_path: Path, whole: dict[int, float], full
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(3000)
-def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], full: bool) -> None:
-    for number in range(20 if full else 1):
+def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], many: Callable[[int, int, int], int]) -> None:
+    for number in range(many(1, 4, 20)):
         home = tmp_path / str(number)
         home.mkdir()
         run = home / "runs" / "toy" / "a"
@@ -93,13 +96,13 @@ def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], full: b
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(4000)
-def test_clean_running_raises_no_alarm(tmp_path: Path, full: bool) -> None:
-    """With the limit that finds the hangs above, evaluations and saves; an hour with --full."""
+def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
+    """With the limit that finds the hangs above, evaluations and saves; seven minutes with --full, an hour with --long."""
     words = (*WORDS, "train.steps=10000000", "train.eval_every=100", "train.log_every=5")
     run = tmp_path / "runs" / "toy" / "a"
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.02") as process:
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(3600 if full else 20)
+            process.wait(many(20, 420, 3600))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
