@@ -25,6 +25,7 @@ from launcher.train.guard import Guard
 from launcher.train.job import Job
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter, MetricsFile
+from launcher.train.patience import Patience
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
@@ -103,18 +104,20 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     claim = Claim(RunDir(folder), 0)
     claim.take()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
-    watch = Watch(RunDir(folder), Place(rank=0, local_rank=0, world=1, attempt=0, restart=0), ranks, train.hang_seconds)
+    place, most = Place(rank=0, local_rank=0, world=1, attempt=0, restart=0), Patience.of(train.hang_seconds).watch
+    watch = Watch(RunDir(folder), place, ranks, train.hang_seconds, most, "cpu")
     deadline, metrics = Deadline(None), MetricsFile(folder / "metrics.jsonl")
     stopper = Stopper(folder / "STOP", ranks, claim, deadline)
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
     store = CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep, metrics.sync)
+    layers = Layers(inner, train.layers_every if ranks.is_first else 0)
     return Job(
         run=RunDir(folder),
         config=train,
         steps=config["train"]["steps"],
         state=TrainState(),
-        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU),
+        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU, layers),
         ema=ema,
         inner=inner,
         stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
@@ -128,7 +131,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         stopper=stopper,
         guard=Guard(train.spike),
         replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
-        layers=Layers(inner, train.layers_every if ranks.is_first else 0),
+        layers=layers,
         watch=watch,
         agreement=Agreement(ranks),
         metrics=metrics,

@@ -105,6 +105,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     Raises any LaunchError. One that is refused has changed nothing.
     """
     cluster = stored_cluster(here)
+    here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):
         return
     if not cluster.attached:
