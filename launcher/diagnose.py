@@ -69,11 +69,20 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
             return kind(report.message)
         where = f"rank {report.rank} on {report.host} failed at step {report.step}"
         return kind(f"{where}: {report.raised} (log: {run.rank_log(attempt, report.rank)})")
+    if killed and (fault := _hardware(tail(run.rank_log(attempt, killed.rank)))):
+        words = f"rank {killed.rank} on {killed.host} {_death(killed.code)}: {fault.verdict} ({fault.line.strip()})"
+        return TrainingFailed(f"{words}; it would break again here, so nothing is tried again (log: {run.rank_log(attempt, killed.rank)})")
     if killed:
         return RankLost(f"rank {killed.rank} {_death(killed.code)} (log: {run.rank_log(attempt, killed.rank)})")
     last = [line for line in tail(run.agent_log(attempt)) if line.strip()] or ["it wrote nothing"]
     kind = RankLost if status < 0 else TrainingFailed
     return kind(f"torchrun {_death(status)}: {last[-1]} (log: {run.agent_log(attempt)})")
+
+
+def _hardware(lines: list[str]) -> Match | None:
+    """What says that a GPU broke, where a process was ended by it and could not say so itself."""
+    match = find(_outer(lines[-_LAST_WORDS:]), CAUSE)
+    return match if match is not None and match.signature.name == "gpu_fault" else None
 
 
 def diagnose(run: RunDir, attempt: int, nodes: Sequence[str] = (), state: str = "") -> Diagnosis:
@@ -153,8 +162,8 @@ def _raised(lines: Sequence[str]) -> str:
 
 
 def _outer(lines: Sequence[str]) -> list[str]:
-    """Without the frames of a traceback: they quote code, which may name any failure."""
-    return [line for line in lines if line and not line[0].isspace()]
+    """Without the frames of a traceback: they quote code, which may name any failure. C++ indents what it died of."""
+    return [line for line in lines if line and (not line[0].isspace() or line.lstrip().startswith("what():"))]
 
 
 # ---------------------------------------------------------------- torchrun

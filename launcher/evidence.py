@@ -65,6 +65,8 @@ class Death:
     rank: int
     code: int
     host: str
+    node: int
+    """Its number in the job."""
     time: float
     shown: Shown
 
@@ -108,9 +110,9 @@ def _numbered(place: Path, glob: str, pattern: re.Pattern[str]) -> list[tuple[in
 def deaths(run: RunDir, attempt: int) -> list[Death]:
     """Of all nodes, the first one first."""
     found: list[Death] = []
-    for _, path in agent_logs(run, attempt):
+    for node, path in agent_logs(run, attempt):
         for when, host, rank, line, code in reversed(_TABLE.findall("\n".join(tail(path)))):  # the root cause stands last
-            found.append(Death(int(rank), int(code), host, seconds(when.replace("_", "T")), Shown(path, " ".join(line.split()))))
+            found.append(Death(int(rank), int(code), host, node, seconds(when.replace("_", "T")), Shown(path, " ".join(line.split()))))
     return sorted(found, key=lambda death: death.time)
 
 

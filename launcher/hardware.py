@@ -39,11 +39,20 @@ def name_node(run: RunDir, attempt: int, node: str = "") -> None:
 def main(argv: list[str]) -> int:
     """0 where a rank's log speaks of a broken GPU and its node is known."""
     run, attempt = RunDir(argv[1]), int(argv[2])
-    hosts = {death.rank: death.host for death in evidence.deaths(run, attempt)}
+    names = _nodes()
+    hosts = {death.rank: names.get(death.node, death.host) for death in evidence.deaths(run, attempt)}
     found = [rank for rank, path in evidence.rank_logs(run, attempt) if rank in hosts and is_broken(_text(path))]
     for rank in found:
         name_node(run, attempt, hosts[rank])
     return 0 if found else 1
+
+
+def _nodes() -> dict[int, str]:
+    """SLURM's names of the job's nodes by their number: a host calls itself by any name, and SLURM takes none that it does not know."""
+    try:
+        return dict(enumerate(findings.expand(os.environ.get("SLURM_JOB_NODELIST", ""))))
+    except ValueError:
+        return {}
 
 
 def _text(path: Path) -> str:

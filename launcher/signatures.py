@@ -138,12 +138,13 @@ SIGNATURES = (
     _known("gpu_kind", r"no kernel image is available for execution", "this torch has no code for the GPUs of the nodes"),
     _known("device_assert", r"device-side assert triggered", "a GPU kernel refused its input: an index or a label out of range"),
     # CUDA's words: cudaErrorECCUncorrectable 214, …NvlinkUncorrectable 220, …HardwareStackError 714, …LaunchFailure 719, …Contained 721,
-    # …SystemNotReady 802 (CUDA Runtime API, cudaError_t); HIP has the same ones; the driver's in the kernel's log, which some sites copy.
+    # …SystemNotReady 802 (CUDA Runtime API, cudaError_t); HIP has the same ones; the driver's in the kernel's log, which some sites copy:
+    # of its numbers those that NVIDIA's Xid catalogue lays to hardware, for 13, 31, 43 and 45 are what a program did.
     _known(
         "gpu_fault",
         r"uncorrectable (ECC|NVLink|NVLINK) error|fallen off the bus|CUDA error: hardware|GPU is lost|[Uu]nspecified launch failure"
         r"|peer GPU memory over nvlink or a hardware error|hipErrorECCNotCorrectable|system not yet initialized"
-        r"|NVRM: Xid \(|Got async event : (local catastrophic|device fatal)",
+        r"|NVRM: Xid \([^)]{1,60}\): (48|62|63|64|74|79|92|94|95|119|120|140)\b|Got async event : (local catastrophic|device fatal)",
         "a GPU is broken, or what joins it to the others",
     ),
     _known("port", r"EADDRINUSE|(?i:address already in use)", "the port at which the nodes meet was taken"),

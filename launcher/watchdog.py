@@ -99,6 +99,8 @@ def judge(beats: Sequence[Beat], stacks: Mapping[int, str], now: float, awake: f
         return Verdict(last, f"its host waits for its GPU, which may wait for a rank on another node{others}")
     if last in late and not _waits(last, stacks):
         return Verdict(last, f"it does not come to an end{others}")
+    if last not in late and not _waits(last, stacks):
+        return None  # each rank has learned a limit of its own: the one that all wait for has seen slower steps, and is within its own
     if last.place != first.place:
         return Verdict(first, f"it has left out a message that {last} waits for")
     busy = [beat for beat in late if _busy(beat.pid)]

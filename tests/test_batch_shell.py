@@ -12,7 +12,8 @@ import pytest
 
 from launcher import evidence, hardware, prelude, worker
 from launcher.clusters.slurm import Slurm
-from launcher.errors import ConfigError
+from launcher.diagnose import diagnose, failure
+from launcher.errors import ConfigError, RankLost
 from launcher.place import Place
 from launcher.plan import Plan, World
 from launcher.rundir import RunDir
@@ -113,8 +114,10 @@ def test_a_prelude_that_exits_is_told(shell: Shell) -> None:
         "run=/no code=/no limit=1 requeue=no strict=yes say() { exit 9; }\n".replace(" say", "; say"),
         "unset PATH\n",
         "readonly_of_theirs=1\nexport OMP_NUM_THREADS=77\n",
+        "trap false DEBUG\n",
+        "cd() { return 1; }; date() { echo garbage; }; printf() { :; }\n",
     ],
-    ids=["traps", "options", "cd", "names", "path", "threads"],
+    ids=["traps", "options", "cd", "names", "path", "threads", "debug", "functions"],
 )
 def test_what_a_prelude_leaves_behind_does_not_change_the_job(shell: Shell, text: str) -> None:
     status, said = shell.start(text)
@@ -183,6 +186,9 @@ def test_a_process_that_nccl_ended_has_hung(shell: Shell, text: str, requeued: b
         ("RuntimeError: CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", True),
         ("RuntimeError: HIP error: uncorrectable ECC error encountered", True),
         ("NVRM: Xid (PCI:0000:07:00): 79, GPU has fallen off the bus.", True),
+        ("NVRM: Xid (PCI:0000:07:00): 95, pid=1, Uncontained ECC error", True),
+        ("NVRM: Xid (PCI:0000:07:00): 31, pid=1, name=python, MMU Fault", False),
+        ("NVRM: Xid (PCI:0000:07:00): 13, pid=1, Graphics SM Warp Exception", False),
         ("node3:211 NCCL WARN NET/IB : mlx5_0:1 Got async event : local catastrophic error", True),
         ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", False),
         ("RuntimeError: CUDA error: device-side assert triggered", False),
@@ -204,6 +210,26 @@ def test_a_worker_that_meets_it_names_its_node(shell: Shell, monkeypatch: pytest
     worker._report(run, place, RuntimeError("NCCL error: remote process exited"), {"step": 4, "refused": False})
     assert run.outcome(0).read_text() == "hardware\n"
     assert (run.attempt(0) / "bad_nodes").read_text() == "node3\n"
+
+
+def test_where_it_ended_the_process_the_node_is_named_as_slurm_does(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for what NCCL's thread makes of such an error: its words, indented as in C++, and SIGABRT. Nobody tries again here."""
+    died = (
+        "terminate called after throwing an instance of 'c10::AcceleratorError'\n  what():  CUDA error: uncorrectable ECC error encountered"
+    )
+    table = "  time      : 2026-11-21_12:07:42\n  host      : c2.example.org\n  rank      : 1 (local_rank: 0)\n  exitcode  : -6 (pid: 12)"
+    shell.attempt(0, **{"rank_1.log": died, "agent_1.log": f"ChildFailedError:\n{table}"})
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[2-3]")
+    run = RunDir(shell.run)
+    assert hardware.main(["", str(run), "0"]) == 0
+    assert (run.attempt(0) / "bad_nodes").read_text() == "node3\n"
+    error = failure(run, 0, 1)
+    assert not isinstance(error, RankLost)
+    assert "rank 1 on c2.example.org was killed by SIGABRT: a GPU is broken" in str(error)
+    assert "a GPU is broken" in diagnose(run, 0).verdict
+    monkeypatch.delenv("SLURM_JOB_NODELIST")
+    (run.attempt(0) / "rank_1.log").write_text("  what():  CUDA error: an illegal memory access was encountered\n")
+    assert isinstance(failure(run, 0, 1), RankLost)
 
 
 @pytest.mark.parametrize("nodes", [1, 2])

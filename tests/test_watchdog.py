@@ -223,5 +223,14 @@ def test_a_job_that_was_suspended_is_not_late() -> None:
     assert judge(beats, {}, now=106, awake=95) is not None
 
 
+def test_one_who_is_behind_within_its_own_limit_is_waited_for() -> None:
+    """It has seen slower steps than the others, whose limits are shorter for that."""
+    slow = Beat(os.getpid(), 0, 5, "data", 0.0, limit=400.0)
+    assert judge([slow, beat(1, 5, "backward")], {}, now=200) is None
+    verdict = judge([slow, beat(1, 5, "backward")], {}, now=401)
+    assert verdict is not None
+    assert verdict.beat.rank == 0
+
+
 def test_who_has_ended_keeps_nobody_waiting() -> None:
     assert judge([beat(0, 5, "end"), beat(1, 5, "data", 95)], {}, now=100) is None

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from launcher.shell import command
 
+_OURS = ("builtin", "cd", "command", "date", "echo", "exit", "find", "grep", "kill", "mkdir", "mv", "printf", "read", "rm", "sed", "set",
+         "sleep", "sort", "test", "trap", "unset", "wait")  # fmt: skip
+"""What the rest of the script calls by these names is bash's or the system's, and no function of a site's."""
+
 
 def lines(copied: str, ledger: str) -> list[str]:
     """Of the job script: before any variable of ours, so that the prelude takes none of them away. `copied` is the file in the run.
@@ -33,7 +37,8 @@ def lines(copied: str, ledger: str) -> list[str]:
         command(["cd", folder]),
         "# shellcheck source=/dev/null",
         command([".", copied]),
-        "trap - EXIT ERR TERM INT HUP USR1 USR2",
+        "trap - DEBUG RETURN EXIT ERR TERM INT HUP USR1 USR2",
+        f"unset -f {' '.join(_OURS)}",
         "set +fnvx +o posix",
         "shopt -u nullglob failglob expand_aliases",
         "unset IFS",
