@@ -35,11 +35,13 @@ class Patience:
         return cls(watch, nccl, nccl + _LATER)
 
 
-def record_flights(attempt: Path) -> None:
-    """Have NCCL keep its last collectives, and write them into the attempt where one times out (torch's flight recorder). What is set
-    already stays; a torch that knows no such variable ignores it. Before torch makes a process group.
+def tell_nccl(attempt: Path, patience: Patience) -> None:
+    """Its monitor is not to end a process before the watchdog has spoken (480 s by default); and it keeps its last collectives, to write
+    them into the attempt where one times out (torch's flight recorder). What is set already stays; a torch that knows no such variable
+    ignores it. Before torch makes a process group.
     """
     for name, value in {
+        "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": f"{patience.nccl.total_seconds():.0f}",
         "TORCH_FR_BUFFER_SIZE": "2000",
         "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",  # its name before 2.10
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",

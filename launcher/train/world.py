@@ -14,7 +14,7 @@ from torch.distributed.rendezvous import rendezvous
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.place import Place
 from launcher.plan import Plan, Strategy
-from launcher.train.patience import MEETING, Patience, record_flights
+from launcher.train.patience import MEETING, Patience, tell_nccl
 from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
 
@@ -65,7 +65,7 @@ def _join_group(plan: Plan, place: Place, patience: Patience) -> None:
     store, rank, world = next(iter(rendezvous("env://", timeout=MEETING)))
     on_cpu = plan.world.device == "cpu"
     if not on_cpu:
-        record_flights(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"))
+        tell_nccl(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"), patience)
     dist.init_process_group(
         "gloo" if on_cpu else "nccl",
         store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
