@@ -64,7 +64,8 @@ class TrainConfig:
     max_skips: int = 10
     """Updates that on_bad=skip may leave out, in the whole run; at one more it stops."""
     deterministic: bool = False
-    """Refuse kernels that may give other bits from run to run (CUDA; on a CPU there are none in use)."""
+    """Refuse kernels that may give other bits from run to run. On a GPU a resumed run is equal to the last bit only with true; on a
+    CPU there are no such kernels in use."""
 
 
 @dataclass

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from helpers import REPO
 
 
@@ -19,3 +22,51 @@ def test_the_step_benchmark_trains_ours_and_the_plain_loop_to_the_same_weights()
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["equal_weights"] is True
+
+
+def gpu_table(*words: str) -> subprocess.CompletedProcess[str]:
+    script = REPO / "benchmarks" / "gpu.py"
+    return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: make gpu")
+def test_where_there_is_no_gpu_the_table_says_so_in_one_line() -> None:
+    done = gpu_table()
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "sees no CUDA device" in done.stderr
+
+
+def test_the_table_of_a_gpu_works_where_a_cpu_stands_in() -> None:
+    done = gpu_table("--device", "cpu", "save", "hardware")
+    assert done.returncode == 0, done.stdout + done.stderr
+    save, hardware = done.stdout.splitlines()[1:]
+    assert re.match(r"save +holds .*device 0\.0 ms", save)
+    assert re.match(r"hardware +not here", hardware)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds", "verdict", "said"),
+    [("return 'fine'", 30, "holds", "fine"), ("assert False, 'not so'", 30, "FAILS", "AssertionError: not so"),
+     ("time.sleep(60)", 0.5, "FAILS", "took more than 0 s"), ("", 900, "no time", "may take")],
+)  # fmt: skip
+def test_a_row_that_fails_ends_or_hangs_is_told(tmp_path: Path, body: str, seconds: float, verdict: str, said: str) -> None:
+    """The table with one more row, as anybody adds one."""
+    driver = f"""
+import os, sys, time
+sys.path.insert(0, {str(REPO)!r})
+from benchmarks import gpu, gpu_rows
+@gpu_rows.row("it is so", {seconds}, on_cpu=True)
+def mine(device):
+    {body or "pass"}
+gpu.__file__ = __file__
+if __name__ == "__main__":
+    sys.exit(gpu.main())
+"""
+    (tmp_path / "mine.py").write_text(driver)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "mine.py", "--device", "cpu", "mine"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == int(verdict != "holds"), done.stdout + done.stderr
+    assert re.match(rf"mine +{verdict} .*it is so: .*{re.escape(said)}", done.stdout.splitlines()[-1]), done.stdout

@@ -19,7 +19,7 @@ from launcher.train.ema import Ema, NoEma
 from launcher.train.metrics import Meter
 from launcher.train.optim import adamw, sgd
 from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, Snapshot, TrainState, foreign, restore
+from launcher.train.state import Parts, Snapshot, TrainState, foreign, inexact, restore
 
 CPU = torch.device("cpu")
 
@@ -92,6 +92,11 @@ def test_a_checkpoint_of_another_torch_is_a_warning(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch, "__version__", "3.0.1")
     assert foreign(checkpoint).startswith("step_000000005 was written with torch 2.")
     assert "this is 3.0.1: the last bits may differ from here on" in foreign(checkpoint)
+
+
+def test_equal_to_the_last_bit_is_promised_on_a_gpu_only_where_it_is_asked_for() -> None:
+    assert inexact(CPU, False) == inexact(CPU, True) == inexact(torch.device("cuda"), True) == ""
+    assert inexact(torch.device("cuda", 1), False).startswith("train.deterministic=false: ")
 
 
 def test_saving_copies_so_that_training_on_does_not_change_what_was_saved() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from processes import events, finish, losses, running, toy_words, wait_for
+from safetensors.torch import load_file
+
+from launcher.train import seeds
 
 LINEAR = ("model._target_=toyproject.net.Linear", "~model.width", "~model.fill", "model.dropout=0")
 """No norm over a batch and no dropout: what it computes does not depend on who computes it."""
@@ -33,6 +36,12 @@ def test_two_one_four_two(tmp_path: Path) -> None:
     stop_at(moved, toy_words(moved / "runs", *words), 50)
     stop_at(moved, ["resume", run, "cluster.processes_per_node=1"], 130)
     stop_at(moved, ["resume", run, "cluster.processes_per_node=4"], 200)
+    newest = max((Path(run) / "checkpoints").glob("step_*"))
+    began = [
+        int.from_bytes(bytes(load_file(newest / f"rank_{rank}.safetensors")["generator|cpu"][:8].tolist()), "little") for rank in range(4)
+    ]
+    joined = events(Path(run), "started")[-1]["step"]
+    assert began[1:] == [seeds.of_rank(0, rank, joined) for rank in (1, 2, 3)], "who joins draws nothing that was drawn before"
     done = finish(moved, ["resume", run, "cluster.processes_per_node=2"])
     assert done.returncode == 0, done.stderr
 

@@ -122,6 +122,13 @@ def foreign(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.path.name} was written with torch {version}, this is {torch.__version__}: the last bits may differ from here on"
 
 
+def inexact(device: torch.device, deterministic: bool) -> str:
+    """What to say of a resume that may differ in the last bits; empty where it may not."""
+    if device.type == "cpu" or deterministic:
+        return ""
+    return "train.deterministic=false: on a GPU the last bits may differ from those of a run that was not interrupted"
+
+
 def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
     """Load everything in place. Raises CheckpointError where the checkpoint is of another model or optimizer.
 

@@ -42,7 +42,7 @@ from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.skip import Skipper
-from launcher.train.state import Parts, TrainState, foreign, stored_precision
+from launcher.train.state import Parts, TrainState, foreign, inexact, stored_precision
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
 from launcher.train.watch import NoWatch, Watch
@@ -221,6 +221,8 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
         say(f"resumed from {checkpoint.path.name}")
         if warning := foreign(checkpoint):
             say(f"warning: {warning}")
+        if doubt := inexact(job.parts.device, job.config.deterministic):
+            say(doubt)
     if not job.ranks.is_first:
         return
     run.summary.unlink(missing_ok=True)
