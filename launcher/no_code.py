@@ -16,6 +16,7 @@ _MARKS = frozenset(("pyvenv.cfg", "conda-meta", "sweep.json", ".hydra", "multiru
 """One of them is enough: of virtualenv, of conda, of a sweep, of Hydra's own outputs."""
 _DATA = re.compile(r"[\w.-]+-[0-9a-f]{16}-v\d+(\.lock)?|[\w.-]+-hub-[0-9a-f]{12}")
 """What data.cache holds: decoded arrays, the lock of who decodes them, and downloads."""
+_PRINTED = re.compile(r"events\.out\.tfevents\.|slurm-\d+(_\d+)?\.out$|nohup\.out$")
 _CACHE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """How CACHEDIR.TAG begins (bford.info/cachedir)."""
 
@@ -58,12 +59,14 @@ def without(folder: Path, names: Iterable[str]) -> list[str]:
             known[place] = left_out(place.rpartition("/")[0]) or is_no_code(folder / place)
         return known[place]
 
-    kept = [name for name in names if not left_out(name.rstrip("/").rpartition("/")[0]) and not is_lock(name)]
+    kept = [name for name in names if not left_out(name.rstrip("/").rpartition("/")[0]) and not is_left_behind(name)]
     return [name for name in kept if not (name.endswith("/") and is_no_code(folder / name))]
 
 
-def is_lock(name: str) -> bool:
-    return name.endswith(".lock") and bool(_DATA.fullmatch(name.rpartition("/")[2]))
+def is_left_behind(name: str) -> bool:
+    """Whether a file is no code by its name: the lock of a cache, TensorBoard's events, what a batch job or nohup printed."""
+    last = name.rpartition("/")[2]
+    return bool(_PRINTED.match(last)) or (last.endswith(".lock") and bool(_DATA.fullmatch(last)))
 
 
 def is_behind(link: Path, project: Path) -> bool:

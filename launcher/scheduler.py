@@ -18,9 +18,7 @@ SECONDS = 30.0
 PATIENCE = (2.0, 4.0)
 """Seconds until it is asked again for a job whose number was lost."""
 
-OVER = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")
-)
+OVER = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"))
 """A list that is closed: in a state that is not known here a job may still run, and a second one would train beside it."""
 WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
 RUNNING = frozenset(("RUNNING", "SUSPENDED", "STOPPED", "RESIZING"))
@@ -84,7 +82,8 @@ def is_over(state: str) -> bool:
 
 def jobs(name: str | None = None, clusters: str = "") -> dict[str, Job]:
     """Our jobs by key, those that ended in the last minutes too, on these clusters (`a,b`). Raises ClusterError."""
-    argv = ["squeue", *_on(clusters), "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
+    # --all: in hidden partitions too; --user, for --me came with 20.02. REVOKED, of a federation, goes on in a sibling: it is not over
+    argv = ["squeue", *_on(clusters), "--all", f"--user={os.getuid()}", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
     reply = ask([*argv, f"--name={name}"] if name else argv, SECONDS)
     if reply.status or _UNREACHABLE.search(reply.err):
         raise _error("squeue", reply)

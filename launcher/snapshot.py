@@ -151,16 +151,22 @@ def _listed(folder: Path, names: Iterable[str]) -> _Listing:
 def _walked(folder: Path) -> _Listing:
     """Everything below `folder` but what is no code. Raises ConfigError where that is more than source can be."""
     found: _Listing = {}
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_refuse):
         for name in (*files, *folders):
             here = _look(Path(place, name))
-            if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc") and not no_code.is_lock(name):
+            if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc") and not no_code.is_left_behind(name):
                 found[here.path.relative_to(folder).as_posix()] = here
             if len(found) > _MOST_WALKED:
                 reason = f"{_shown(str(folder))} holds more than {_MOST_WALKED:,} files, which is no code"
                 raise ConfigError(f"{reason}; add it, or the link to it, to .gitignore, or move it out of the project")
         folders[:] = [name for name in folders if not no_code.is_no_code(Path(place, name))]
     return found
+
+
+def _refuse(error: OSError) -> None:
+    """A directory that cannot be listed: what it holds would be missed after the queue. Raises ConfigError."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # gone meanwhile
+        raise _unreadable(Path(error.filename), error) from error
 
 
 def _look(path: Path) -> _Found | None:

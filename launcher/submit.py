@@ -79,9 +79,9 @@ def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str]
 
 def _clean() -> dict[str, str]:
     """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one, and `SQUEUE_FORMAT` and the like change
-    what we read; `SLURM_CONF` says where it is."""
+    what we read; `SLURM_CONF` says where it is, `SLURM_JWT` who we are."""
     foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
-    return {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or not name.startswith(foreign)}
+    return {name: value for name, value in os.environ.items() if name in ("SLURM_CONF", "SLURM_JWT") or not name.startswith(foreign)}
 
 
 def prepare_data(node: dict[str, Any]) -> dict[str, Any]:

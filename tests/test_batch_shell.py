@@ -256,6 +256,22 @@ def test_a_process_that_was_ended_by_it_is_found_in_its_log(shell: Shell) -> Non
     assert (place / "bad_nodes").read_text() == "node2\n"
 
 
+# ---------------------------------------------------------------- nodes
+
+
+@pytest.mark.parametrize(
+    ("says", "requeued"), [("srun: unrecognized option '--overlap'", False), ("srun: error: Unable to contact slurm controller", True)]
+)
+def test_an_srun_that_cannot_be_asked_says_nothing_of_nodes(shell: Shell, says: str, requeued: bool, tmp_path: Path) -> None:
+    """Before 20.11 every crash was taken for a lost node."""
+    (tmp_path / "srun").write_text(f'#!/bin/sh\necho "{says}" >&2\nexit 1\n')
+    (tmp_path / "srun").chmod(0o755)
+    shell.stubs = STUBS.replace(STEP, "false") + f"PATH={tmp_path}:$PATH\n"
+    status, said = shell.start()
+    assert ("requeued: a node of node1 no longer answers" in said) == requeued, said
+    assert status == (0 if requeued else 1)
+
+
 # ---------------------------------------------------------------- attempts that go nowhere
 
 

@@ -123,6 +123,14 @@ def test_a_run_holds_no_other_runs(make, project: Path, tmp_path: Path) -> None:
     _is_unchanged(project, before, tmp_path)
 
 
+def test_what_jobs_and_charts_print_beside_the_code_is_left_out(project: Path, tmp_path: Path) -> None:
+    """It grows: two submits of one code would have two hashes."""
+    before = find(project, [])
+    names = ("events.out.tfevents.1764115200.node1.7.0", "slurm-12.out", "slurm-12_3.out", "nohup.out")
+    _write(_place(project), {**dict.fromkeys(names, "x"), **{f"logs/{name}": "x" for name in names}})
+    _is_unchanged(project, before, tmp_path)
+
+
 def test_links_into_a_run_are_left_out(project: Path, tmp_path: Path) -> None:
     before = find(project, [])
     run = frozen(tmp_path / "scratch" / "toy" / "1").path

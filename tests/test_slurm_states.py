@@ -16,6 +16,7 @@ from launcher import scheduler, standing
 
 ALIVE = (
     *("PENDING", "RUNNING", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STAGE_OUT", "POWER_UP_NODE", "LAUNCH_FAILED", "EXPEDITING"),
+    "REVOKED",
     *("running", "pending+requeue_hold", "COMPLETED+COMPLETING", "FAILED+REQUEUED", "TIMEOUT,STAGE_OUT", "OF_A_LATER_VERSION", ""),
 )
 OVER = (

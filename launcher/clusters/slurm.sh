@@ -200,8 +200,10 @@ leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
 
 # Whether every node of the job still answers: a step that only says so. `drill nodefail` plays that one does not.
 nodes_answer() {
+    local said
     ! rm "$run/.drill" 2>/dev/null || return 1
-    timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true >/dev/null 2>&1
+    said=$(timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1) ||
+        [[ "$said" == *'nrecognized option'* ]] # before 20.11, which cannot be asked: a crash is a crash then
 }
 
 warned='' told='' exclude='' anyway=''
