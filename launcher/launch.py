@@ -17,6 +17,7 @@ from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
+from launcher.move import check as check_words
 from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
@@ -104,6 +105,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
 
     Raises any LaunchError. One that is refused has changed nothing.
     """
+    check_words(words or [])
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):

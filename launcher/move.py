@@ -14,13 +14,17 @@ from launcher.plan import Cluster
 from launcher.rundir import RunDir, write_atomic
 
 
-def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
-    """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
+def check(words: list[str]) -> None:
+    """Raises ConfigError for what a run that is there cannot change, whatever became of it."""
     if strange := [word for word in words if not word.startswith("cluster.") or "=" not in word or word.startswith("cluster._target_")]:
         raise ConfigError(
             f"resume {strange[0]}: only where a run runs can change, with cluster.…=…; for example cluster.processes_per_node=1; "
             "for anything else start a new run"
         )
+
+
+def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
+    """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
     if not cluster.attached:
         raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
     config = OmegaConf.load(here.config)

@@ -13,8 +13,8 @@ from helpers import Answer
 from made_runs import Made
 from processes import finish, losses, running, start, toy_words, wait_for
 
-from launcher import attend, lock
-from launcher.errors import Interrupted, RankLost, RunError, Stopped
+from launcher import attend, launch, lock
+from launcher.errors import ConfigError, Interrupted, RankLost, RunError, Stopped
 from launcher.rundir import RunDir
 from launcher.standing import standing
 
@@ -159,6 +159,11 @@ def test_done_stays_done_whoever_tried_since(tmp_path: Path) -> None:
         made.run.attempt(number).mkdir()
     made.run.error(1).write_text("{}")
     assert standing(made.run, {}).word == "done"
+
+
+def test_what_a_done_run_cannot_change_is_said_and_not_passed_over() -> None:
+    with pytest.raises(ConfigError, match=r"resume train\.epochs=3: only where a run runs can change"):
+        launch.go_on(RunDir("/nowhere"), ["train.epochs=3"])
 
 
 @pytest.mark.parametrize(("interrupts", "kind"), [(1, Interrupted), (0, Stopped)])
