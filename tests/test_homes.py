@@ -33,7 +33,7 @@ def refusing(calls: str, words: list[str], cwd: Path, environment: dict[str, str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
-def test_a_run_trains_resumes_and_is_seen_without_links_and_locks(
+def test_a_run_trains_and_is_seen_without_links_and_locks(
     answer: str, tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
 ) -> None:
     calls = f"{NO_LINKS},flock={answer}"
