@@ -5,6 +5,7 @@
     toy(*words, …)                     launch with the toy project of tests/project (+exp=toy, ~5 s of training) and its runs below tmp_path
     toy_words                          the words that `toy` puts behind the verb, for `start(*toy_words, …)` or `command(…)`
     command(*words)                    the same command inside this process: Answer(code, out, err), for what a process would only slow down
+    fake, on_slurm                     programs that answer in SLURM's place (tests/fake_slurm.py), and the words of a batch job on them
     batch                              batch jobs of the toy project on it (tests/batch_jobs.py)
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
@@ -32,7 +33,8 @@ import psutil
 import pytest
 from batch_jobs import Batch
 from devcluster import DevCluster, why_not
-from helpers import PROJECT, REPO, TOY, VERBS, Answer, Launch, Started, Sweep, environment_in
+from fake_slurm import FakeSlurm
+from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
 
 from launcher.rundir import RunDir
 
@@ -189,9 +191,7 @@ def toy(launch: Launch, toy_words: tuple[str, ...]) -> Launch:
 
 
 @pytest.fixture
-def command(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
+def command(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     from launcher.cli import main  # here, so that collecting tests does not wait for it
 
     for name in os.environ.keys() - environment.keys():
@@ -213,6 +213,16 @@ def command(
         return Answer(code, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def fake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "fake").instead(monkeypatch)
+
+
+@pytest.fixture
+def on_slurm(toy_words: tuple[str, ...]) -> tuple[str, ...]:
+    return (*toy_words, *ON_SLURM, "cluster.shared_filesystem=true")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ class Started(subprocess.Popen[bytes]):
     err: Path
 
 
+ON_SLURM = ("cluster=slurm", "cluster.device=cpu")
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -53,6 +54,10 @@ class Answer(NamedTuple):
     def lines(self) -> list[str]:
         """What stderr says beside warnings."""
         return [line for line in self.err.splitlines() if not line.startswith("launcher: warning:")]
+
+
+Command = Callable[..., Answer]
+"""`python -m launcher *words` inside this process."""
 
 
 class Sweep(NamedTuple):

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import Answer, Launch, refused
+from helpers import ON_SLURM, Answer, Launch, refused
 from test_bad_command import ENVIRONMENT, VERBS
 from test_bad_input import PAIRS, ROWS
-from test_slurm_submit import ON_SLURM, REFUSALS
+from test_slurm_submit import REFUSALS
 
 SEED = 20261121
 SECONDS = 3.0

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import Answer, refused, run_dir
+from helpers import ON_SLURM, Command, refused, run_dir
 
 from launcher import batch, submit
 from launcher.errors import ConfigError
-
-Command = Callable[..., Answer]
-ON_SLURM = ("cluster=slurm", "cluster.device=cpu")
-
-
-@pytest.fixture
-def fake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    return FakeSlurm(tmp_path / "fake").instead(monkeypatch)
-
-
-@pytest.fixture
-def words(toy_words: tuple[str, ...]) -> tuple[str, ...]:
-    return (*toy_words, *ON_SLURM, "cluster.shared_filesystem=true")
 
 
 def test_what_can_be_known_before_is_refused_before(
@@ -56,7 +42,7 @@ def test_what_can_be_known_before_is_refused_before(
 
 
 def test_data_is_prepared_before_anything_is_submitted(
-    command: Command, words: tuple[str, ...], fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
 
@@ -67,15 +53,15 @@ def test_data_is_prepared_before_anything_is_submitted(
         return {"noise": 0.25}
 
     monkeypatch.setattr(submit, "prepare_data", prepare)
-    refused(command(*words), 2, "data: there is no such data set")
+    refused(command(*on_slurm), 2, "data: there is no such data set")
     fake.nothing_is_left()
-    run = run_dir(command(*words))
+    run = run_dir(command(*on_slurm))
     assert (seen, len(fake.submitted)) == ([[], []], 1)
     assert "noise: 0.25" in (run / "config.yaml").read_text()  # what was found is what the job reads
 
 
 def test_a_job_submitted_from_inside_a_job_takes_nothing_from_it(
-    command: Command, words: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+    command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
         "SLURM_JOB_ID",
@@ -89,7 +75,7 @@ def test_a_job_submitted_from_inside_a_job_takes_nothing_from_it(
         monkeypatch.setenv(name, "9")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("MINE", "kept")
-    answer = command(*words)
+    answer = command(*on_slurm)
     assert (answer.code, answer.lines) == (0, [])
     assert answer.err == "launcher: warning: typed inside job 9; the new job takes nothing from it\n"
     foreign = ("SLURM", "SBATCH", "SRUN", "SQUEUE")
@@ -97,9 +83,9 @@ def test_a_job_submitted_from_inside_a_job_takes_nothing_from_it(
     assert fake.environment["MINE"] == "kept"
 
 
-def test_the_prelude_that_runs_is_the_one_that_was_submitted(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_the_prelude_that_runs_is_the_one_that_was_submitted(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     Path("site.sh").write_text("module load cuda\n")
-    run = run_dir(command(*words, "cluster.prelude=site.sh"))
+    run = run_dir(command(*on_slurm, "cluster.prelude=site.sh"))
     Path("site.sh").write_text("module load nonsense\n")
     assert (run / "prelude" / "site.sh").read_text() == "module load cuda\n"
     assert f"\n. {shlex.quote(str(run))}/prelude/site.sh\n".replace("'", "") in (run / "job.sh").read_text().replace("'", "")

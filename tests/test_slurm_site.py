@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import run_dir
-from test_slurm_submit import Command, fake, words  # noqa: F401
+from helpers import Command, run_dir
 
 from launcher import site
 
@@ -36,18 +35,18 @@ def _set(monkeypatch: pytest.MonkeyPatch, *variables: dict[str, str]) -> None:
             monkeypatch.setenv(name, value)
 
 
-def _seen(fake: FakeSlurm) -> dict[str, str]:  # noqa: F811
+def _seen(fake: FakeSlurm) -> dict[str, str]:
     return {name: value for name, value in fake.environment.items() if name.startswith(("SBATCH_", "SLURM_", "SQUEUE_"))}
 
 
 def test_what_the_plan_leaves_open_is_the_sites(
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
-    fake: FakeSlurm,  # noqa: F811
+    on_slurm: tuple[str, ...],
+    fake: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _set(monkeypatch, OPEN, OURS, NEVER, {"SLURM_CONF": "/etc/slurm.conf"})
-    answer = command(*words, "cluster.qos=mine")
+    answer = command(*on_slurm, "cluster.qos=mine")
     assert answer.code == 0
     wanted = {name: value for name, value in OPEN.items() if name != "SBATCH_QOS"} | {"SLURM_CONF": "/etc/slurm.conf"}
     assert _seen(fake) == wanted
@@ -60,12 +59,12 @@ def test_what_the_plan_leaves_open_is_the_sites(
 
 def test_inside_a_job_it_is_nobodys(
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
-    fake: FakeSlurm,  # noqa: F811
+    on_slurm: tuple[str, ...],
+    fake: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _set(monkeypatch, OPEN, OURS, NEVER, {"SLURM_JOB_ID": "7", "SLURM_CLUSTERS": "far"})
-    assert command(*words).code == 0
+    assert command(*on_slurm).code == 0
     assert _seen(fake) == {}
     assert "--clusters=far" not in fake.calls[-1]
 
@@ -94,14 +93,14 @@ def test_the_plan_wins(script: str, name: str, taken: bool, monkeypatch: pytest.
 
 def test_the_partition_of_the_site_is_the_one_that_is_checked(
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
-    fake: FakeSlurm,  # noqa: F811
+    on_slurm: tuple[str, ...],
+    fake: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "nope")
-    assert "cluster.partition=nope: no such partition" in command(*words).err
+    assert "cluster.partition=nope: no such partition" in command(*on_slurm).err
     monkeypatch.setenv("SBATCH_PARTITION", "batch")
-    assert command(*words).code == 0
+    assert command(*on_slurm).code == 0
     assert _seen(fake) == {"SBATCH_PARTITION": "batch"}
 
 
@@ -116,11 +115,11 @@ def test_the_partition_of_the_site_is_the_one_that_is_checked(
 def test_what_sbatch_takes_is_not_refused_for_what_test_only_says(
     says: str,
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
-    fake: FakeSlurm,  # noqa: F811
+    on_slurm: tuple[str, ...],
+    fake: FakeSlurm,
 ) -> None:
     fake.test_only(f"fail '{says}'")
-    answer = command(*words)
+    answer = command(*on_slurm)
     assert answer.code == 0
     assert f"estimated start unknown: {says}" in answer.out
     assert [Path(place).name for place in fake.submitted] == ["job.sh"]

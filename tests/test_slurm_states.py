@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import UNREACHABLE, FakeSlurm
-from helpers import Answer, records, refused, run_dir
+from helpers import Answer, Command, records, refused, run_dir
 from made_runs import Made, job, said
-from test_slurm_submit import Command, fake, words  # noqa: F401
 
 from launcher import scheduler, standing
 
@@ -40,10 +39,10 @@ def test_only_what_is_known_to_be_over_is_over() -> None:
 
 def test_in_no_other_state_a_run_gets_a_second_job(
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
-    fake: FakeSlurm,  # noqa: F811
+    on_slurm: tuple[str, ...],
+    fake: FakeSlurm,
 ) -> None:
-    run = run_dir(command(*words))
+    run = run_dir(command(*on_slurm))
     queue = (fake.home / "queue").read_text()
     for state in ("RESV_DEL_HOLD", "SPECIAL_EXIT", "COMPLETED+COMPLETING", "of_a_later_version"):
         (fake.home / "queue").write_text(queue.replace("|PENDING|", f"|{state}|"))
@@ -113,7 +112,7 @@ case " $* " in *" --clusters=far "*) echo "CLUSTER: far" ;; *) exit 0 ;; esac
 
 
 @pytest.fixture
-def far(fake: FakeSlurm) -> FakeSlurm:  # noqa: F811
+def far(fake: FakeSlurm) -> FakeSlurm:
     """The job is on a cluster that answers for itself alone."""
     fake.squeue(FAR)
     fake.sbatch("accept 123; echo '123;far'")
@@ -126,15 +125,15 @@ def far(fake: FakeSlurm) -> FakeSlurm:  # noqa: F811
 def test_a_job_on_another_cluster_is_seen_and_cancelled_there_and_not_submitted_twice(
     said_by: str,
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
+    on_slurm: tuple[str, ...],
     far: FakeSlurm,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if said_by == "the plan":
-        words = (*words, "+cluster.sbatch.clusters=far")
+        on_slurm = (*on_slurm, "+cluster.sbatch.clusters=far")
     else:
         monkeypatch.setenv(said_by, "far")
-    run = run_dir(command(*words))
+    run = run_dir(command(*on_slurm))
     monkeypatch.delenv(said_by, raising=False)  # another shell, later
     assert [event["cluster"] for event in records(run / "events.jsonl") if event["event"] == "queued"] == ["far"]
     assert ("--clusters=far" in far.calls[-1]) is (said_by != "the plan")
@@ -149,12 +148,12 @@ def test_a_job_on_another_cluster_is_seen_and_cancelled_there_and_not_submitted_
 
 def test_a_reply_that_is_lost_is_looked_for_there(
     command: Command,
-    words: tuple[str, ...],  # noqa: F811
+    on_slurm: tuple[str, ...],
     far: FakeSlurm,
 ) -> None:
     far.squeue(FAR.replace("=far", "=near,far").replace('"CLUSTER: far"', '"CLUSTER: near"; echo "CLUSTER: far"'))
     far.sbatch("accept 7; kill -9 $$")
-    run = run_dir(command(*words, "+cluster.sbatch.clusters='near,far'"))
+    run = run_dir(command(*on_slurm, "+cluster.sbatch.clusters='near,far'"))
     queued = [event for event in records(run / "events.jsonl") if event["event"] == "queued"]
     assert [(event["job"], event["cluster"]) for event in queued] == [("7", "far")]
 

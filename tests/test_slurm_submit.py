@@ -10,24 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_slurm import UNREACHABLE, FakeSlurm
-from helpers import Answer, Started, records, refused, run_dir
+from helpers import Command, Started, records, refused, run_dir
 from processes import wait_for
 
 from launcher import scheduler, submit
 from launcher.errors import NoAnswer
-
-Command = Callable[..., Answer]
-ON_SLURM = ("cluster=slurm", "cluster.device=cpu")
-
-
-@pytest.fixture
-def fake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    return FakeSlurm(tmp_path / "fake").instead(monkeypatch)
-
-
-@pytest.fixture
-def words(toy_words: tuple[str, ...]) -> tuple[str, ...]:
-    return (*toy_words, *ON_SLURM, "cluster.shared_filesystem=true")
 
 
 def queued(run: Path) -> list[str]:
@@ -60,12 +47,12 @@ ACCEPTS = (
 
 @pytest.mark.parametrize(("bash", "number"), ACCEPTS, ids=lambda value: value[:40])
 def test_a_job_that_was_accepted_is_submitted_once(
-    bash: str, number: str, command: Command, words: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+    bash: str, number: str, command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "sleep" in bash:
         monkeypatch.setattr(scheduler, "SECONDS", 0.5)
     fake.sbatch(bash)
-    answer = command(*words)
+    answer = command(*on_slurm)
     assert (answer.code, answer.err) == (0, "")
     run = run_dir(answer)
     assert fake.submitted == [f"{run}/job.sh"]
@@ -103,26 +90,26 @@ SILENT = (
 
 @pytest.mark.parametrize(("bash", "part"), SILENT, ids=lambda value: value[:40])
 def test_where_it_is_not_known_the_script_is_kept_and_resume_submits_once(
-    bash: str, part: str, command: Command, words: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+    bash: str, part: str, command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "sleep" in bash:
         monkeypatch.setattr(scheduler, "SECONDS", 0.3)
     fake.sbatch(bash)
-    answer = command(*words, "id=kept")
+    answer = command(*on_slurm, "id=kept")
     run = Path("runs/toy/kept").resolve()
     refused(answer, 4, part, f"the script is kept in {run}", f"python -m launcher resume {run}")
     assert queued(run) == []
-    assert (run / "job.sh").read_text() == command("render", *words, "id=kept").out
+    assert (run / "job.sh").read_text() == command("render", *on_slurm, "id=kept").out
     fake.sbatch("accept 5; echo 5")
     assert command("resume", str(run)).code == 0
     assert queued(run) == ["5"]
     assert len(fake.submitted) == 2
 
 
-def test_a_job_that_shows_up_late_is_not_submitted_twice(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_a_job_that_shows_up_late_is_not_submitted_twice(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     fake.sbatch("accept 77; exit 137")
     fake.squeue(f"fail 'squeue: error: {UNREACHABLE}'")
-    refused(command(*words, "id=late"), 4, "the controller does not answer", "python -m launcher resume")
+    refused(command(*on_slurm, "id=late"), 4, "the controller does not answer", "python -m launcher resume")
     assert fake.submitted == []  # asked first whether there is a job: nobody knows
     fake.squeue(f'[ ! -s "$home/submitted" ] || fail "slurm_load_jobs error: {UNREACHABLE}"')
     refused(command("resume", "late"), 4, "sbatch was killed by signal 9", "the script is kept")
@@ -131,9 +118,9 @@ def test_a_job_that_shows_up_late_is_not_submitted_twice(command: Command, words
     assert len(fake.submitted) == 1
 
 
-def test_without_a_controller_the_run_is_kept_and_submitted_later(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_without_a_controller_the_run_is_kept_and_submitted_later(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     fake.everywhere(f"fail 'sbatch: error: {UNREACHABLE}'")
-    refused(command(*words, "id=down"), 4, f"the controller does not answer ({UNREACHABLE})", "the script is kept in", "resume")
+    refused(command(*on_slurm, "id=down"), 4, f"the controller does not answer ({UNREACHABLE})", "the script is kept in", "resume")
     refused(command("resume", "down"), 4, f"the controller does not answer ({UNREACHABLE})")
     for name, bash in (("squeue", ":"), ("sbatch", "accept 8; echo '8;there'")):
         fake.answers(name, bash)
@@ -172,21 +159,21 @@ REFUSALS = (
     ids=lambda value: value if isinstance(value, str) else value[0][-30:],
 )
 def test_a_refusal_is_one_line_in_sbatchs_own_words(
-    place: str, texts: tuple[str, ...], command: Command, words: tuple[str, ...], fake: FakeSlurm, tmp_path: Path
+    place: str, texts: tuple[str, ...], command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, tmp_path: Path
 ) -> None:
     fake.answers(place, f"fail {' '.join(map(shlex.quote, texts))}")
     own = [re.sub(r"^sbatch: (error: )?", "", text) for text in texts]
-    refused(command(*words), 4, f"sbatch refused: {'; '.join(own)}")
+    refused(command(*on_slurm), 4, f"sbatch refused: {'; '.join(own)}")
     assert len(fake.submitted) == (place == "sbatch")
     fake.nothing_is_left()
 
 
-def test_a_job_that_only_waits_for_a_node_is_not_refused(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_a_job_that_only_waits_for_a_node_is_not_refused(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     fake.test_only("fail 'allocation failure: Requested node configuration is not available'")
-    refused(command(*words), 4, "sbatch refused: allocation failure: Requested node configuration is not available")
+    refused(command(*on_slurm), 4, "sbatch refused: allocation failure: Requested node configuration is not available")
     fake.nothing_is_left()
     fake.sinfo("echo idle; echo drained")
-    answer = command(*words)
+    answer = command(*on_slurm)
     assert answer.out.startswith("job     123 (estimated start unknown: some nodes are down or drained)\n")
     for states, missing in (
         ("down* idle", True),
@@ -200,9 +187,9 @@ def test_a_job_that_only_waits_for_a_node_is_not_refused(command: Command, words
         assert scheduler._nodes_are_missing() is missing
 
 
-def test_a_refused_resume_leaves_the_run_as_it_was(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_a_refused_resume_leaves_the_run_as_it_was(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     fake.sbatch("exit 1")
-    refused(command(*words, "id=kept"), 4, "the script is kept")
+    refused(command(*on_slurm, "id=kept"), 4, "the script is kept")
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
     fake.sbatch(f"fail '{FAILED}Invalid qos specification'")
     refused(command("resume", "kept"), 4, "sbatch refused: Batch job submission failed: Invalid qos specification")
@@ -212,18 +199,18 @@ def test_a_refused_resume_leaves_the_run_as_it_was(command: Command, words: tupl
 # ---------------------------------------------------------------- several at once
 
 
-def test_two_runs_of_one_id_in_two_places_are_two_jobs(command: Command, words: tuple[str, ...], fake: FakeSlurm) -> None:
+def test_two_runs_of_one_id_in_two_places_are_two_jobs(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     for number, place in enumerate(("here", "there")):
         fake.sbatch(f"accept {number}; kill -9 $$")
-        answer = command(*words, "id=same", f"runs_dir={place}")
+        answer = command(*on_slurm, "id=same", f"runs_dir={place}")
         assert (answer.code, queued(run_dir(answer))) == (0, [str(number)])
 
 
 def test_two_resumes_at_once_submit_once(
-    command: Command, words: tuple[str, ...], fake: FakeSlurm, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+    command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.sbatch("exit 1")
-    command(*words, "id=kept")
+    command(*on_slurm, "id=kept")
     fake.sbatch("sleep 1; accept 6; echo 6")
     both = [start("resume", "kept", env={"PATH": str(fake.bin)}) for _ in range(2)]
     codes = sorted(process.wait(timeout=60) for process in both)
