@@ -103,6 +103,8 @@ def measure_processes(rounds: int) -> dict[str, list[tuple[float, float]]]:
         folder = Path(place)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LAUNCHER_", "HYDRA_"))}
         environment |= {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder / "state")}  # no runs but those made here
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else our modules are compiled in every process, and the installed ones are not
+        environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         (folder / "empty_hydra_app.py").write_text(EMPTY_HYDRA_APP, encoding="utf-8")
         make_runs(folder, environment)
         for number in range(-WARM_UP_ROUNDS, rounds):

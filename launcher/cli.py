@@ -13,8 +13,8 @@ from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
 
 VERBS = {
     "run": "launcher.run",
-    "render": "launcher.run",
-    "plan": "launcher.run",
+    "render": "launcher.show",
+    "plan": "launcher.show",
     "resume": "launcher.run",
     "status": "launcher.status",
     "logs": "launcher.logs",

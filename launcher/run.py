@@ -1,4 +1,4 @@
-"""`run`, `render`, `plan` and `resume`: the verbs that make or continue a run."""
+"""`run` and `resume`: the verbs that make or continue a run."""
 
 from __future__ import annotations
 
@@ -11,24 +11,12 @@ from omegaconf import DictConfig
 from launcher import check, inside, lookup, standing, sweep
 from launcher.compose import compose
 from launcher.errors import ConfigError, Interrupted, LaunchError, TrainingFailed
-from launcher.freeze import Frozen, freeze, resolve
+from launcher.freeze import resolve
 from launcher.launch import go_on, launch
 from launcher.objective import Objective, is_number
 
 WAIT_SECONDS = 5.0
 """Between two looks at a batch job that a sweeper waits for."""
-
-
-def render(words: list[str]) -> int:
-    """Print the script that `run` would start. Writes nothing."""
-    print(_one(words, "render").script, end="")
-    return 0
-
-
-def plan(words: list[str]) -> int:
-    """Print the frozen plan as JSON. Writes nothing."""
-    print(_one(words, "plan").plan.to_json(), end="")
-    return 0
 
 
 def run(words: list[str]) -> int:
@@ -90,16 +78,6 @@ def resume(words: list[str]) -> int:
     here = lookup.find(words[0], everywhere=everywhere, acts=True)
     go_on(here, changes)
     return 0
-
-
-def _one(words: list[str], verb: str) -> Frozen:
-    if "-m" in words or "--multirun" in words:
-        raise ConfigError(f"{verb} shows one run; leave out --multirun")
-    frozen: list[Frozen] = []
-    compose(words, lambda config, overrides: frozen.append(freeze(config, overrides)))
-    if not frozen:
-        raise SystemExit(0)  # --cfg, --info and the like: Hydra has answered
-    return frozen[0]
 
 
 def _launch_and_wait(config: DictConfig, overrides: list[str]) -> float:

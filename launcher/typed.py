@@ -15,7 +15,7 @@ from typing import Any, cast
 from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, ValueNode, open_dict
 
 from launcher import targets, tree
 from launcher.config import Config
@@ -69,8 +69,7 @@ def annotation(config: DictConfig, key: str) -> str | None:
     kinds: dict[str, str] = _FIXED
     node: Any = config
     for number, part in enumerate(parts):
-        raw: Any = OmegaConf.to_container(node) if isinstance(node, DictConfig) else None
-        target: Any = raw.get("_target_") if tree.is_mapping(raw) else None
+        target = _plain(_child(node, "_target_"))
         if isinstance(target, str):
             try:
                 known = targets.signature(target)
@@ -192,7 +191,12 @@ def _raw(word: str) -> Any:
 
 def _child(node: Any, key: str) -> Any:
     """Without resolving it; None where there is none."""
-    return node._get_node(key) if isinstance(node, DictConfig) else None  # pyright: ignore[reportPrivateUsage]
+    return node._get_node(key, validate_access=False) if isinstance(node, DictConfig) else None  # pyright: ignore[reportPrivateUsage]
+
+
+def _plain(node: Any) -> Any:
+    """The value of a leaf, without resolving it."""
+    return node._value() if isinstance(node, ValueNode) else None  # pyright: ignore[reportPrivateUsage]
 
 
 def _node(config: DictConfig, path: str) -> Any:

@@ -21,7 +21,7 @@ PACKAGES = ("launcher", "models", "data")
 FILE_LINES, FUNCTION_LINES = 320, 70
 
 TRAIN = ("launcher.train",)
-CONFIG_HALF = ("launcher.compose", "launcher.freeze", "launcher.run", "launcher.config", "hydra", "omegaconf")
+CONFIG_HALF = ("launcher.compose", "launcher.freeze", "launcher.run", "launcher.show", "launcher.config", "hydra", "omegaconf")
 """What costs the start of Hydra: not for `status`, `logs` and `--help`."""
 
 
