@@ -207,11 +207,14 @@ def signal(key: str, name: str, *, batch: bool = False) -> None:
 def accounted(key: str, seconds: float) -> tuple[str, str]:
     """The word for how a job ended that squeue no longer knows, and the line that has it; empty where nobody keeps accounts."""
     job, _, cluster = key.partition(";")
-    what = ["--allocations", "--noheader", "--parsable2", "--format=State,ExitCode,NodeList,Reason"]
-    try:
-        reply = ask(["sacct", *_on(cluster), f"--jobs={job}", *what], seconds)
-    except ClusterError:
-        return "", ""
+    what = ["--allocations", "--noheader", "--parsable2"]
+    for fields in ("State,ExitCode,NodeList,Reason", "State,ExitCode,NodeList"):  # Reason came with 19.05
+        try:
+            reply = ask(["sacct", *_on(cluster), f"--jobs={job}", *what, f"--format={fields}"], seconds)
+        except ClusterError:
+            return "", ""
+        if not reply.status or "Invalid field" not in reply.err:
+            break
     words = reply.out.splitlines()[-1].split("|") if reply.out.strip() else [""]
     return ("", "") if reply.status or not words[0] else (state_of(words[0]), f"sacct: {' '.join(words)}")
 
@@ -236,4 +239,5 @@ def settings(clusters: str = "") -> dict[str, str]:
 def _error(program: str, reply: Reply) -> ClusterError:
     if _UNREACHABLE.search(reply.err):
         return NoAnswer(f"{program}: the controller does not answer ({reply.words})")
-    return ClusterError(f"{program} refused: {reply.words}")
+    hint = "; type cluster.gpu_request=gres" if re.search("unrecognized option.*gpus-per-node", reply.err) else ""  # it came with 19.05
+    return ClusterError(f"{program} refused: {reply.words}{hint}")

@@ -200,10 +200,13 @@ leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
 
 # Whether every node of the job still answers: a step that only says so. `drill nodefail` plays that one does not.
 nodes_answer() {
-    local said
+    local said share
     ! rm "$run/.drill" 2>/dev/null || return 1
-    said=$(timeout 60 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1) ||
-        [[ "$said" == *'nrecognized option'* ]] # before 20.11, which cannot be asked: a crash is a crash then
+    for share in --overlap ''; do # before 20.11 steps share a node without being told to, and srun does not know the word
+        # shellcheck disable=SC2086
+        said=$(timeout 60 srun $share --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1) && return 0
+        [[ "$said" == *'nrecognized option'* ]] || return 1
+    done
 }
 
 warned='' told='' exclude='' anyway=''
