@@ -13,14 +13,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from launcher import batch, lookup, rundir, scheduler, site, standing, submit, sweep
+from launcher import batch, lookup, owner, rendered, rundir, scheduler, site, standing, submit, sweep
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
 from launcher.members import Member
 from launcher.plan import Plan
 from launcher.rundir import RunDir
-from launcher.settle import settle
+from launcher.settle import settle, settled_cluster
 from launcher.sweep import Entry, Sweep
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
@@ -89,7 +89,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
 def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], objective: Any) -> None:
     """The ledger first: whatever fails behind it, it says what was meant. Raises RunError."""
     try:
-        here.path.mkdir(parents=True)
+        rundir.create(here.path)
         here.tensorboard.mkdir()
     except FileExistsError:
         raise RunError(f"{here.path} is a sweep already; go on with: python -m launcher resume {here.id}, or choose another id=…") from None
@@ -112,7 +112,8 @@ def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str
         raise RunError(f"{entry.run} is there already; choose another id=…") from None
     batch.copy_code(frozen, _slurm(frozen), run)
     run.freeze(frozen.plan, frozen.config, frozen.script, sync=False)
-    run.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash, sweep=here.id)
+    known = {"version": frozen.plan.version, "code_hash": frozen.plan.code_hash, "script": rendered.mark(frozen.script)}
+    run.log_event("submitted", overrides=overrides, **known, sweep=here.id)
     with contextlib.suppress(OSError):  # for TensorBoard's table of settings; not every file system has links
         (here.tensorboard / str(entry.number)).symlink_to(
             os.path.relpath(run.tensorboard, here.tensorboard)
@@ -124,6 +125,8 @@ def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str
 
 def resume(here: Sweep) -> None:
     """Submit the members that failed or are missing; leave alone what is done or still to come. Raises ClusterError."""
+    for place in (here.path, *(entry.run.path for entry in here.entries())):
+        owner.refuse(place)
     jobs, excuse = standing.ask([entry.run for entry in here.entries()])
     if jobs is None:
         raise ClusterError(f"{excuse}; without the queue it is not known which members are still to come: try again")
@@ -134,6 +137,7 @@ def resume(here: Sweep) -> None:
         return
     for run in left:
         settle(run)
+        rendered.refuse_another(run, run.read_plan(), lambda run=run: settled_cluster(run))
     numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])
     print(f"jobs     {', '.join(numbers)} ({len(left)} of {len(words)} members)")
     print(here.path, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher import lock, lookup, scheduler, standing, sweep
+from launcher import lock, lookup, owner, scheduler, standing, sweep
 from launcher.errors import ClusterError, ConfigError, RunError
 from launcher.rundir import RunDir
 
@@ -14,6 +14,8 @@ def cancel(words: list[str]) -> int:
         raise ConfigError("cancel takes one run or sweep: a path, an id or a name; for example: python -m launcher cancel cifar")
     found = sweep.find(words[0], everywhere=everywhere)
     runs = [entry.run for entry in found.entries()] if found else [_find(words[0], everywhere)]
+    for run in runs:
+        owner.refuse(run.path)  # its ledger may name any job
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0

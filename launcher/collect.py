@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from launcher import lookup, sweep
+from launcher import lookup, owner, sweep
 from launcher.errors import ConfigError
 from launcher.objective import Objective, is_number
 from launcher.rundir import write_atomic
+from launcher.sweep import Sweep
 
 
 def collect(words: list[str]) -> int:
@@ -23,11 +24,18 @@ def collect(words: list[str]) -> int:
         raise ConfigError(f"{words[0]}: no such sweep {where}; give the path or the id that `-m` printed, --all for other projects'")
     rows, by = sweep.results(found)
     shown = sweep.table([{name: value for name, value in row.items() if name != "run"} for row in rows])
+    _print_aligned(shown)
+    print(f"\nby {by}{_why(found.objective, by, rows)}; {_write(found, rows)}")
+    return 0
+
+
+def _write(found: Sweep, rows: list[dict[str, Any]]) -> str:
+    """What became of it: where others may write they can lead a file elsewhere."""
+    if why := owner.fault(found.path):
+        return f"not written: {why}"
     write_atomic(found.path / "collected.csv", sweep.table(rows))
     write_atomic(found.path / "collected.json", json.dumps(rows, indent=1) + "\n")
-    _print_aligned(shown)
-    print(f"\nby {by}{_why(found.objective, by, rows)}; written to {found.path}/collected.csv and collected.json")
-    return 0
+    return f"written to {found.path}/collected.csv and collected.json"
 
 
 def _why(asked: Objective, by: Objective, rows: list[dict[str, Any]]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 from contextlib import suppress
 from pathlib import Path
 
+from launcher import owner
 from launcher.errors import RunError
 
 
@@ -28,17 +28,10 @@ def refused(error: PermissionError) -> RunError:
     path = Path(os.fsdecode(error.filename)).absolute()
     for place in (path, *path.parents):
         with suppress(OSError):
-            owner = place.stat().st_uid
-            if owner == os.geteuid():
+            uid = place.stat().st_uid
+            if uid == os.geteuid():
                 return RunError(f"{path}: {error.strerror}; {place} is yours: chmod u+rwX it, or type another path")
             return RunError(
-                f"{path}: {error.strerror}; {place} belongs to {_name(owner)}: ask for it to be made readable, or type another path"
+                f"{path}: {error.strerror}; {place} belongs to {owner.name_of(uid)}: ask for it to be made readable, or type another path"
             )
     return RunError(f"{path}: {error.strerror}; type another path")
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, code_hash, dialect, home, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, code_hash, dialect, home, owner, rundir, snapshot, targets, tree
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
@@ -90,7 +90,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         python=sys.executable,
         directory=str(Path.cwd()),
         project=str(PROJECT) if code is None else code.place or f"{run_dir}/code",
-        env=_worker_env(values, world.device),
+        env=worker_env(values, world.device),
         config_hash=hashlib.sha256(text.encode()).hexdigest(),
         code_hash=code_hash.of_all(packages) if code is None else code.digest,
         packages=packages,
@@ -120,7 +120,7 @@ def stored_config(run: RunDir) -> dict[str, Any]:
 def stored_cluster(run: RunDir) -> Cluster:
     """Raises RunError, or ConfigError for a target outside the allowlist."""
     config = stored_config(run)
-    targets.check({"cluster": config["cluster"]}, config["trust"])
+    targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else config["trust"])
     return targets.build(config["cluster"])
 
 
@@ -225,7 +225,7 @@ def _restore_env_resolver() -> None:
     OmegaConf.register_new_resolver("oc.env", oc.env)
 
 
-def _worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
+def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
     if values["train"]["deterministic"] and device == "cuda":
         return (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),)  # cuBLAS reads it once, at the first handle
     return ()

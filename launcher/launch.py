@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, rundir, submit
+from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, rendered, rundir, submit
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -22,7 +22,7 @@ from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
 from launcher.rundir import RunDir
-from launcher.settle import settle
+from launcher.settle import settle, settled_cluster
 
 
 def launch(config: DictConfig, overrides: list[str]) -> RunDir:
@@ -46,7 +46,8 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
         if isinstance(frozen.cluster, Slurm):
             batch.copy_code(frozen, frozen.cluster, here)
         here.freeze(frozen.plan, frozen.config, frozen.script)
-        here.log_event("submitted", overrides=overrides, version=frozen.plan.version, code_hash=frozen.plan.code_hash)
+        known = {"version": frozen.plan.version, "code_hash": frozen.plan.code_hash, "script": rendered.mark(frozen.script)}
+        here.log_event("submitted", overrides=overrides, **known)
     except BaseException:
         _discard(here)  # nothing half-written stays
         raise
@@ -106,6 +107,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     Raises any LaunchError. One that is refused has changed nothing.
     """
     check_words(words or [])
+    owner.refuse(here.path)
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):
@@ -131,6 +133,7 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
         return
     if cluster.world() != plan.world:
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
+    rendered.refuse_another(here, plan, lambda: settled_cluster(here))
     if cluster.attached:
         _warn_of_edits(here, plan)
     if isinstance(cluster, Slurm):

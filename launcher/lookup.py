@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from launcher import CONF, foreign
+from launcher import CONF, foreign, owner
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir
 
@@ -159,7 +159,8 @@ def asked(words: Sequence[str]) -> tuple[list[str], bool]:
 def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     """`word` is a path, an id, name/id, or a name: the newest run that has it. Raises ConfigError, or PermissionError.
 
-    `everywhere`: other projects' runs too. `acts`: for a verb that changes something, which never guesses between two directories.
+    `everywhere`: other projects' runs too. `acts`: for a verb that changes something, which never guesses between two directories. Runs of
+    mine come before those that somebody else may have put there: a neighbour's name or id stands in the way of nobody.
     """
     path = Path(word)
     foreign.check(path)
@@ -167,10 +168,12 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
         return RunDir(path.resolve())
     runs = known()
     within = runs.all() if everywhere else runs.here
-    exact = [run for run in within if word in (run.path.name, run.label)]
+    exact = mine_first([run for run in within if word in (run.path.name, run.label)])
     if len(exact) > 1:
         raise ConfigError(f"{word}: {len(exact)} runs have this id; give a path: {_listed(exact)}")
-    named = [run for run in within if run.path.parent.name == word]
+    named = mine_first([run for run in within if run.path.parent.name == word])
+    if exact and named and not is_mine(exact[-1].path) and is_mine(named[-1].path):
+        exact = []
     if not exact and acts:
         newest = list({run.path.parent: run for run in named}.values())
         if len(newest) > 1:
@@ -184,11 +187,21 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
 
 
+def is_mine(place: Path) -> bool:
+    """A first look at a run or a sweep: what is in it, `owner.refuse` looks at."""
+    return not owner.fault(place, group=owner.is_shared(place))
+
+
+def mine_first(runs: list[RunDir]) -> list[RunDir]:
+    """Those that are mine; all where none is."""
+    return [run for run in runs if is_mine(run.path)] or runs
+
+
 def namesakes(word: str, newest: RunDir) -> list[RunDir]:
     """All runs of a name, where `word` was that and `find` has taken the newest of them; else that one alone."""
     if word != newest.path.parent.name or word in (newest.path.name, newest.label):
         return [newest]
-    return by_age(RunDir(path.parent) for path in newest.path.parent.glob("*/plan.json"))
+    return by_age(mine_first([RunDir(path.parent) for path in newest.path.parent.glob("*/plan.json")]))
 
 
 def sweeps(word: str, *, everywhere: bool = False) -> list[Path]:

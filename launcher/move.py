@@ -11,6 +11,7 @@ from launcher.config import TrainConfig
 from launcher.errors import ConfigError
 from launcher.freeze import freeze
 from launcher.plan import Cluster
+from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
 
 
@@ -40,8 +41,9 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
             f"resume {' '.join(words)}: {error.what}, and a run keeps its batch; type cluster.processes_per_node= and one of {counts}"
         ) from error
     plan = dataclasses.replace(frozen.plan, run_dir=old.run_dir, directory=old.directory)
-    write_atomic(here.script, frozen.cluster.render(plan))
+    script = frozen.cluster.render(plan)
+    write_atomic(here.script, script)
     write_atomic(here.config, frozen.config)
     write_atomic(here.plan, plan.to_json())  # last: until it is there, the workers refuse the world that the script makes
-    here.log_event("moved", world=str(plan.world))
+    here.log_event("moved", world=str(plan.world), script=mark(script))
     return frozen.cluster

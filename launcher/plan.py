@@ -73,9 +73,24 @@ class Plan:
             raw["env"] = tuple((str(name), str(value)) for name, value in raw["env"])
             raw["overrides"] = tuple(raw["overrides"])
             raw["packages"] = tuple((str(name), str(digest)) for name, digest in raw.get("packages", ()))
-            return cls(**raw)
-        except (ValueError, TypeError, KeyError) as error:
+            plan = cls(**raw)
+            check_name("name", plan.name)
+            check_name("id", plan.id)
+            for key, value in (*vars(plan).items(), *vars(plan.world).items()):
+                _check_type(key, value, plan)
+            return plan
+        except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error
+
+
+def _check_type(key: str, value: Any, plan: Plan) -> None:
+    """A file may hold anything. Of a plan a script is made, and a line break in a comment ends the comment. Raises ValueError."""
+    fields = {field.name: field.type for field in (*dataclasses.fields(plan), *dataclasses.fields(plan.world))}
+    wanted = {"int": int, "str": str}.get(str(fields[key]))
+    if wanted is not None and type(value) is not wanted:
+        raise ValueError(f"{key} is {value!r}")
+    if isinstance(value, str) and {"\n", "\r", "\0"} & {*value}:
+        raise ValueError(f"{key} is {value!r}")
 
 
 def check_name(key: str, value: object) -> str:

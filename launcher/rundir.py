@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from launcher import owner
 from launcher.errors import RunError
 from launcher.plan import Plan
 
@@ -161,7 +162,8 @@ class RunDir:
 def create(path: Path) -> RunDir:
     """Make a run directory that was not there. Raises FileExistsError, or RunError where it cannot be made."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(path.parent)
+        _refuse_a_place_of_others(path.parent)
         path.mkdir(mode=0o700)
     except FileExistsError:
         if path.is_dir():
@@ -170,6 +172,22 @@ def create(path: Path) -> RunDir:
     except OSError as error:
         raise RunError(f"runs_dir={path.parent.parent} cannot be written ({error.strerror}); choose another with runs_dir=…") from None
     return RunDir(path)
+
+
+def _make_way(path: Path) -> None:
+    """With parents, each of them private, whatever the umask."""
+    for place in [place for place in (*reversed(path.parents), path) if not place.is_dir()]:
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+
+
+def _refuse_a_place_of_others(path: Path) -> None:
+    """Who may write there could put another run in the place of this one while it trains. Raises RunError."""
+    if found := owner.fault(path):
+        raise RunError(
+            f"runs_dir={path.parent}: {found}, and could put another run in the place of this one; choose another runs_dir=…, or type "
+            f"{owner.WAY_OUT}={path.parent} before the command if you know all who write there"
+        )
 
 
 def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import PROJECT, origin, targets
+from launcher import PROJECT, origin, owner, targets
 from launcher.errors import RunError
-from launcher.freeze import resolve, stored_config
+from launcher.freeze import resolve, stored_config, worker_env
 from launcher.plan import Cluster, Plan
+from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
 
 
@@ -24,14 +25,14 @@ def settle(here: RunDir) -> None:
     stayed = origin.is_at(here, plan.run_dir)
     if stayed and all(Path(path).exists() for path in (plan.directory, plan.project, plan.python)):
         return
-    cluster, copied = _cluster(here), origin.original(here) is not None
+    cluster, copied = settled_cluster(here), origin.original(here) is not None
     settled = _plan(here, plan, cluster)
     try:
         script = cluster.render(settled)
     except ValueError as error:  # a line break in its name
         raise RunError(f"{str(here)!r} cannot be the place of a run ({error}); rename it") from error
     # The ledger first: were a copy cut off behind the plan, the original's jobs would be taken for its own.
-    here.log_event("moved", **{"from": plan.run_dir, "to": str(here), "copy": copied})
+    here.log_event("moved", **{"from": plan.run_dir, "to": str(here), "copy": copied, "script": mark(script)})
     write_atomic(here.script, script)
     write_atomic(here.plan, settled.to_json())  # last: until it is there, all this is done again
     what = f"a copy of {plan.run_dir}" if copied else f"a run that was at {plan.run_dir} before"
@@ -40,8 +41,8 @@ def settle(here: RunDir) -> None:
     print(f"launcher: {here} is {what}; it goes on in {settled.directory if stayed else 'this place'}", file=sys.stderr)
 
 
-def _cluster(here: RunDir) -> Cluster:
-    """With `${oc.env:…}` read: it goes into the script."""
+def settled_cluster(here: RunDir) -> Cluster:
+    """What its script is rendered by, with `${oc.env:…}` read: it goes into the script."""
     config, trust = OmegaConf.load(here.config), stored_config(here)["trust"]
     assert isinstance(config, DictConfig)
     node = resolve(config)["cluster"]
@@ -55,13 +56,14 @@ def _plan(here: RunDir, plan: Plan, cluster: Cluster) -> Plan:
     if not Path(project).is_dir():
         raise RunError(f"{here}: the code that it was submitted with was at {plan.project} and is gone; put it back, or start a new run")
     directory = _now(plan.directory, old, new)
-    python = next((path for path in (plan.python, _now(plan.python, old, new)) if Path(path).exists()), sys.executable)
+    pythons = (path for path in (plan.python, _now(plan.python, old, new)) if Path(path).exists() and not owner.fault(Path(path)))
     return dataclasses.replace(
         plan,
         run_dir=plan.run_dir if origin.is_at(here, plan.run_dir) else str(here),
         project=project,
-        directory=directory if Path(directory).is_dir() else str(Path.cwd()),
-        python=sys.executable if cluster.attached else python,
+        directory=directory if Path(directory).is_dir() and not owner.fault(Path(directory)) else str(Path.cwd()),
+        python=sys.executable if cluster.attached else next(pythons, sys.executable),
+        env=worker_env(stored_config(here), plan.world.device),
     )
 
 

@@ -80,9 +80,20 @@ def find(word: str, *, everywhere: bool = False) -> Sweep | None:
     if (Path(word) / "sweep.json").is_file():
         return Sweep(Path(word).resolve())
     found = lookup.sweeps(word, everywhere=everywhere)
+    mine = [place for place in found if lookup.is_mine(place)]
+    if not mine and found and _is_a_run_of_mine(word, everywhere):
+        return None  # whoever calls a sweep of theirs as I call a run
+    found = mine or found
     if len(found) > 1:
         raise ConfigError(f"{word}: {len(found)} sweeps have this id; give a path: {', '.join(map(str, found))}")
     return Sweep(found[0]) if found else None
+
+
+def _is_a_run_of_mine(word: str, everywhere: bool) -> bool:
+    try:
+        return lookup.is_mine(lookup.find(word, everywhere=everywhere).path)
+    except ConfigError:
+        return False
 
 
 def differing(overrides: list[list[str]]) -> list[tuple[str, ...]]:

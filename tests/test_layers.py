@@ -38,9 +38,10 @@ RULES: dict[str, Rule] = {
     # module, or package.* for everything in it; the first line that fits decides
     "launcher.errors": Rule(only=(), stdlib=False),
     "launcher.plan": Rule(only=("launcher.errors",)),
-    "launcher.rundir": Rule(only=("launcher.errors", "launcher.plan")),
-    "launcher.lookup": Rule(only=("launcher.CONF", "launcher.errors", "launcher.foreign", "launcher.rundir")),
-    "launcher.foreign": Rule(only=("launcher.errors",)),
+    "launcher.owner": Rule(only=("launcher.PROJECT", "launcher.errors")),
+    "launcher.rundir": Rule(only=("launcher.errors", "launcher.owner", "launcher.plan")),
+    "launcher.lookup": Rule(only=("launcher.CONF", "launcher.errors", "launcher.foreign", "launcher.owner", "launcher.rundir")),
+    "launcher.foreign": Rule(only=("launcher.errors", "launcher.owner")),
     "launcher.origin": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.shell": Rule(only=()),
     "launcher.lock": Rule(only=("launcher.errors", "launcher.standin")),
