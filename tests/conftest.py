@@ -7,6 +7,7 @@
     command(*words)                    the same command inside this process: Answer(code, out, err), for what a process would only slow down
     fake, on_slurm                     programs that answer in SLURM's place (tests/fake_slurm.py), and the words of a batch job on them
     batch                              batch jobs of the toy project on it (tests/batch_jobs.py)
+    shell                              the batch shell of one run alone, in bash, with stubs (tests/batch_shell.py)
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
@@ -32,6 +33,7 @@ from pathlib import Path
 import psutil
 import pytest
 from batch_jobs import Batch
+from batch_shell import Shell
 from devcluster import DevCluster, why_not
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
@@ -245,6 +247,11 @@ def devcluster() -> Iterator[DevCluster]:
     yield cluster
     if not was_up:
         cluster.down()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
 
 
 @pytest.fixture
