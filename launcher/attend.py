@@ -10,7 +10,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from launcher import submit
+from launcher import headway, submit
 from launcher.diagnose import failure
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.evidence import newest_report
@@ -21,8 +21,6 @@ from launcher.screen import Screen, tell
 from launcher.tail import Tail
 
 POLL_SECONDS = 0.1
-MOST_FRUITLESS = 3
-"""Attempts in a row without a new checkpoint; as many as of a batch job (clusters/slurm.sh)."""
 
 
 class _Signals:
@@ -66,24 +64,27 @@ def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
     Interrupted after Ctrl-C (once: saved and stopped; twice: killed).
     """
     with _Signals() as signals:  # between two attempts too
-        fruitless = 0
+        ours: list[int] = []
         while True:
-            newest = run.newest_checkpoint()
+            newest, began = run.newest_checkpoint(), time.monotonic()
             try:
                 return _attempt(run, plan, cluster, signals)
             except RankLost as lost:
-                fruitless = 0 if run.newest_checkpoint() != newest else fruitless + 1
-                if not cluster.requeue or run.stop.exists() or fruitless == MOST_FRUITLESS:
-                    many = fruitless == MOST_FRUITLESS
-                    why = f"{fruitless} attempts in a row brought no new checkpoint; the last of them: " if many else ""
-                    raise RankLost(f"{why}{lost}; {_go_on(run)}") from lost
-                _requeue(run, lost, signals)
+                stays, why, attempt = not cluster.requeue or run.stop.exists(), "", run.newest_attempt()
+                how = f"requeued-{'hung' if ' hangs in ' in str(lost) else 'killed'}"
+                if attempt is not None and not stays:
+                    headway.note(run, attempt, checkpoint=newest, lasted=f"{time.monotonic() - began:.1f}")
+                    ours.append(attempt)
+                    why = headway.stuck(run, ours, ended=how)
+                if stays or why:
+                    raise RankLost(f"{why and why + '; the last of them: '}{lost}; {_go_on(run)}") from lost
+                _requeue(run, attempt, how, lost, signals)
 
 
-def _requeue(run: RunDir, lost: RankLost, signals: _Signals) -> None:
+def _requeue(run: RunDir, attempt: int | None, how: str, lost: RankLost, signals: _Signals) -> None:
     """Another attempt follows, unless somebody has asked to stop since."""
-    if (attempt := run.newest_attempt()) is not None:
-        _note_end(run, attempt, f"requeued-{'hung' if ' hangs in ' in str(lost) else 'killed'}")
+    if attempt is not None:
+        _note_end(run, attempt, how)
     if signals.asked:
         run.log_event("interrupted", attempt=attempt)
         raise signals.error(

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
+from launcher import headway
 from launcher.errors import ClusterError, LaunchError
 from launcher.rundir import RunDir
 
@@ -24,6 +25,9 @@ def main(argv: list[str]) -> int:
         if not run.plan.is_file():
             raise ClusterError(f"{socket.gethostname()} does not see {run.plan}; put runs_dir=… on a file system that every node shares")
         number = int(os.environ["SLURM_NODEID"])
+        limit = os.environ.get("LAUNCHER_LIMIT") if number == 0 else None  # where the batch host has no Python that could judge
+        if limit and (why := headway.of_job(run, int(os.environ["LAUNCHER_ATTEMPT"]), float(limit))):
+            raise ClusterError(why)
         head = os.environ["LAUNCHER_HEAD"]
         address = head if number == 0 else address_towards(head)
     except LaunchError as error:

@@ -6,6 +6,7 @@ runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0
   code/ prelude/          of a batch job: what was submitted is what runs; job.log: what its shell said
   attempts/000/           rank_0.log …, agent_0.log … (torchrun, one a node), error.json; attempts/latest -> newest
                           outcome, ended: rank 0's word and the shell's or launcher's of how it ended, which nothing later changes
+                          job, checkpoint, lasted, trained: whose it was and what it brought (launcher/headway.py)
   checkpoints/            step_000000400/ …: complete or absent
   metrics.jsonl  tb/      the truth, and the view made from it
   summary.json            how it ended

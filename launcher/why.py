@@ -264,7 +264,8 @@ def _ending(case: Case, attempt: int, state: str) -> Diagnosis:
         return Diagnosis("", f"stopped: {_reason(line)}", shown)
     if word == "stuck":
         before = case.diagnose(attempt - 1) if attempt else found
-        return replace(before, verdict=f"stuck: {_reason(line)}; the last of them: {before.verdict}", lines=(*shown, *before.lines))
+        verdict, match = f"stuck: {_reason(line)}; the last of them: {before.verdict}", signatures.find([line], CAUSE) or before.match
+        return replace(before, verdict=verdict, lines=(*shown, *before.lines), match=match)
     outcome, by = _outcome(case, attempt)
     if word == "stopped" or (word == "" and outcome in ("stopped", "done") and (not case.jobs or found.kind == REST)):
         return Diagnosis("", _ENDED["done"] if outcome == "done" else f"stopped and saved {_STOPPED.get(by, '')}".strip())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+
+from helpers import REPO
 
 from launcher.clusters.slurm import Slurm
 from launcher.plan import Plan, World
@@ -24,11 +27,11 @@ class Shell:
     def __init__(self, place: Path) -> None:
         self.stubs = STUBS
         self.run = place / "runs" / "toy" / "a"
-        for name in ("attempts", "code", "checkpoints"):
+        for name in ("attempts", "checkpoints"):
             (self.run / name).mkdir(parents=True, exist_ok=True)
         self.plan = Plan(
-            name="toy", id="a", run_dir=str(self.run), world=World(1, 1, "cpu"), threads=1, max_restarts=0, python="python3",
-            directory=str(place), project=str(self.run / "code"), env=(), config_hash="", code_hash="", overrides=(), version="0",
+            name="toy", id="a", run_dir=str(self.run), world=World(1, 1, "cpu"), threads=1, max_restarts=0, python=sys.executable,
+            directory=str(place), project=str(REPO), env=(), config_hash="", code_hash="", overrides=(), version="0",
         )  # fmt: skip
 
     def attempt(self, number: int, **files: str) -> None:

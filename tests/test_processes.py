@@ -151,7 +151,10 @@ def test_three_attempts_without_a_new_checkpoint_end_the_run(tmp_path: Path) -> 
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=40", "train.save_every=5")
     done = finish(tmp_path, words, LAUNCHER_CRASH_AT="before_save:0:1")
     assert done.returncode == 1
-    assert "3 attempts in a row brought no new checkpoint; the last of them: rank 0 was killed by SIGKILL" in done.stderr.splitlines()[-1]
+    assert (
+        "3 attempts in a row brought no new checkpoint (newest: none); the last of them: rank 0 was killed by SIGKILL"
+        in done.stderr.splitlines()[-1]
+    )
     assert len(events(run_of(tmp_path), "started")) == 3
 
 

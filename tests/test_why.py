@@ -144,6 +144,15 @@ def test_stuck_says_how_the_last_attempt_before_ended(tmp_path: Path, ask: Ask) 
     assert answer["verdict"].endswith("ValueError: not a label")
 
 
+def test_stuck_below_its_time_limit_says_what_to_type(tmp_path: Path, ask: Ask) -> None:
+    made = Made(tmp_path)
+    made.attempt(0, "requeued-limit")
+    made.attempt(1, "stuck")
+    words = "3 attempts of job 12 in a row reached their time limit of 600 s with less …; in a new run: cluster.time=0:49:00; look at: …"
+    made.write("job.log", f"{START}\n2026-11-21T12:09:40 launcher: attempt 001 stuck: {words}")
+    assert ask(made.path)["next"] == "in a new run: cluster.time=0:49:00"
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     ("sacct", "verdict"),

@@ -26,7 +26,7 @@ class Local:
     max_restarts: int = 0
     """How often torchrun starts the processes again, from the newest checkpoint, after one of them died."""
     requeue: bool = True
-    """Start another attempt after a rank was killed or hung; three in a row without a new checkpoint end the run."""
+    """Start another attempt after a rank was killed or hung; three in a row that get nowhere end the run."""
 
     attached: ClassVar[bool] = True
 

@@ -16,6 +16,7 @@ event() { # NAME WORD…: one line of the ledger
 
 end() { # WORD STATUS REASON…: how this attempt ended, for the next one and for `why`
     printf '%s\n' "$1" >"$here/ended" || true
+    printf '%s\n' "$SECONDS" >"$here/lasted" || true
     say "attempt $LAUNCHER_ATTEMPT $1: ${*:3}"
     exit "$2"
 }
@@ -36,43 +37,20 @@ end_of_job() {
     { [ -n "$word" ] && date -d "$word" +%s 2>/dev/null; } || echo "${SLURM_JOB_END_TIME:-$(($(date +%s) + limit - SECONDS))}"
 }
 
-# Whether a time limit ended an attempt of which nearly nothing but start-up was left: by seconds in steps, which rank 0 writes at each save.
-hardly_trained() { # ATTEMPT DIRECTORY
-    local lasted trained
-    [ "$(read_word "$1/ended")" = requeued-limit ] || return 1
-    lasted=$(read_word "$1/lasted") trained=$(read_word "$1/trained")
-    [[ "$lasted" =~ ^[0-9]{1,9}$ ]] || return 1
-    [[ "$trained" =~ ^[0-9]{1,9}$ ]] || trained=0
-    [ "$((2 * 10#$lasted))" -gt "$limit" ] && [ "$((10 * 10#$trained))" -lt "$((10#$lasted))" ]
-}
-
-# An exception is not retried; what is retried must get somewhere: after three attempts of this job that brought no new checkpoint
-# (ten, where the scheduler ended them and not the run) it is over, and after three that its time limit ended before they had trained a tenth
-# of their time.
+# An exception is not retried; what is retried must get somewhere (launcher/headway.py). Where nothing here can judge, the first node does,
+# in its container (launcher/node.py).
 stop_if_stuck() {
-    local newest earlier all=0 counted=0 there
-    for ((earlier = 10#$LAUNCHER_ATTEMPT - 1; earlier >= 0; earlier--)); do
-        there="$run/attempts/$(printf %03d "$earlier")"
-        if [ "$(read_word "$there/job")" != "$job" ] || ! hardly_trained "$there"; then break; fi
-        [ "$((10#$LAUNCHER_ATTEMPT - earlier))" -lt 3 ] || {
-            event stuck "3 attempts trained less than a tenth of their time"
-            end stuck 1 "3 attempts of job $job in a row reached their time limit of $limit s with less than a tenth of it in training," \
-                "the rest in start-up and saves; in a new run: a longer cluster.time"
-        }
-    done
-    newest=$(newest_checkpoint)
-    printf '%s\n' "$newest" >"$here/checkpoint"
+    local why
+    newest_checkpoint >"$here/checkpoint"
     printf '%s\n' "$job" >"$here/job"
-    for ((earlier = 10#$LAUNCHER_ATTEMPT - 1; earlier >= 0; earlier--)); do
-        there="$run/attempts/$(printf %03d "$earlier")"
-        [ "$(read_word "$there/job")" = "$job" ] && [ "$(read_word "$there/checkpoint")" = "$newest" ] || break
-        all=$((all + 1))
-        case "$(read_word "$there/ended")" in requeued-preempted | requeued-node | taken | '') ;; *) counted=$((counted + 1)) ;; esac
-    done
-    if [ "$counted" -ge 3 ] || [ "$all" -ge 10 ]; then
-        event stuck "$all attempts without a new checkpoint"
-        end stuck 1 "$all attempts of job $job in a row brought no new checkpoint (newest: ${newest:-none}); look at: python -m launcher why $run"
+    [ "$((10#$LAUNCHER_ATTEMPT))" -ge 3 ] || return 0
+    if ! why=$("$python" -m launcher.headway "$run" "$((10#$LAUNCHER_ATTEMPT))" "$limit" 2>/dev/null); then
+        export LAUNCHER_LIMIT="$limit"
+        return 0
     fi
+    [ -n "$why" ] || return 0
+    event stuck "$why"
+    end stuck 1 "$why; look at: python -m launcher why $run"
 }
 
 # The address at which the other nodes reach this one. Never a loopback, never a guess: each node would train a world of its own.

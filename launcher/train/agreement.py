@@ -15,6 +15,8 @@ class Agreement:
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._pending: tuple[Any, torch.Tensor] | None = None
+        self.reach = 1 if ranks.world == 1 else 2
+        """Steps from one exchange to that at which what is said there has come of it."""
 
     def exchange(self, *values: int | bool) -> list[int]:
         """Call once per step on every rank, with as many values each time. Returns the maxima, the same on all ranks at the same step:

@@ -16,6 +16,7 @@ def save(job: Job) -> None:
     """Begin a save of where the job is. Raises as Saver.begin."""
     state = job.state
     state.losses, state.layers = job.guard.losses(), job.layers.history()
+    state.slowest_evaluation = job.stopper.deadline.evaluations.seconds
     judged = state.step - state.step % job.config.log_every  # the last line, and a save waits for it
     job.saver.begin(job.parts, state, judged)
 
@@ -27,6 +28,7 @@ def go_to(job: Job, checkpoint: Checkpoint) -> None:
     job.state.precision = precision  # the checkpoint's own, unless it is too old to say
     job.where["step"] = job.state.step
     job.saver.is_at(job.state.step)
+    job.stopper.deadline.evaluations.expect(job.state.slowest_evaluation)
     job.guard.remember(job.state.losses)
     job.layers.remember(job.state.layers)
     job.replicas.begin_at(job.state.step)

@@ -35,13 +35,16 @@ def train(job: Job) -> str:
             return _go_on(job, clock, lines)
         except BadNumbers as bad:
             lines.drop()
-            roll_back(job, bad)
+            with job.stopper.deadline.outside(SAVE):
+                roll_back(job, bad)
             clock.restart()  # what was undone is no part of the run's seconds, as after a kill
 
 
 def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
     """The steps from where the state is. Raises BadNumbers on every rank at the same step."""
-    state, saver, evaluates_at = job.state, job.saver, _evaluations(job.config, job.loader.steps_per_epoch)
+    state, saver, deadline = job.state, job.saver, job.stopper.deadline
+    evaluates_at = _evaluations(job.config, job.loader.steps_per_epoch, job.steps)
+    reach = range(job.agreement.reach + 1)
     for micro_batches in clock.watch(_updates(job)):
         if state.step == 0:
             job.task.show_batch(job.board, micro_batches[0], 0)
@@ -60,10 +63,11 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)
-        stop, due, failed = job.agreement.exchange(job.stopper.look(), saver.is_due(), saver.has_failed())
+        stop = job.stopper.look(sum(evaluates_at(state.step + ahead) for ahead in reach))
+        stop, due, failed = job.agreement.exchange(stop, saver.is_due(), saver.has_failed())
         if failed:
             saver.wait()
-        evaluates, saves = evaluates_at(state.step) or last, due or saver.interval.by_step(state.step) or last or stop
+        evaluates, saves = evaluates_at(state.step), due or saver.interval.by_step(state.step) or last or stop
         if evaluates or saves:
             lines.finish()
             job.replicas.finish()
@@ -71,15 +75,15 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             job.replicas.compare(state.step)
             _show_layers(job, state.step + 1)
         if evaluates:
-            with clock.outside(EVALUATION):
+            with clock.outside(EVALUATION), deadline.outside(EVALUATION):
                 evaluate_split(job, "val")
         if saves:
             job.watch.outside(SAVE)
             clock.bring_up(state)
-            with clock.outside(SAVE):
+            with clock.outside(SAVE), deadline.outside(SAVE):
                 history.save(job)
             if job.ranks.is_first:
-                job.stopper.deadline.note()
+                deadline.note()
         if last or stop:
             with clock.outside(SAVE):
                 saver.wait()
@@ -129,7 +133,7 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
     return values
 
 
-def _evaluations(config: TrainConfig, per_epoch: int) -> Callable[[int], bool]:
-    """Which steps evaluate."""
+def _evaluations(config: TrainConfig, per_epoch: int, steps: int) -> Callable[[int], bool]:
+    """Which steps evaluate; the last one does."""
     interval = per_epoch if config.eval_every == "auto" else config.eval_every
-    return lambda step: interval > 0 and step % interval == 0
+    return lambda step: step == steps or (interval > 0 and step % interval == 0)

@@ -49,6 +49,8 @@ class TrainState:
     data_seconds: float = 0.0
     """Of the time in steps, waiting for data."""
     evaluation_seconds: float = 0.0
+    slowest_evaluation: float = 0.0
+    """Seconds: a new attempt has to leave room for one before it has seen any."""
     save_seconds: float = 0.0
     """In which training stood still for a save."""
     passed_over: int = 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from launcher.claim import Claim
+from launcher.pulse import EVALUATION, SAVE
 from launcher.train.ranks import Ranks
 
 LOOK_EVERY_SECONDS = 0.5
@@ -18,46 +20,92 @@ REASONS = ("", "deadline", "file", "signal")
 """Why to stop, the strongest last: the ranks agree on the largest number. Empty: go on."""
 
 
+class Slowest:
+    """Of what comes again and again. The first time may compile, or fill caches: it counts only until there is a second."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._seen = 0
+
+    def add(self, seconds: float) -> None:
+        self._seen += 1
+        self.seconds = seconds if self._seen < 3 else max(self.seconds, seconds)
+
+    def expect(self, seconds: float) -> None:
+        """What an earlier attempt has seen, until this one sees it."""
+        if not self._seen:
+            self.seconds = seconds
+
+
 class Deadline:
-    """When the job's time is up, and how much earlier to stop: what a save and a step have been seen to take, and some air."""
+    """When the job's time is up, and how much earlier to stop: what is still to come has been seen to take, and some air."""
 
     AIR_SECONDS = 10.0
 
-    def __init__(self, end: float | None, trained: Path | None = None) -> None:
+    def __init__(self, end: float | None, trained: Path | None = None, reach: int = 1) -> None:
         self._end = end
         """Seconds since the epoch, None where nothing ends the job."""
-        self._trained = trained
+        self._file = trained
         """Where to write down how long this attempt has trained; None: nobody asks."""
+        self._reach = reach
+        """How many more steps there are before anything comes of a step at which the end was not near."""
+        self.evaluations = Slowest()
+        self._steps, self._after = Slowest(), Slowest()
+        """Steps as they are, and those after an evaluation, which may compile again."""
         self._slowest_save = 0.0
-        self._slowest_step = 0.0
-        self._first: float | None = None
-        """When the first step was done. What came before (decoding, restoring, compiling) comes once, and says nothing of a step."""
-        self._last = 0.0
+        self._last: float | None = None
+        """None before the first step is done. What came before (decoding, restoring, compiling) comes once, and says nothing of a step."""
+        self._outside = dict.fromkeys((EVALUATION, SAVE), 0.0)
+        """Since then."""
+        self._trained = _before(trained)
 
     def saved(self, seconds: float) -> None:
         self._slowest_save = max(self._slowest_save, seconds)
 
-    def is_near(self) -> bool:
-        """Call once per step, so that the time between two calls is what one more may take, evaluation included."""
+    @contextlib.contextmanager
+    def outside(self, phase: int) -> Iterator[None]:
+        """What happens in this context is no part of a step: EVALUATION or SAVE."""
+        began = time.monotonic()
+        yield
+        spent = time.monotonic() - began
+        self._outside[phase] += spent
+        if phase == EVALUATION:
+            self.evaluations.add(spent)
+
+    def is_near(self, evaluations: int = 0) -> bool:
+        """Call once per step. `evaluations`: how many there will be until the next call can stop the run."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = now
-        else:
-            self._slowest_step = max(self._slowest_step, now - self._last)
+        if self._last is not None:
+            spent = now - self._last
+            kind = self._after if self._outside[EVALUATION] else self._steps
+            kind.add(spent - sum(self._outside.values()))
+            self._trained += spent - self._outside[SAVE]
         self._last = now
-        return self._end is not None and time.time() + self.lead >= self._end
+        self._outside = dict.fromkeys(self._outside, 0.0)
+        return self._end is not None and time.time() + self.lead(evaluations) >= self._end
 
-    def note(self) -> None:
-        """Write down the seconds trained so far, at each save: the batch shell ends a job of which nothing but start-up is left."""
-        if self._trained is not None and self._first is not None:
-            with contextlib.suppress(OSError):
-                self._trained.write_text(f"{time.monotonic() - self._first:.0f}\n", encoding="utf-8")
-
-    @property
-    def lead(self) -> float:
+    def lead(self, evaluations: int = 0) -> float:
         """Seconds before the end at which to stop: one save may be under way and one comes after it, both slower than usual, for then all
         jobs save."""
-        return 3 * self._slowest_save + self._slowest_step + self.AIR_SECONDS
+        steps = self._reach * self._steps.seconds
+        if evaluations:
+            steps += evaluations * self.evaluations.seconds + max(0.0, self._after.seconds - self._steps.seconds)
+        return 3 * self._slowest_save + steps + self.AIR_SECONDS
+
+    def note(self) -> None:
+        """Write down the seconds from the first step to this one, at each save, and those of the slowest: launcher/headway.py judges by
+        them whether attempts get the run anywhere."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.write_text(f"{self._trained:.1f} {self._steps.seconds:.2f}\n", encoding="utf-8")
+
+
+def _before(trained: Path | None) -> float:
+    """Of an earlier start within this attempt: torchrun has started the processes again."""
+    try:
+        return float(trained.read_text(encoding="utf-8").split()[0]) if trained is not None else 0.0
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class Stopper:
@@ -77,13 +125,14 @@ class Stopper:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
 
-    def look(self) -> int:
-        """Call once per step: the number in REASONS of what this rank knows. Raises RunError where a newer attempt has taken over."""
+    def look(self, evaluations: int) -> int:
+        """Call once per step: the number in REASONS of what this rank knows; `evaluations` as Deadline.is_near has it. Raises RunError
+        where a newer attempt has taken over."""
         if self._signalled:
             return REASONS.index("signal")
         if not self._ranks.is_first:
             return 0
-        if self.deadline.is_near():
+        if self.deadline.is_near(evaluations):
             self._reason = max(self._reason, REASONS.index("deadline"))
         now = time.monotonic()
         if now >= self._next_look:

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -122,7 +121,8 @@ def _build(
     device = accelerator.device
     patience = Patience.of(train.hang_seconds)
     watch = Watch(run, place, ranks, train.hang_seconds, patience.watch, device.type) if patience.watch else NoWatch()
-    deadline, metrics = Deadline(_end_of_job(), _trained(run, place)), MetricsFile(run.metrics)
+    agreement, metrics = Agreement(ranks), MetricsFile(run.metrics)
+    deadline = Deadline(_end_of_job(), run.attempt(place.attempt) / "trained", agreement.reach)
     store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world, patience.gloo), claim, place.attempt, train.keep, metrics.sync)
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
@@ -166,7 +166,7 @@ def _build(
         replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
         layers=layers,
         watch=watch,
-        agreement=Agreement(ranks),
+        agreement=agreement,
         metrics=metrics,
         board=NoBoard(),
         where=where,
@@ -194,11 +194,6 @@ def _end_of_job() -> float | None:
     """Seconds since the epoch, as the batch shell has it from the scheduler."""
     text = os.environ.get("LAUNCHER_DEADLINE", "")
     return float(text) if text.isdecimal() else None
-
-
-def _trained(run: RunDir, place: Place) -> Path | None:
-    """For the batch shell."""
-    return run.attempt(place.attempt) / "trained" if "LAUNCHER_JOB" in os.environ else None
 
 
 def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 TOY_SABOTAGE takes a guard of the launcher out, so that the tests can show that they would notice; or, as slow_save, makes every
 checkpoint take 40 s. TOY_FLIPS=[[step, rank], …] flips a bit of a weight, once each.
+TOY_ENDS_AFTER="n SIGKILL" or "n hang": each attempt ends so in its n-th step.
 """
 
 import json
@@ -44,3 +45,21 @@ if "TOY_FLIPS" in os.environ:
         _look(self, step)
 
     replicas.Replicas.look = _flip_and_look
+
+if "TOY_ENDS_AFTER" in os.environ:
+    import signal
+    import time
+
+    from launcher.train import step
+
+    _steps = {"left": int(os.environ["TOY_ENDS_AFTER"].split()[0])}
+    _call = step.Stepper.__call__
+
+    def _step_or_end(self, *args):
+        _steps["left"] -= 1
+        if not _steps["left"]:
+            time.sleep(0.5)  # what was saved has come to the disk
+            os.kill(os.getpid(), signal.SIGKILL) if os.environ["TOY_ENDS_AFTER"].endswith("SIGKILL") else time.sleep(999)
+        return _call(self, *args)
+
+    step.Stepper.__call__ = _step_or_end
