@@ -21,6 +21,8 @@ _TAIL_BYTES = 65_536
 _LINE_CHARACTERS = 1_000
 """Of a line that is longer, the rest is not looked at: it may be a whole tensor."""
 
+_SHOWN_CHARACTERS = 300
+
 _REPORT = re.compile(r"error(?:\.(\d{1,9}))?\.json")
 _RANK = re.compile(r"rank_(\d{1,9})\.log")
 _AGENT = re.compile(r"agent_(\d{1,9})\.log")
@@ -127,6 +129,12 @@ def job_lines(run: RunDir, attempt: int) -> list[str]:
     return lines[begin:end]
 
 
+def ended_by_prelude(events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it ended the newest job, before that had an attempt."""
+    told = [event for event in events if event["event"] in ("queued", "attempt", "prelude")]
+    return bool(told) and told[-1].get("ends") is True
+
+
 def prelude(events: Sequence[Mapping[str, Any]]) -> str:
     """What failed in a site's own lines, in the newest attempt or before it began; empty where nothing did."""
     told, of = "", None
@@ -158,6 +166,12 @@ def step(run: RunDir, attempt: int, rank: int | None = None) -> int | None:
 def tail(path: Path, limit: int = _TAIL_BYTES) -> list[str]:
     """The last lines of a file, each no longer than can be shown; none of what is no file."""
     return [line[:_LINE_CHARACTERS] for line in _last_bytes(path, limit)]
+
+
+def plain(text: str) -> str:
+    """One line, no longer than can be read, of printable characters alone: a log may hold commands to the terminal."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _last_bytes(path: Path, limit: int) -> list[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from launcher import rundir
 from launcher.errors import ConfigError
 
-_WORD = re.compile(r"[\w.+@%~-]+(?:/[\w.+@%~-]+)*")
+_WORD = re.compile(r"[\w.+@%~*?-]+(?:/[\w.+@%~*?-]+)*")
 """What may be a path, or the end of one, in a shell's text."""
 _MOST_BYTES = 2**20
 """Of one file. A shell file is small; what a prelude names may be anything."""
@@ -30,24 +31,42 @@ def check(path: str) -> None:
         raise ConfigError(f"cluster.prelude: bash cannot read it: {(done.stderr.splitlines() or ['no word why'])[0]}; correct that line")
 
 
-def with_neighbours(path: Path) -> dict[str, Path]:
-    """The prelude and every file below its directory that it, or a file so found, names: by their names relative to that directory."""
-    found = {path.name: path}
+def with_neighbours(path: Path) -> tuple[dict[str, Path], list[str]]:
+    """The prelude and every file below its directory that it, or a file so found, names: by their names relative to that directory. And
+    the names of others that it names beside itself and that are not copied: above that directory, or too large for a shell file."""
+    found, stays = {path.name: path}, list[str]()
     left = [path]
     while left:
-        text = rundir.read_text(left.pop())
-        for word in dict.fromkeys(_WORD.findall(text)):
+        for word in dict.fromkeys(_WORD.findall(rundir.read_text(left.pop()))):
             name = word.removeprefix("./")
-            place = path.parent / name
-            if name not in found and ".." not in name.split("/") and place.is_file() and place.stat().st_size <= _MOST_BYTES:
-                found[name] = place
-                left.append(place)
-    return found
+            for place in _places(path.parent, name):
+                above = ".." in name.split("/")
+                inside = name if above else place.relative_to(path.parent).as_posix()
+                if above or place.stat().st_size > _MOST_BYTES:
+                    stays.append(inside)
+                elif inside not in found:
+                    found[inside] = place
+                    left.append(place)
+    return found, list(dict.fromkeys(stays))
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    """The files that are meant; `lib/*.sh` means several."""
+    if any(mark in name for mark in "*?") and ".." not in name.split("/"):
+        return [place for place in sorted(folder.glob(name)) if place.is_file()] if name.strip("*?./") else []
+    return [folder / name] if (folder / name).is_file() else []
 
 
 def copy(path: Path, folder: Path) -> None:
     """Raises RunError where the copy cannot be written, or a file is no text."""
-    for name, source in with_neighbours(path).items():
+    found, stays = with_neighbours(path)
+    for name, source in found.items():
         target = folder / name
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         rundir.write_atomic(target, rundir.read_text(source))
+    if stays:
+        print(
+            f"launcher: warning: cluster.prelude={path} names {', '.join(stays[:5])}, which is not copied, so the job will not find it; "
+            "move it beside the prelude, or name it by its whole path",
+            file=sys.stderr,
+        )

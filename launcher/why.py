@@ -25,7 +25,6 @@ ACCOUNTING_SECONDS = 5.0
 SILENT_SECONDS = 600.0
 """Without a new line in rank 0's log: said of a run that goes on."""
 _MOST_ATTEMPTS = 10
-_MOST_CHARACTERS = 300
 
 _ENDED = {
     "done": "all steps done",
@@ -120,16 +119,10 @@ def why(words: list[str]) -> int:
     told = ("prelude", evidence.prelude(case.events))
     for name, text in (("verdict", answer.verdict), ("where", answer.where), *because, told, ("next", answer.next)):
         if text:
-            print(f"{name:<11}{_plain(text)}")
+            print(f"{name:<11}{evidence.plain(text)}")
     _print_attempts(case)
     print(f"{'directory':<11}{case.run}")
     return 0
-
-
-def _plain(text: str) -> str:
-    """One line, no longer than can be read, of printable characters alone: a log may hold commands to the terminal."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def _answer(case: Case) -> Answer:
@@ -138,6 +131,9 @@ def _answer(case: Case) -> Answer:
         return _pending(case, job)
     if word == "done":
         return _done(case)
+    if evidence.ended_by_prelude(case.events) and not (job is not None and job.active):
+        words = f"the prelude ended the job: {evidence.prelude(case.events)}"
+        return Answer(words, f"in a new run: a prelude without that; if it was a node's fault: {case.resume}")
     if case.is_batch and not case.jobs and (source := origin.original(case.run)):
         return Answer(f"a copy of {source}, which has not gone on by itself yet: the jobs in its ledger are that one's", case.resume)
     if case.newest is None or case.began(case.newest)[0] not in ("-", *case.newest_job):
@@ -316,5 +312,5 @@ def _print_attempts(case: Case) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
     for row in rows:
-        print(_plain("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()))
+        print(evidence.plain("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()))
     print()

@@ -80,7 +80,10 @@ LINES = [
     ("driver", "RuntimeError: CUDA driver initialization failed, you might not have a CUDA gpu."),
     ("gpu_kind", "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
     ("device_assert", "RuntimeError: CUDA error: device-side assert triggered"),
-    ("short_limit", "3 attempts of job 12 in a row reached their time limit of 600 s with …; in a new run: cluster.time=0:49:00; look at: …"),
+    (
+        "short_limit",
+        "3 attempts of job 12 in a row reached their time limit of 600 s …; in a new run: cluster.time=0:49:00; look at: …",
+    ),
     ("gpu_fault", "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
     (
         "port",

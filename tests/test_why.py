@@ -144,6 +144,15 @@ def test_stuck_says_how_the_last_attempt_before_ended(tmp_path: Path, ask: Ask) 
     assert answer["verdict"].endswith("ValueError: not a label")
 
 
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_a_prelude_that_ended_the_job_is_the_verdict(tmp_path: Path, ask: Ask, attempts: int) -> None:
+    made = Made(tmp_path)
+    for number in range(attempts):
+        made.attempt(number, "requeued-limit")
+    made.event("prelude", ends=True, job="12", reason="site.sh line 1: module load cuda/99 (status 127)")
+    assert ask(made.path)["verdict"] == "the prelude ended the job: site.sh line 1: module load cuda/99 (status 127)"
+
+
 def test_stuck_below_its_time_limit_says_what_to_type(tmp_path: Path, ask: Ask) -> None:
     made = Made(tmp_path)
     made.attempt(0, "requeued-limit")

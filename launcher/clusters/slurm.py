@@ -77,7 +77,8 @@ class Slurm:
     prelude: str | None = None
     """A shell file that the job reads before anything else (`module load …`). It is copied at submit, with what it names beside itself."""
     prelude_strict: bool = False
-    """A command of the prelude that fails ends the job. Otherwise training begins, and `why` names the command."""
+    """A command of the prelude that fails ends the job. Otherwise training begins, and `why` names the command. One that does not come to
+    its end (exit, exec, set -e) ends the job in any case."""
     container: str | None = None
     """pyxis | apptainer"""
     image: str | None = None
@@ -156,7 +157,7 @@ class Slurm:
             "umask 077",
             "",
             *SCRUB,
-            *(prelude.lines(f"{plan.run_dir}/prelude/{Path(self.prelude).name}", f"{plan.run_dir}/events.jsonl") if self.prelude else ()),
+            *self._prelude(plan),
             "",
             *(export(name, value) for name, value in self.env.items() if value is not None),
             f"run={command([plan.run_dir])}",
@@ -164,7 +165,6 @@ class Slurm:
             f"python={command([plan.python if self.container is None else self.container_python])}",
             f"limit={self.seconds}",
             f"requeue={'yes' if self.requeue else 'no'}",
-            *([f"strict={'yes' if self.prelude_strict else 'no'}"] if self.prelude else ()),
             "",
             export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
             export("OMP_NUM_THREADS", plan.threads),
@@ -186,6 +186,12 @@ class Slurm:
             BODY.read_text(encoding="utf-8").rstrip("\n"),
         ]
         return "\n".join(lines) + "\n"
+
+    def _prelude(self, plan: Plan) -> list[str]:
+        if self.prelude is None:
+            return []
+        copied = f"{plan.run_dir}/prelude/{Path(self.prelude).name}"
+        return prelude.lines(copied, f"{plan.run_dir}/events.jsonl", self.prelude_strict)
 
     def render_array(self, plan: Plan, name: str, place: str, members: int) -> str:
         """The script of an array whose members are the runs that `place`/<index> lead to; `plan` is one of theirs."""
