@@ -30,7 +30,7 @@ from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
-from launcher.train.state import Parts, TrainState
+from launcher.train.state import Parts, TrainState, replicated
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
 from launcher.train.watch import Watch
@@ -112,12 +112,13 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
     store = CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep, metrics.sync)
     layers = Layers(inner, train.layers_every if ranks.is_first else 0)
+    parts = Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU, layers)
     return Job(
         run=RunDir(folder),
         config=train,
         steps=config["train"]["steps"],
         state=TrainState(),
-        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU, layers),
+        parts=parts,
         ema=ema,
         inner=inner,
         stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
@@ -130,7 +131,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         saver=Saver(store, Interval(train.save_every, 3600 * train.mtbf_hours), deadline, 0),
         stopper=stopper,
         guard=Guard(train.spike),
-        replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every),
         layers=layers,
         watch=watch,
         agreement=Agreement(ranks),

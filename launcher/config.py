@@ -51,7 +51,7 @@ class TrainConfig:
     hang_seconds: float = 180.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100
-    """Steps between comparisons of the weights of all ranks, which should be equal; 0: none."""
+    """Steps between comparisons of what should be equal on all ranks: weights, optimizer state, averages; 0: none."""
     layers_every: int = 500
     """Steps between looks at each layer: gradient norm, update ratio, dead outputs; 0: none."""
     on_bad: str = "stop"

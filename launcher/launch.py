@@ -129,6 +129,7 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
     plan = here.read_plan()
     if fresh:
         here.set_checkpoints_aside()
+        here.log_event("began_anew")
     if _is_done(here):
         return
     if cluster.world() != plan.world:

@@ -172,8 +172,8 @@ SIGNATURES = (
     _known("hung", r"rank (?P<rank>\d+) on (?P<host>\S+) hangs in (?P<phase>\w+) of step", "rank {rank} on {host} hangs in {phase}"),
     _known(
         "replicas",
-        r"(?P<who>rank \d+ on .{1,200}) holds other weights than",
-        "{who} holds other weights than the others: memory fails there",
+        r"(?P<who>rank \d+ on .{1,200}) holds other (?P<what>weights|optimizer state|averages) than",
+        "{who} holds other {what} than the others: memory fails there",
     ),
     _known("bad_loss", r"the loss of steps (?P<steps>\d+ to \d+) is", "the loss of steps {steps} is no good"),
     _known("bad_loss", r"(?P<name>\S{1,200}) has values that are not finite, so there is no", "{name} has values that are not finite"),

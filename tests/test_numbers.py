@@ -74,6 +74,22 @@ def test_it_gives_up_after_so_many(tmp_path: Path) -> None:
     assert len(events(tmp_path / "runs" / "toy" / "a", "rolled_back")) == 2
 
 
+@pytest.mark.slow
+def test_a_kill_takes_no_rollback_back(tmp_path: Path) -> None:
+    """Killed after it went back and before it saved again, then resumed: reported are all of them, and the limit is of all."""
+    words = ("train.steps=60", "train.save_every=20", "train.log_every=1", "train.on_bad=rollback", "data.poison=[30,null]")
+    words = toy_words(tmp_path / "runs", "id=a", *words, "cluster.requeue=false", "train.max_rollbacks=2")
+    run = tmp_path / "runs" / "toy" / "a"
+    for _ in range(2):
+        assert finish(tmp_path, words, TOY_ENDS_AFTER=f"{36 if not (run / 'attempts').exists() else 16} SIGKILL").returncode == 1
+    assert len(events(run, "rolled_back")) == 2
+    last = finish(tmp_path, words)
+    assert last.returncode == 1
+    assert "the run went back 2 times already, which is train.max_rollbacks" in last.stderr
+    assert finish(tmp_path, [*words, "resume=never"]).returncode == 0
+    assert json.loads((run / "summary.json").read_text())["rollbacks"] == 1
+
+
 def test_a_checkpoint_that_meets_them_first_is_refused_on_both_ranks(tmp_path: Path) -> None:
     """The log comes every 50 steps, the save after 13: the weights are bad before the loss is looked at."""
     words = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=50", "data.poison=[30,null]")

@@ -149,19 +149,19 @@ class Unlike(Ranks):
         self.rank, self.world, self.group, self.flipped = 0, 2, None, False
 
     def gather(self, value: Any) -> list[Any]:
-        return [value, (value[0] ^ int(self.flipped), value[1])]
+        return [value, ({name: number ^ int(self.flipped) for name, number in value[0].items()}, value[1])]
 
 
 def test_weights_are_compared_before_they_are_saved_and_known_as_equal_after_they_are_read() -> None:
     ranks, weights = Unlike(), [torch.ones(3)]
-    replicas = Replicas(weights, ranks, 1000)
+    replicas = Replicas(lambda: {"weights": weights}, ranks, 1000)
     replicas.compare(30)
     replicas.look(31)
     ranks.flipped = True
     with pytest.raises(BadNumbers, match="after step 30 and by step 60") as bad:
         replicas.compare(60)
     assert (bad.value.since, bad.value.until) == (30, 60)
-    resumed = Replicas(weights, ranks, 1000)
+    resumed = Replicas(lambda: {"weights": weights}, ranks, 1000)
     resumed.begin_at(30)
     resumed.compare(30)
     with pytest.raises(BadNumbers) as bad:

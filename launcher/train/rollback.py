@@ -5,10 +5,19 @@ from __future__ import annotations
 import contextlib
 
 from launcher.pulse import SAVE
+from launcher.rundir import RunDir
 from launcher.train.board import Board
 from launcher.train.guard import BadNumbers
 from launcher.train.history import go_to
 from launcher.train.job import Job
+
+
+def so_far(run: RunDir) -> int:
+    """How often the run went back, by its ledger: a checkpoint knows nothing of what came after it, and a limit must outlive a kill."""
+    count = 0
+    for event in run.read_events():
+        count = 0 if event["event"] == "began_anew" else count + (event["event"] == "rolled_back")
+    return count
 
 
 def roll_back(job: Job, bad: BadNumbers) -> None:

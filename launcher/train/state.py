@@ -56,6 +56,7 @@ class TrainState:
     passed_over: int = 0
     """Updates' worth of batches left out after numbers went bad: update n uses batches n + passed_over."""
     rollbacks: int = 0
+    """In the whole run; what came after the last save is in the ledger."""
     skipped: int = 0
     """Updates left out, up to the last line of metrics."""
     precision: str = ""
@@ -78,6 +79,13 @@ class Parts:
     meter: Meter
     device: torch.device
     layers: Layers | None = None
+
+
+def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
+    """What a checkpoint holds once, for it should be equal on all ranks, in the same order on each."""
+    states = [parts.optimizer.state[parameter] for group in parts.optimizer.param_groups for parameter in group["params"]]
+    kept = [state[key] for state in states for key in sorted(state) if isinstance(state[key], torch.Tensor)]
+    return {"weights": list(parts.model.parameters()), "optimizer state": kept, "averages": list(_averages(parts)[0].values())}
 
 
 class Snapshot:

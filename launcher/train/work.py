@@ -23,7 +23,7 @@ from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
 from launcher.pulse import END
 from launcher.rundir import RunDir, write_atomic
-from launcher.train import loop, seeds, world
+from launcher.train import loop, rollback, seeds, world
 from launcher.train.account import account
 from launcher.train.agreement import Agreement
 from launcher.train.board import Board, NoBoard
@@ -41,7 +41,7 @@ from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.skip import Skipper
-from launcher.train.state import Parts, TrainState, foreign, inexact, stored_precision
+from launcher.train.state import Parts, TrainState, foreign, inexact, replicated, stored_precision
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
 from launcher.train.watch import NoWatch, Watch
@@ -145,12 +145,13 @@ def _build(
     skipper = Skipper(inner, optimizer, meter, accelerator.scaler is not None) if skips else None
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(inner, train.layers_every if ranks.is_first else 0)
+    parts = Parts(inner, optimizer, accelerator.scaler, ema, meter, device, layers)
     return Job(
         run=run,
         config=train,
         steps=train.steps or train.epochs * loader.steps_per_epoch,
         state=TrainState(),
-        parts=Parts(inner, optimizer, accelerator.scaler, ema, meter, device, layers),
+        parts=parts,
         ema=ema,
         inner=inner,
         stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
@@ -163,7 +164,7 @@ def _build(
         saver=Saver(store, interval, deadline, ranks.rank),
         stopper=stopper,
         guard=Guard(train.spike),
-        replicas=Replicas(list(inner.parameters()), ranks, train.compare_every),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every),
         layers=layers,
         watch=watch,
         agreement=agreement,
@@ -218,6 +219,7 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
             say(f"warning: {warning}")
         if doubt := inexact(job.parts.device, job.config.deterministic):
             say(doubt)
+    job.state.rollbacks = max(job.state.rollbacks, job.ranks.from_first(rollback.so_far(run) if job.ranks.is_first else 0))
     if not job.ranks.is_first:
         return
     run.summary.unlink(missing_ok=True)

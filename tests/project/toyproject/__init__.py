@@ -1,7 +1,7 @@
 """A user's own package beside the launcher: one data set, one model, one yaml each.
 
 TOY_SABOTAGE takes a guard of the launcher out, so that the tests can show that they would notice; or, as slow_save, makes every
-checkpoint take 40 s. TOY_FLIPS=[[step, rank], …] flips a bit of a weight, once each.
+checkpoint take 40 s. TOY_FLIPS=[[step, rank], …] flips a bit of a weight, [step, rank, what] of the optimizer state or the averages.
 TOY_ENDS_AFTER="n SIGKILL" or "n hang": each attempt ends so in its n-th step.
 """
 
@@ -33,14 +33,13 @@ if "TOY_FLIPS" in os.environ:
 
     from launcher.train import replicas
 
-    _flips = [tuple(flip) for flip in json.loads(os.environ["TOY_FLIPS"])]
+    _flips = {(step, rank): (what or ["weights"])[0] for step, rank, *what in json.loads(os.environ["TOY_FLIPS"])}
     _look = replicas.Replicas.look
 
     def _flip_and_look(self, step: int) -> None:
-        if (step, int(os.environ["RANK"])) in _flips:
-            _flips.remove((step, int(os.environ["RANK"])))
+        if what := _flips.pop((step, int(os.environ["RANK"])), None):
             rng = random.Random(step)
-            words = rng.choice([each for each in self._parameters if each.numel()]).detach().view(torch.int32)
+            words = rng.choice([each for each in self._held()[what] if each.numel()]).detach().view(torch.int32)
             words[tuple(rng.randrange(size) for size in words.shape)] ^= 1 << rng.randrange(31)
         _look(self, step)
 
