@@ -72,6 +72,9 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
     if killed and (fault := _hardware(tail(run.rank_log(attempt, killed.rank)))):
         words = f"rank {killed.rank} on {killed.host} {_death(killed.code)}: {fault.verdict} ({fault.line.strip()})"
         return TrainingFailed(f"{words}; it would break again here, so nothing is tried again (log: {run.rank_log(attempt, killed.rank)})")
+    if killed and (vain := _in_vain(tail(run.rank_log(attempt, killed.rank)))):
+        words = f"rank {killed.rank} on {killed.host} hangs in a collective that NCCL gave up ({vain[:200]})"
+        return RankLost(f"{words} (log: {run.rank_log(attempt, killed.rank)})")
     if killed:
         return RankLost(f"rank {killed.rank} {_death(killed.code)} (log: {run.rank_log(attempt, killed.rank)})")
     last = [line for line in tail(run.agent_log(attempt)) if line.strip()] or ["it wrote nothing"]
@@ -83,6 +86,12 @@ def _hardware(lines: list[str]) -> Match | None:
     """What says that a GPU broke, where a process was ended by it and could not say so itself."""
     match = find(_outer(lines[-_LAST_WORDS:]), CAUSE)
     return match if match is not None and match.signature.name == "gpu_fault" else None
+
+
+def _in_vain(lines: list[str]) -> str:
+    """NCCL's own words for a collective that did not end, where its watchdog ended the process: a hang, and no crash."""
+    match = find(lines[-_LAST_WORDS:], SYMPTOM)
+    return match.line.strip() if match is not None and match.signature.name == "collective_timeout" else ""
 
 
 def diagnose(run: RunDir, attempt: int, nodes: Sequence[str] = (), state: str = "") -> Diagnosis:

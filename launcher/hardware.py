@@ -1,13 +1,16 @@
 """A GPU that broke is no exception of the program's: the run goes on elsewhere. `python -m launcher.hardware RUN_DIR ATTEMPT` for the batch
 shell, where a process was ended before it could say so itself.
 
-Which words mean it is in launcher/signatures.py (`gpu_fault`). What a program can bring about by itself is not among them: an illegal
-address, an assertion on the device, memory that ran out.
+Which words mean it is in launcher/signatures.py (`gpu_fault`). What a program mostly brings about by itself is not among them: an illegal
+address, an assertion on the device, memory that ran out. Some words are of both: those are believed once, and are the program's where they
+come from another node too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +20,8 @@ from launcher.rundir import RunDir
 from launcher.signatures import SIGNATURES
 
 _BROKEN = [each.pattern for each in SIGNATURES if each.name == "gpu_fault"]
+_DOUBTFUL = re.compile(r"unspecified launch failure|HW Exception by GPU node-|NVRM: Xid \([^)]{1,60}\): (46|109)\b", re.IGNORECASE)
+"""An address out of bounds on the device does it too (CUDA Runtime API, cudaErrorLaunchFailure), or a kernel that does not end."""
 
 
 def is_broken(text: str) -> bool:
@@ -24,16 +29,31 @@ def is_broken(text: str) -> bool:
     return any(pattern.search(text) for pattern in _BROKEN)
 
 
-def name_node(run: RunDir, attempt: int, node: str = "") -> None:
-    """Note the node that is not to be used again, as SLURM names it; without a word this one. Never in the way of the report."""
+def blames_node(run: RunDir, attempt: int, text: str, node: str = "") -> bool:
+    """Whether these words put the blame on a node, by default this one; then it is noted as one not to be used again, as SLURM names it."""
+    if not is_broken(text):
+        return False
     node = node or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    if _DOUBTFUL.search(text):
+        _note(run.attempt(attempt) / "doubtful", node)
+        if any({node} != seen for number in range(attempt) if (seen := _nodes_in(run.attempt(number) / "doubtful"))):
+            return False  # two nodes do not break in the same way: the program does it
+    _note(findings.bad_nodes_file(run, attempt), node)
+    return True
+
+
+def _nodes_in(path: Path) -> set[str]:
     try:
-        place = findings.bad_nodes_file(run, attempt)
-        if node not in (place.read_text(encoding="utf-8").split() if place.exists() else []):
-            with place.open("a", encoding="utf-8") as file:
-                file.write(f"{node}\n")
+        return set(path.read_text(encoding="utf-8").split())
     except OSError:
-        return
+        return set()
+
+
+def _note(path: Path, node: str) -> None:
+    """Never in the way of the report."""
+    if node not in _nodes_in(path):
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(f"{node}\n")
 
 
 def main(argv: list[str]) -> int:
@@ -41,10 +61,9 @@ def main(argv: list[str]) -> int:
     run, attempt = RunDir(argv[1]), int(argv[2])
     names = _nodes()
     hosts = {death.rank: names.get(death.node, death.host) for death in evidence.deaths(run, attempt)}
-    found = [rank for rank, path in evidence.rank_logs(run, attempt) if rank in hosts and is_broken(_text(path))]
-    for rank in found:
-        name_node(run, attempt, hosts[rank])
-    return 0 if found else 1
+    logs = [(hosts[rank], _text(path)) for rank, path in evidence.rank_logs(run, attempt) if rank in hosts]
+    blamed = [node for node, text in logs if blames_node(run, attempt, text, node)]
+    return 0 if blamed else 1
 
 
 def _nodes() -> dict[int, str]:

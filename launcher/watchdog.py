@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import blame
+from launcher import blame, recorder
 from launcher.deathsig import die_with_parent
 from launcher.errors import TrainingFailed
 from launcher.pulse import AHEAD, WAITS, Beat, read, size
@@ -31,6 +31,8 @@ STACKS_SECONDS = 1.0
 """For the workers to write their stacks."""
 PATIENCE_SECONDS = 3.0
 """More, where all wait for somebody: the node that has the culprit is to speak first."""
+PIPES_SECONDS = 60.0
+"""For the pipes of torch's flight recorder to be made."""
 STACKS = getattr(signal, "SIGRTMIN", signal.SIGTERM) + 5
 """What makes a worker write its stacks; USR1 and USR2 ask it to stop."""
 
@@ -47,14 +49,17 @@ def main(argv: list[str]) -> int:
     die_with_parent()  # which may be dead by now: so it told us its pid
     shared = mmap.mmap(descriptor, size(processes), prot=mmap.PROT_READ)
     looked = awake = time.monotonic()
+    with_pipes, since = [(beat.pid, beat.rank) for beat in read(shared)], looked
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
         now, before, looked = time.monotonic(), looked, time.monotonic()
+        with_pipes = recorder.hide(with_pipes) if with_pipes and now - since < PIPES_SECONDS else []
         if now - before > 10 * POLL_SECONDS:
             awake = now  # we did not run either: the whole job was suspended, not a worker
         if any(beat.is_late(now, awake) for beat in read(shared)):
             stacks = write_stacks(run, attempt, read(shared))
             if verdict := judge(read(shared), stacks, time.monotonic(), awake, on_gpu=argv[7] == "cuda"):
+                recorder.ask([(beat.pid, beat.rank) for beat in read(shared)], run.attempt(attempt))
                 _end(run, attempt, restart, verdict)
                 return 0
     return 0

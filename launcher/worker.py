@@ -100,8 +100,7 @@ def _report(run: RunDir, place: Place, error: Exception, where: dict[str, Any]) 
         "traceback": None if expected else traceback.format_exc(),
     }
     print(f"{progress.FAILED}\n{error if expected else report['traceback']}", file=sys.stderr, flush=True)
-    if broken := not expected and hardware.is_broken(str(report["message"])):
-        hardware.name_node(run, place.attempt)
+    broken = not expected and hardware.blames_node(run, place.attempt, str(report["message"]))
     lost = not broken and LOST_PEER.search(str(report["message"]))  # then the batch shell finds out whether it was a node
     blame.leave(run, place.attempt, place.restart, None if lost else "hardware" if broken else "failed", **report)
 

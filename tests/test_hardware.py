@@ -46,6 +46,13 @@ def test_a_process_that_nccl_ended_has_hung(shell: Shell, text: str, requeued: b
         ("RuntimeError: HIP error: uncorrectable ECC error encountered", True),
         ("NVRM: Xid (PCI:0000:07:00): 79, GPU has fallen off the bus.", True),
         ("NVRM: Xid (PCI:0000:07:00): 95, pid=1, Uncontained ECC error", True),
+        ("NVRM: Xid (PCI:0000:07:00): 143, GPU Init error", True),
+        ("NVRM: Xid (PCI:0000:07:00): 149, NETIR_LINK_DOWN", True),
+        ("NVRM: Xid (PCI:0000:07:00): 158, GPU fatal timeout", True),
+        ("NVRM: Xid (PCI:0000:07:00): 63, pid=1, Row Remapper: New row marked for remapping", False),
+        ("NVRM: Xid (PCI:0000:07:00): 92, High single-bit ECC error rate", False),
+        ("NVRM: Xid (PCI:0000:07:00): 14, fake", False),
+        ("HW Exception by GPU node-4 (Agent handle: 0x1ebc04e0) reason :GPU Hang", True),
         ("NVRM: Xid (PCI:0000:07:00): 31, pid=1, name=python, MMU Fault", False),
         ("NVRM: Xid (PCI:0000:07:00): 13, pid=1, Graphics SM Warp Exception", False),
         ("node3:211 NCCL WARN NET/IB : mlx5_0:1 Got async event : local catastrophic error", True),
@@ -69,6 +76,37 @@ def test_a_worker_that_meets_it_names_its_node(shell: Shell, monkeypatch: pytest
     worker._report(run, place, RuntimeError("NCCL error: remote process exited"), {"step": 4, "refused": False})
     assert run.outcome(0).read_text() == "hardware\n"
     assert (run.attempt(0) / "bad_nodes").read_text() == "node3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("CUDA error: unspecified launch failure", ["hardware", "hardware", "failed"]),
+        ("HIP error: unspecified launch failure", ["hardware", "hardware", "failed"]),
+        ("CUDA error: uncorrectable ECC error encountered", ["hardware"] * 3),
+    ],
+)
+def test_what_a_program_can_bring_about_is_believed_of_one_node(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
+) -> None:
+    """Else it would leave node after node out, and begin again each time."""
+    for number, node in enumerate(["node3", "node3", "node5"]):
+        shell.attempt(number)
+        run, place = RunDir(shell.run), Place(rank=0, local_rank=0, world=1, restart=0, attempt=number)
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        worker._report(run, place, RuntimeError(text), {"step": 4, "refused": False})
+    assert [run.outcome(number).read_text().strip() for number in range(3)] == words
+    assert (run.attempt(2) / "bad_nodes").exists() == (words[2] == "hardware")
+
+
+def test_a_collective_that_nccl_gave_up_is_a_hang_here_too(shell: Shell) -> None:
+    """Nobody watches it where train.hang_seconds=0."""
+    said = "[rank1]:[E] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=4, OpType=ALLREDUCE) ran for 600029 milliseconds\n"
+    table = "  time      : 2026-11-26_01:00:00\n  host      : node2\n  rank      : 1 (local_rank: 1)\n  exitcode  : -6 (pid: 5)\n"
+    shell.attempt(0, **{"rank_1.log": said, "agent_0.log": table})
+    error = failure(RunDir(shell.run), 0, 1)
+    assert isinstance(error, RankLost)
+    assert "rank 1 on node2 hangs in a collective that NCCL gave up ([rank1]:[E] Watchdog caught" in str(error)
 
 
 def test_where_it_ended_the_process_the_node_is_named_as_slurm_does(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "launcher.no_code": Rule(only=()),
     "launcher.scheduler": Rule(only=("launcher.errors", "launcher.submit")),
     "launcher.machine": Rule(only=()),
+    "launcher.recorder": Rule(only=()),
     "launcher.gpus": Rule(only=()),
     "launcher.progress": Rule(only=()),
     "launcher.tail": Rule(only=()),

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from processes import REPO, events, finish, lines, losses, running, toy_words, wait_for, worker_of
 
-from launcher.pulse import Beat, size
+from launcher import recorder
+from launcher.pulse import EVALUATION, Beat, size
 from launcher.train.patience import Patience
 from launcher.train.watch import Watch
 from launcher.watchdog import PATIENCE_SECONDS, judge
@@ -181,9 +182,65 @@ def test_no_phase_outlasts_the_most(slowest: float, limit: float, tmp_path: Path
     watch._floor, watch._most, watch._slowest, watch._steps, watch._is_outside = 10.0, Patience.of(10.0, "linux").watch, slowest, 5, False
     said: list[float] = []
     watch._beat = lambda step, phase, since, limit: said.append(limit)
-    watch._began, watch._slowest_outside = time.monotonic(), 0.0
+    watch._began, watch._slowest_outside, watch._agreed = time.monotonic(), 0.0, (0, 0)
     watch.step(6)
     assert said == [limit]
+
+
+def test_limits_are_the_most_that_any_rank_has_learned(tmp_path: Path) -> None:
+    """A node with quick evaluations waits for one with slow ones."""
+    watch = Watch.__new__(Watch)
+    watch._floor, watch._most, watch._slowest, watch._steps, watch._is_outside = 10.0, 5000.0, 1.0, 5, False
+    watch._agreed, watch._step, watch._limit = (0, 0), 5, 10.0
+    said: list[float] = []
+    watch._beat = lambda step, phase, since, limit: said.append(limit)
+    watch._began, watch._slowest_outside = time.monotonic(), 4.0
+    assert watch.learned() == (20, 40)
+    watch.step(6)
+    watch.outside(EVALUATION)
+    watch.agree(300, 900)
+    watch.step(7)
+    watch.outside(EVALUATION)
+    watch.agree(10**6, 10**6)
+    watch.step(8)
+    assert said == [20, 100, 300, 900, 5000]
+
+
+TORCH = """
+import os, sys, time
+stem, rank, attempt = os.environ["TORCH_NCCL_DEBUG_INFO_PIPE_FILE"], sys.argv[1], sys.argv[2]
+time.sleep(0.3)
+os.mkfifo(name := f"{stem}{rank}.pipe")
+pipe = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+while not os.read(pipe, 1):
+    time.sleep(0.1)
+open(f"{attempt}/nccl_rank_{rank}", "w").write("collectives")
+time.sleep(60)
+"""
+
+
+def test_a_rank_that_hangs_is_asked_for_its_last_collectives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for torch's thread, which makes a pipe, looks into it, and writes the file. One rank of three has none."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv(recorder.PIPE, recorder.stem())
+    assert not list(tmp_path.iterdir())
+    ranks = [subprocess.Popen([sys.executable, "-c", TORCH, str(rank), str(tmp_path)]) for rank in (4, 5)]
+    try:
+        processes = [(ranks[0].pid, 4), (ranks[1].pid, 5)]
+        left = processes
+        until = time.monotonic() + 20
+        while left and time.monotonic() < until:
+            left = recorder.hide(left)
+            time.sleep(0.05)
+        assert not list(tmp_path.iterdir()), "no name is left, however they end"
+        assert recorder.ask([*processes, (os.getpid(), 6)], tmp_path) == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["nccl_rank_4", "nccl_rank_5"]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert recorder.stem() == "", "torch ends a process that cannot make its pipe"
 
 
 def test_one_who_waits_for_a_message_is_not_blamed_for_being_behind() -> None:

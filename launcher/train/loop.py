@@ -64,7 +64,8 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         if log:
             lines.begin(norm)
         stop = job.stopper.look(sum(evaluates_at(state.step + ahead) for ahead in reach))
-        stop, due, failed = job.agreement.exchange(stop, saver.is_due(), saver.has_failed())
+        stop, due, failed, *limits = job.agreement.exchange(stop, saver.is_due(), saver.has_failed(), *job.watch.learned())
+        job.watch.agree(*limits)
         if failed:
             saver.wait()
         evaluates, saves = evaluates_at(state.step), due or saver.interval.by_step(state.step) or last or stop

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from launcher import recorder
+
 START_SECONDS = 3600.0
 """Until the first step is done: data is decoded, memory is filled, a model is compiled."""
 _LONGEST_SECONDS = 6 * 3600.0
@@ -47,5 +49,6 @@ def tell_nccl(attempt: Path, patience: Patience) -> None:
         "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
         "TORCH_FR_DUMP_TEMP_FILE": f"{attempt}/nccl_rank_",  # torch appends the rank
         "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": f"{attempt}/nccl_rank_",
+        recorder.PIPE: recorder.stem(),
     }.items():
         os.environ.setdefault(name, value)

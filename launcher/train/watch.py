@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Watch:
         self._floor, self._most = floor, most
         self._step, self._steps = 0, 0
         self._slowest = self._slowest_outside = 0.0
+        self._agreed = (0, 0)
         self._limit = max(START_SECONDS, floor)
         self._began = time.monotonic()
         self._is_outside = True
@@ -55,15 +57,23 @@ class Watch:
         self._note(outside=False)
         self._steps += 1
         if self._steps > 1:  # the first one compiles, and fills caches
-            self._limit = min(self._most, max(self._floor, TIMES_SLOWEST * self._slowest))
+            self._limit = min(self._most, max(self._floor, TIMES_SLOWEST * self._slowest, self._agreed[0]))
         self._step = step
         self.at(DATA)
 
     def outside(self, phase: int) -> None:
         """Something begins that is no part of a step."""
         self._note(outside=True)
-        limit = max(WIDE * max(self._floor, self._slowest_outside), self._limit)
+        limit = max(WIDE * max(self._floor, self._slowest_outside), self._limit, self._agreed[1])
         self._beat(self._step, phase, time.monotonic(), min(self._most, limit))
+
+    def learned(self) -> tuple[int, int]:
+        """Seconds that a step, and what is no step, may take by what this rank has seen: what the ranks agree on is the most of all, for a
+        node that waits for a slower one is not to take it for one that hangs."""
+        return math.ceil(min(self._most, TIMES_SLOWEST * self._slowest)), math.ceil(min(self._most, WIDE * self._slowest_outside))
+
+    def agree(self, step: int, outside: int) -> None:
+        self._agreed = step, outside
 
     def _note(self, outside: bool) -> None:
         """What ends here took so long."""
@@ -86,6 +96,12 @@ class NoWatch:
         pass
 
     def outside(self, phase: int) -> None:
+        pass
+
+    def learned(self) -> tuple[int, int]:
+        return 0, 0
+
+    def agree(self, step: int, outside: int) -> None:
         pass
 
 
