@@ -83,7 +83,7 @@ class Parts:
 
 def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
     """What a checkpoint holds once, for it should be equal on all ranks, in the same order on each."""
-    states = [parts.optimizer.state[parameter] for group in parts.optimizer.param_groups for parameter in group["params"]]
+    states = [parts.optimizer.state.get(parameter, {}) for group in parts.optimizer.param_groups for parameter in group["params"]]
     kept = [state[key] for state in states for key in sorted(state) if isinstance(state[key], torch.Tensor)]
     return {"weights": list(parts.model.parameters()), "optimizer state": kept, "averages": list(_averages(parts)[0].values())}
 
