@@ -8,13 +8,14 @@ crash      every process killed: ends, is not requeued; `resume` goes on from th
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig
 
-from launcher import batch, scheduler, standing
+from launcher import batch, inside, scheduler, standing
 from launcher.clusters.slurm import Slurm
 from launcher.compose import compose
 from launcher.errors import ConfigError, TrainingFailed
@@ -34,6 +35,7 @@ PATIENCE_SECONDS = 900.0
 
 def drill(words: list[str]) -> int:
     """Prints what it did and saw; the last line of stdout is the run directory. Raises TrainingFailed where a promise was not kept."""
+    inside.refuse(os.environ)
     kind, rest = (words[0] if words else ""), words[1:]
     if kind not in KINDS:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 
 from launcher.errors import ConfigError
@@ -17,14 +18,18 @@ _STARTERS = (
 )
 """Who starts, what only its processes have (RANK alone may be left over from a shell), how many, which one, how many on this node."""
 
+PATIENCE_SECONDS = 5.0
+"""For process 0 to say its line: torchrun and mpirun end all others as soon as one has failed."""
+
 
 def refuse(environment: Mapping[str, str]) -> None:
-    """Raises ConfigError in process 0; the others end with the same code and say nothing."""
+    """Raises ConfigError in process 0; the others say nothing and end after it, with the same code."""
     for starter, mark, sizes, ranks, locals_ in _STARTERS:
         size, rank = _number(environment, sizes, 1), _number(environment, ranks, 0)
         if mark not in environment or size < 2:
             continue
         if rank:
+            time.sleep(PATIENCE_SECONDS)
             sys.exit(ConfigError.exit_code)
         here = _number(environment, locals_, size)
         nodes = f"cluster=slurm cluster.nodes={size // here} " if size > here > 0 else ""

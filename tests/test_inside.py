@@ -1,10 +1,14 @@
-"""Started as one of several, each process would train the whole run; and what CUDA shows of what is listed."""
+"""Started as one of several, each process would train the whole run."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from devcluster import DevCluster
 from helpers import Answer
 
 from launcher import inside
@@ -28,11 +32,12 @@ ONE = (
 )
 
 
-@pytest.mark.parametrize("words", [("+exp=cifar",), ("resume", "cifar"), ("-m", "+exp=cifar", "seed=1,2")])
+@pytest.mark.parametrize("words", [("+exp=cifar",), ("resume", "cifar"), ("-m", "+exp=cifar", "seed=1,2"), ("drill", "crash")])
 @pytest.mark.parametrize("variables", SEVERAL)
 def test_of_several_processes_one_says_what_to_type(
     command: Command, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: tuple[str, ...]
 ) -> None:
+    monkeypatch.setattr(inside, "PATIENCE_SECONDS", 0)
     for rank in (0, 1):
         for name, value in variables.items():
             monkeypatch.setenv(name, value.format(rank=rank))
@@ -50,3 +55,50 @@ def test_a_shell_in_a_job_and_variables_left_over_are_no_process_of_several(vari
 def test_several_nodes_are_named() -> None:
     with pytest.raises(ConfigError, match=r"cluster\.nodes=2 cluster\.processes_per_node=4"):
         inside.refuse({"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "8", "RANK": "0", "LOCAL_WORLD_SIZE": "4"})
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["run", "drill crash"])
+def test_under_torchrun_nothing_trains(
+    verb: str, tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
+) -> None:
+    """Also where process 0 is the slower one: torchrun ends it when another has failed."""
+    slow = tmp_path / "slow" / "sitecustomize.py"
+    slow.parent.mkdir()
+    slow.write_text("import os, time\nos.environ.get('RANK') == '0' and time.sleep(2)\n", encoding="utf-8")
+    path = f"{slow.parent}:{environment['PYTHONPATH']}"
+    argv = [sys.executable, *TORCHRUN, "-m", "launcher", *verb.split(), *toy_words]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode
+    assert done.stderr.count("launcher: torchrun has started this 2 times") == 1, done.stderr
+    assert "cluster.processes_per_node=2" in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.parametrize("verb", ["run", "drill crash"])
+def test_in_a_step_of_srun_nothing_trains(
+    verb: str, tmp_path: Path, devcluster: DevCluster, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
+) -> None:
+    argv = ["srun", "-n2", sys.executable, "-m", "launcher", *verb.split(), *toy_words]
+    done = subprocess.run(
+        argv,
+        cwd=tmp_path,
+        env={**environment, **devcluster.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("srun:")]
+    assert (done.returncode, done.stdout, len(said)) == (2, "", 1), done.stderr
+    assert said[0].startswith("launcher: srun has started this 2 times"), said
+    assert not (tmp_path / "runs").exists()
