@@ -99,7 +99,7 @@ def test_a_rank_that_is_stopped(tmp_path: Path, whole: dict[int, float], many: C
 @pytest.mark.timeout(4000)
 def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int, int], int]) -> None:
     """With the limit that finds the hangs above, evaluations and saves; seven minutes with --full, an hour with --long."""
-    words = (*WORDS, "train.steps=10000000", "train.eval_every=100", "train.log_every=5")
+    words = (*WORDS, "train.steps=10000000", "train.eval_every=20", "train.log_every=5")
     run = tmp_path / "runs" / "toy" / "a"
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.02") as process:
         with pytest.raises(subprocess.TimeoutExpired):
