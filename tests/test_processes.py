@@ -28,6 +28,9 @@ from processes import (
     worker_of,
 )
 
+from launcher.rendered import mark
+from launcher.rundir import RunDir, write_atomic
+
 ENDLESS = ("id=a", "train.steps=1000000", "cluster.processes_per_node=2", "train.save_every=50")
 
 
@@ -173,8 +176,9 @@ def test_a_worker_refuses_a_smaller_world_than_promised(tmp_path: Path) -> None:
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=1", "cluster.processes_per_node=2")
     assert finish(tmp_path, words).returncode == 0
     (run_of(tmp_path) / "summary.json").unlink()
-    script = run_of(tmp_path) / "job.sh"
-    script.write_text(script.read_text().replace("--nproc-per-node=2", "--nproc-per-node=1"))
+    run = RunDir(run_of(tmp_path))
+    write_atomic(run.script, run.script.read_text().replace("--nproc-per-node=2", "--nproc-per-node=1"))
+    run.log_event("rendered", script=mark(run.script.read_text()))
     refused = finish(tmp_path, ["resume", str(run_of(tmp_path))])
     assert refused.returncode == 1
     assert "planned for a world of 2" in refused.stderr
