@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +128,17 @@ def resume(here: Sweep) -> None:
     """Submit the members that failed or are missing; leave alone what is done or still to come. Raises ClusterError."""
     for place in (here.path, *(entry.run.path for entry in here.entries())):
         owner.refuse(place)
-    jobs, excuse = standing.ask([entry.run for entry in here.entries()])
-    if jobs is None:
-        raise ClusterError(f"{excuse}; without the queue it is not known which members are still to come: try again")
-    words = {entry: standing.standing(entry.run, jobs) for entry in here.entries()}
+    asked = standing.ask([entry.run for entry in here.entries()])
+    known = [entry for entry in here.entries() if asked.answers_for(entry.run)]
+    if asked.excuse and not known:
+        raise ClusterError(f"{asked.excuse}; without the queue it is not known which members are still to come: try again")
+    if asked.excuse:
+        print(f"launcher: warning: {asked.excuse}; the members there are left alone", file=sys.stderr)
+    words = {entry: standing.standing(entry.run, asked) for entry in known}
     left = [entry.run for entry, now in words.items() if now.word != "done" and not (now.alive and now.word != "submitted")]
     if not left:
-        print(f"every member of {here.id} is done or on its way: python -m launcher status {here.id}")
+        where = " whose cluster answers" if asked.excuse else ""
+        print(f"every member of {here.id}{where} is done or on its way: python -m launcher status {here.id}")
         return
     for run in left:
         settle(run)

@@ -19,16 +19,19 @@ def cancel(words: list[str]) -> int:
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0
-    jobs, excuse = standing.ask(runs)
-    if jobs is None:
-        raise ClusterError(f"{excuse}; nothing was cancelled")
-    alive = {run: job for run in runs if (job := standing.standing(run, jobs).job) is not None and job.active}
+    queue = standing.ask(runs)
+    alive = {run: job for run in runs if (job := standing.standing(run, queue).job) is not None and job.active}
+    unknown = [run for run in runs if not queue.answers_for(run)]
+    if unknown and not alive:
+        raise ClusterError(f"{queue.excuse}; nothing was cancelled")
     if not alive:
         raise RunError(f"{words[0]} has no job in the queue; nothing to cancel")
     for run, job in alive.items():
         run.log_event("cancelled", job=job.id)
     scheduler.cancel(list(alive.values()))
     what = f"{len(alive)} jobs of sweep {found.id} are" if found else f"job {next(iter(alive.values())).id} of {runs[0]} is"
+    if unknown:
+        raise ClusterError(f"{queue.excuse}; {what} cancelled, {len(unknown)} may go on: type the same again")
     print(f"{what} cancelled; what has been saved stays: python -m launcher resume {words[0]}")
     return 0
 
@@ -37,8 +40,8 @@ def _find(word: str, everywhere: bool) -> RunDir:
     """Of several runs of a name the one that goes on, be it the newest or not. Raises ConfigError where two do."""
     newest = lookup.find(word, everywhere=everywhere, acts=True)
     named = lookup.namesakes(word, newest)
-    jobs, _ = standing.ask(named)
-    alive = [run for run in named if (now := standing.standing(run, jobs)).alive and now.word != "submitted"]
+    queue = standing.ask(named)
+    alive = [run for run in named if (now := standing.standing(run, queue)).alive and now.word != "submitted"]
     if len(alive) > 1:
         raise ConfigError(f"{word}: {len(alive)} runs of this name go on; give a path: {', '.join(map(str, alive))}")
     return alive[0] if alive else newest

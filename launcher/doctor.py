@@ -175,13 +175,13 @@ class _Limit:
 def _is_gone(here: RunDir) -> bool:
     """Raises ClusterError where the scheduler ended the job: what its processes left then says nothing about the nodes."""
     try:
-        jobs, _ = standing.ask([here])
-        job = (jobs or {}).get(standing.job_ids(here)[-1])
+        queue = standing.ask([here])
+        job = queue.jobs.get(standing.job_ids(here)[-1])
     except ClusterError:
         return False
     if job is not None and job.state in ENDED_BY_OTHERS:
         raise ClusterError(f"job {job.id} was ended before the examination was over: {job.state.lower()}")
-    return jobs is not None and (job is None or not job.active)
+    return queue.answers_for(here) and (job is None or not job.active)
 
 
 def _report(here: RunDir, plan: Plan, attempt: int) -> dict[str, Any]:

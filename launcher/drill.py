@@ -91,7 +91,7 @@ class _Drill:
         self._judge(kind, int(started["step"]))
 
     def _crashed(self) -> None:
-        self._until(lambda: not standing.standing(self._run, standing.ask([self._run])[0]).alive, "the end of the job")
+        self._until(lambda: not standing.standing(self._run, standing.ask([self._run])).alive, "the end of the job")
         if any(event["event"] == "requeued" for event in self._run.read_events()):
             raise TrainingFailed(f"{self._run}: a crash was requeued; it would crash again and again")
         _say("ended, and not requeued; resuming it")
@@ -122,7 +122,7 @@ class _Drill:
             if time.monotonic() - asked < 5:
                 continue
             asked = time.monotonic()
-            now = standing.standing(self._run, standing.ask([self._run])[0])
+            now = standing.standing(self._run, standing.ask([self._run]))
             if now.waits:
                 began = time.monotonic()
             if not now.alive and now.word != "unknown" and not happened():

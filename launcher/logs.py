@@ -89,8 +89,7 @@ class _Follower:
     def _goes_on(self) -> bool:
         """Whether there may be more. A scheduler is not asked more often than every few seconds."""
         if time.monotonic() >= self._next_question:
-            jobs, _ = standing.ask([self._run])
-            now = standing.standing(self._run, jobs)
+            now = standing.standing(self._run, standing.ask([self._run]))
             self._alive = now.alive or now.word == "unknown" or self._is_new()
             if standing.job_ids(self._run):
                 self._next_question = time.monotonic() + ASK_EVERY_SECONDS

@@ -88,7 +88,7 @@ def _launch_and_wait(config: DictConfig, overrides: list[str]) -> float:
     Raises TrainingFailed where there is none.
     """
     here = launch(config, overrides)
-    while standing.standing(here, standing.ask([here])[0]).alive:
+    while standing.standing(here, standing.ask([here])).alive:
         time.sleep(WAIT_SECONDS)
     summary, asked = here.read_summary() or {}, Objective.of(resolve(config)["objective"])
     by = asked.found_in([summary], same_name=True)

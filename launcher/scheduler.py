@@ -21,8 +21,10 @@ PATIENCE = (2.0, 4.0)
 OVER = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"))
 """A list that is closed: in a state that is not known here a job may still run, and a second one would train beside it."""
 WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
-RUNNING = frozenset(("RUNNING", "SUSPENDED", "STOPPED", "RESIZING"))
-ENDING = frozenset(("COMPLETING", "SIGNALING", "STAGE_OUT"))
+RUNNING = frozenset(("RUNNING", "RESIZING", "SIGNALING"))
+"""While it gets a signal or another size, a job is as running as before."""
+SUSPENDED = frozenset(("SUSPENDED", "STOPPED"))
+ENDING = frozenset(("COMPLETING", "STAGE_OUT"))
 
 _FORMAT = "%i|%A|%T|%r|%N|%S|%V|%M|%j|%Z"
 _UNREACHABLE = re.compile(
@@ -86,7 +88,7 @@ def jobs(name: str | None = None, clusters: str = "") -> dict[str, Job]:
     argv = ["squeue", *_on(clusters), "--all", f"--user={os.getuid()}", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
     reply = ask([*argv, f"--name={name}"] if name else argv, SECONDS)
     if reply.status or _UNREACHABLE.search(reply.err):
-        raise _error("squeue", reply)
+        raise _error(reply)
     found, here = dict[str, Job](), clusters if "," not in clusters and clusters != "all" else ""
     for line in reply.out.splitlines():
         if header := re.fullmatch(r"CLUSTER:\s*(\S+)", line.strip()):
@@ -115,7 +117,7 @@ def estimate(argv: Sequence[str], script: str, clusters: str = "", site: Mapping
     if reply.status and re.search("not available", reply.err) and _nodes_are_missing(clusters):
         return "unknown: some nodes are down or drained"
     if reply.status:
-        raise _error("sbatch", reply)
+        raise _error(reply)
     match = re.search(r"to start at (\S+)", reply.err)
     return match[1] if match else "unknown"
 
@@ -158,7 +160,7 @@ def submit(argv: Sequence[str], name: str, clusters: str = "", site: Mapping[str
             if match
             else _look_for(name, directory, clusters, f"sbatch said {words[:80]!r} instead of a job id")
         )
-    error = _error("sbatch", reply)
+    error = _error(reply)
     if isinstance(error, NoAnswer):
         return _look_for(name, directory, clusters, str(error))
     if reply.status < 0 or reply.status >= 128:  # the shell's way to say the same of what a script around sbatch ran
@@ -190,10 +192,17 @@ def _look_for(name: str, directory: str, clusters: str, problem: str) -> Given:
 
 def cancel(found: Sequence[Job]) -> None:
     """Raises ClusterError."""
+    problems: list[ClusterError] = []
     for cluster in dict.fromkeys(job.cluster for job in found):
-        reply = ask(["scancel", *_on(cluster), *(job.id for job in found if job.cluster == cluster)], SECONDS)
+        try:
+            reply = ask(["scancel", *_on(cluster), *(job.id for job in found if job.cluster == cluster)], SECONDS)
+        except ClusterError as error:
+            problems.append(error)
+            continue
         if reply.status and "already completed" not in reply.err and "Invalid job id" not in reply.err:
-            raise _error("scancel", reply)
+            problems.append(_error(reply))
+    if problems:
+        raise ClusterError("; ".join(map(str, problems)))
 
 
 def signal(key: str, name: str, *, batch: bool = False) -> None:
@@ -201,7 +210,7 @@ def signal(key: str, name: str, *, batch: bool = False) -> None:
     job, _, cluster = key.partition(";")
     reply = ask(["scancel", *_on(cluster), *(["--batch"] if batch else []), f"--signal={name}", job], SECONDS)
     if reply.status:
-        raise _error("scancel", reply)
+        raise _error(reply)
 
 
 def accounted(key: str, seconds: float) -> tuple[str, str]:
@@ -223,7 +232,7 @@ def partitions(clusters: str = "") -> dict[str, dict[str, str]]:
     """Every partition's settings as `scontrol show partition` has them, hidden ones too. Raises ClusterError."""
     reply = ask(["scontrol", *_on(clusters), "--all", "show", "partition", "--oneliner"], SECONDS)
     if reply.status:
-        raise _error("scontrol", reply)
+        raise _error(reply)
     records = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in reply.out.splitlines() if "PartitionName=" in line]
     return {record["PartitionName"]: record for record in records}
 
@@ -232,12 +241,12 @@ def settings(clusters: str = "") -> dict[str, str]:
     """`scontrol show config`. Raises ClusterError."""
     reply = ask(["scontrol", *_on(clusters), "show", "config"], SECONDS)
     if reply.status:
-        raise _error("scontrol", reply)
+        raise _error(reply)
     return dict(re.findall(r"^(\w+)\s*= (.*)$", reply.out, re.MULTILINE))
 
 
-def _error(program: str, reply: Reply) -> ClusterError:
+def _error(reply: Reply) -> ClusterError:
     if _UNREACHABLE.search(reply.err):
-        return NoAnswer(f"{program}: the controller does not answer ({reply.words})")
+        return NoAnswer(f"{reply.program}: the controller does not answer ({reply.words})")
     hint = "; type cluster.gpu_request=gres" if re.search("unrecognized option.*gpus-per-node", reply.err) else ""  # it came with 19.05
-    return ClusterError(f"{program} refused: {reply.words}{hint}")
+    return ClusterError(f"{reply.program} refused: {reply.words}{hint}")

@@ -241,6 +241,8 @@ def _waits(pattern: str, verdict: str, advice: str = _STARTS) -> Signature:
 
 WAITING = (
     _waits(r"None|", "the scheduler has not come to it yet"),
+    _waits(r"SUSPENDED", "on its nodes, by the scheduler or those who run it", "nothing: it goes on when they resume it"),
+    _waits(r"STOPPED", "on its nodes, somebody has stopped its processes", "scancel --signal=CONT {job}"),
     _waits(r"Resources", "what it asks for is in use"),
     _waits(r"Priority", "other jobs come first"),
     _waits(r"BeginTime", "its time has not come; a job that was requeued waits two minutes"),

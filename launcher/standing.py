@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from launcher import lock, origin, scheduler
@@ -18,8 +18,8 @@ class Standing:
     """One run, now."""
 
     word: str
-    """submitted, queued, starting, running, ending, done, stopped, interrupted (at once: not saved), failed, cancelled, stuck, dead (no
-    process, no word: killed), or the scheduler's own word, in lower case, for how the job ended or for what is not known here."""
+    """submitted, queued, starting, running, suspended, ending, done, stopped, interrupted (at once: not saved), failed, cancelled, stuck,
+    dead (no process, no word: killed), or the scheduler's own word, in lower case, for how the job ended or for what is not known here."""
     job: Job | None = None
     """The newest job of the run that the scheduler still knows."""
 
@@ -34,21 +34,40 @@ class Standing:
         return self.job is not None and self.job.active and self.word not in ("starting", "running", "ending")
 
 
-def ask(runs: Sequence[RunDir]) -> tuple[Mapping[str, Job] | None, str]:
-    """One question to the scheduler for all these runs, none where none of them is a batch job that may still change.
+@dataclass(frozen=True)
+class Queue:
+    """What the schedulers of some runs said."""
 
-    Returns its jobs by id and by number, None where it does not answer, and its excuse.
-    """
-    if not any(_may_change(run) for run in runs):
-        return {}, ""
-    clusters = dict.fromkeys(ids[-1].partition(";")[2] for run in runs if (ids := job_ids(run)))
+    jobs: Mapping[str, Job] = field(default_factory=dict[str, Job])
+    """By key and by number."""
+    silent: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Clusters that did not answer, and their excuses."""
+
+    def answers_for(self, run: RunDir) -> bool:
+        ids = job_ids(run)
+        return not ids or ids[-1].partition(";")[2] not in self.silent
+
+    @property
+    def excuse(self) -> str:
+        return "; ".join(dict.fromkeys(self.silent.values()))
+
+
+NOBODY = Queue()
+"""Of runs on this machine, which no scheduler knows."""
+
+
+def ask(runs: Sequence[RunDir]) -> Queue:
+    """One question for all these runs to each cluster they were sent to, none where none of them is a batch job that may still change.
+    What one of them does not answer says nothing of the others."""
+    clusters = dict.fromkeys(job_ids(run)[-1].partition(";")[2] for run in runs if _may_change(run))
     found: dict[str, Job] = {}
-    try:
-        for cluster in clusters:
+    silent: dict[str, str] = {}
+    for cluster in clusters:
+        try:
             found |= scheduler.jobs(clusters=cluster)
-    except ClusterError as error:
-        return None, str(error)
-    return {**{scheduler.keyed(job.number, job.cluster): job for job in found.values()}, **found}, ""
+        except ClusterError as error:
+            silent[cluster] = str(error)
+    return Queue({**{scheduler.keyed(job.number, job.cluster): job for job in found.values()}, **found}, silent)
 
 
 def _may_change(run: RunDir) -> bool:
@@ -63,16 +82,16 @@ def job_ids(run: RunDir) -> list[str]:
     return origin.own_jobs(run)
 
 
-def standing(run: RunDir, jobs: Mapping[str, Job] | None) -> Standing:
-    """`jobs` as `ask` returned them."""
+def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
+    """`queue` as `ask` returned it."""
     ids = job_ids(run)
     if not ids:
         return Standing(_here(run))
-    job = (jobs or {}).get(ids[-1])
+    job = queue.jobs.get(ids[-1])
     if job is not None and job.active:
         return Standing(_active(run, job), job)
     newest = run.newest_attempt()
-    if newest is not None and jobs is None and (not (word := _ended(run, newest)) or word.startswith("requeued")):
+    if newest is not None and not queue.answers_for(run) and (not (word := _ended(run, newest)) or word.startswith("requeued")):
         return Standing("running" if lock.is_held(run.lock) else "unknown")
     return Standing(_over(run, job, ids[-1], newest), job)
 
@@ -81,10 +100,12 @@ def _active(run: RunDir, job: Job) -> str:
     words = set(re.split(r"[+,]", job.state))
     if words & scheduler.ENDING:
         return "ending"
+    if words & scheduler.SUSPENDED:
+        return "suspended"
     if words & scheduler.RUNNING:
         newest = run.newest_attempt()
         return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
-    return "queued" if words <= scheduler.WAITING else job.state.lower()
+    return "queued" if words <= scheduler.WAITING else job.state.lower() or "unknown"
 
 
 def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:

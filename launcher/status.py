@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from launcher.errors import ConfigError
 from launcher.lookup import Known
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
-from launcher.standing import Standing
+from launcher.standing import Queue, Standing
 from launcher.sweep import Sweep
 
 COLUMNS = ("run", "state", "step", "progress", "eta", "attempts", "nodes", "last loss", "test accuracy", "updated")
@@ -61,20 +60,20 @@ def _print_left_out(known: Known, shown: int) -> None:
         print(f"{'; '.join(said)}; all of them: python -m launcher status --all")
 
 
-def print_table(runs: list[RunDir], *, with_place: bool = False) -> Mapping[str, Job] | None:
+def print_table(runs: list[RunDir], *, with_place: bool = False) -> Queue:
     """One row a run. Returns what the scheduler said."""
-    jobs = _ask(runs)
+    queue = _ask(runs)
     places = [("directory",), *((str(run),) for run in runs)] if with_place else [()] * (len(runs) + 1)
-    rows = [COLUMNS, *(_row(run, standing.standing(run, jobs)) for run in runs)]
+    rows = [COLUMNS, *(_row(run, standing.standing(run, queue)) for run in runs)]
     _print_rows([row + place for row, place in zip(rows, places, strict=True)])
-    return jobs
+    return queue
 
 
-def _ask(runs: list[RunDir]) -> Mapping[str, Job] | None:
-    jobs, excuse = standing.ask(runs)
-    if excuse:
-        print(f"launcher: warning: the scheduler does not say: {excuse}", file=sys.stderr)
-    return jobs
+def _ask(runs: list[RunDir]) -> Queue:
+    queue = standing.ask(runs)
+    if queue.excuse:
+        print(f"launcher: warning: the scheduler does not say: {queue.excuse}", file=sys.stderr)
+    return queue
 
 
 def _print_rows(rows: list[tuple[str, ...]]) -> None:
@@ -86,11 +85,11 @@ def _print_rows(rows: list[tuple[str, ...]]) -> None:
 def _print_sweep(found: Sweep) -> None:
     """One row a member, and how many there are of each state."""
     entries = found.entries()
-    jobs = _ask([entry.run for entry in entries])
+    queue = _ask([entry.run for entry in entries])
     rows: list[tuple[str, ...]] = []
     counts: Counter[str] = Counter()
     for entry in entries:
-        row = _row(entry.run, standing.standing(entry.run, jobs))
+        row = _row(entry.run, standing.standing(entry.run, queue))
         counts[row[1]] += 1
         rows.append((str(entry.number), " ".join(entry.overrides), *row[1:]))
     _print_rows([("member", "overrides", *COLUMNS[1:]), *rows])

@@ -36,6 +36,8 @@ class Reply(NamedTuple):
     status: int
     out: str
     err: str
+    program: str
+    """Its name, and the cluster that it was to ask where that is another."""
 
     @property
     def words(self) -> str:
@@ -48,6 +50,7 @@ def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str]
     """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing or
     does not answer within `seconds`: it is ended then, and what it started too, for a site's sbatch may be a script around the real one.
     """
+    name = " ".join([argv[0], *(word for word in argv[1:] if word.startswith("--clusters="))])
     try:
         program = subprocess.Popen(
             argv,
@@ -72,9 +75,9 @@ def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str]
             with suppress(ProcessLookupError):
                 os.killpg(program.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise NoAnswer(f"{argv[0]} did not answer within {seconds:.0f} s") from None
+                raise NoAnswer(f"{name} did not answer within {seconds:.0f} s") from None
             raise
-    return Reply(program.returncode, out, err)
+    return Reply(program.returncode, out, err, name)
 
 
 def _clean() -> dict[str, str]:

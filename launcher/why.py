@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -76,11 +77,11 @@ class Case:
 
     def _look(self) -> tuple[Standing, str]:
         try:
-            jobs, excuse = standing.ask([self.run])
-            now = standing.standing(self.run, jobs)
+            queue = standing.ask([self.run])
+            now = standing.standing(self.run, queue)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return Standing("unknown"), "the ledger or the summary of the run is damaged"
-        return now, f"the scheduler does not say: {excuse}" if excuse else ""
+        return now, f"the scheduler does not say: {queue.excuse}" if queue.excuse else ""
 
     @property
     def is_batch(self) -> bool:
@@ -147,13 +148,13 @@ def _answer(case: Case) -> Answer:
 
 
 def _pending(case: Case, job: Job) -> Answer:
-    match = signatures.waiting(job.reason)
+    match = signatures.waiting(job.state if case.now.word == "suspended" else job.reason)
     words = match.verdict if job.state == "PENDING" else f"{job.state.lower()}: {match.verdict}"
     start = "no estimate of its start" if job.start in ("N/A", "") else f"estimated start {job.start}"
     because = f"squeue: job {job.id} {job.state} ({job.reason}) since {job.submitted}, {start}"
-    on = f"--clusters={job.cluster} " if job.cluster else ""
-    held = job.state in _HELD and not match.advice(run="", job="").startswith("scontrol")
-    advice = f"scontrol {on}release {job.id}" if held else match.advice(run=case.word, job=job.id).replace("scontrol ", f"scontrol {on}")
+    advice = match.advice(run=case.word, job=job.id)
+    advice = f"scontrol release {job.id}" if job.state in _HELD and not advice.startswith("scontrol") else advice
+    advice = re.sub(r"\b(scontrol|scancel) ", rf"\1 --clusters={job.cluster} ", advice) if job.cluster else advice
     return Answer(f"it waits: {words} ({job.reason})", advice, because=(because,))
 
 

@@ -15,6 +15,7 @@ from processes import finish, losses, running, start, toy_words, wait_for
 
 from launcher import attend, launch, lock
 from launcher.errors import ConfigError, Interrupted, RankLost, RunError, Stopped
+from launcher.rendered import mark
 from launcher.rundir import RunDir
 from launcher.standing import standing
 
@@ -52,14 +53,14 @@ def test_a_stop_stays_a_stop_and_refused_starts_leave_no_trace(tmp_path: Path) -
     with running(tmp_path, words, **SLOW) as process:
         wait_for(lambda: lock.is_held(run.launcher), what="the launcher")
         frozen = {path.name: path.read_bytes() for path in (run.plan, run.script, run.config)}
-        assert standing(run, {}).word == "starting"
+        assert standing(run).word == "starting"
         refused_thrice(tmp_path, words)  # rank 0 has not begun, and has no lock yet
         wait_for(lambda: max(losses(run.path), default=0) > 2, what="a few steps")
         refused_thrice(tmp_path, words)
-        assert standing(run, {}).word == "running"
+        assert standing(run).word == "running"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 75
-    assert (attempts(run), standing(run, {}).word) == (["000", "latest"], "stopped")
+    assert (attempts(run), standing(run).word) == (["000", "latest"], "stopped")
     assert [event["event"] for event in run.read_events()] == ["submitted", "started", "stopped"]
     assert {path.name: path.read_bytes() for path in (run.plan, run.script, run.config)} == frozen
     left = kept(run)
@@ -67,11 +68,12 @@ def test_a_stop_stays_a_stop_and_refused_starts_leave_no_trace(tmp_path: Path) -
 
     script = run.script.read_text()
     run.script.write_text(script.replace("--nproc-per-node=1", "--nproc-per-node=2"))
+    run.log_event("rendered", script=mark(run.script.read_text()))  # else the launcher would refuse it first
     failed = finish(tmp_path, ["resume", "a"])  # each worker refuses the world it finds
     assert (failed.returncode, "planned for a world of 1" in failed.stderr) == (1, True), failed.stderr
     run.script.write_text(script)
-    assert (attempts(run), standing(run, {}).word) == (["000", "latest"], "stopped")
-    assert len(run.read_events()) == 3
+    assert (attempts(run), standing(run).word) == (["000", "latest"], "stopped")
+    assert len(run.read_events()) == 4
 
     done = finish(tmp_path, ["resume", "a"])
     assert done.returncode == 0, done.stderr
@@ -93,7 +95,7 @@ def test_a_stop_before_rank_0_has_begun_is_a_clean_one_too(number: signal.Signal
         _, err = process.communicate(timeout=60)
         assert process.returncode == (130 if number == signal.SIGINT else 75), err
         assert "and saved" in err
-    assert standing(run, {}).word == "stopped"
+    assert standing(run).word == "stopped"
     assert why(tmp_path)[0].startswith("verdict    stopped and saved")
 
 
@@ -108,7 +110,7 @@ def test_a_second_ctrl_c_interrupts_and_that_stays_the_end_of_the_attempt(tmp_pa
             wait_for(run.stop.exists, what="the first Ctrl-C")
         _, err = process.communicate(timeout=20)
         assert (process.returncode, "stopped at once" in err) == (130, True)
-    assert standing(run, {}).word == "interrupted"
+    assert standing(run).word == "interrupted"
     assert why(tmp_path)[0] == "verdict    interrupted: told to stop, it ended before it had saved"
     left = kept(run)
     done = finish(tmp_path, ["resume", "a"])
@@ -143,7 +145,7 @@ def test_the_word_for_an_attempt_is_in_its_directory_alone(
     for name, text in (("ended", ended), ("outcome", outcome)):
         if text:
             (place / name).write_text(f"{text}\n")
-    assert standing(made.run, {}).word == word
+    assert standing(made.run).word == word
     assert command("why", str(made.path)).out.splitlines()[0].removeprefix("verdict    ").startswith(verdict)
     made.run.attempt(1).mkdir()
     made.event("started", attempt=1)
@@ -158,7 +160,7 @@ def test_done_stays_done_whoever_tried_since(tmp_path: Path) -> None:
     for number in range(2):
         made.run.attempt(number).mkdir()
     made.run.error(1).write_text("{}")
-    assert standing(made.run, {}).word == "done"
+    assert standing(made.run).word == "done"
 
 
 def test_what_a_done_run_cannot_change_is_said_and_not_passed_over() -> None:
@@ -180,7 +182,7 @@ def test_a_stop_between_two_attempts_ends_the_run_and_not_the_attempt(
     monkeypatch.setattr(attend, "_attempt", lost)
     with pytest.raises(kind, match="stopped between two attempts"):
         attend.attend(made.run, made.run.read_plan(), type("Any", (), {"requeue": True})())  # type: ignore[arg-type]
-    assert ((made.run.attempt(0) / "ended").read_text(), standing(made.run, {}).word) == ("requeued-killed\n", "interrupted")
+    assert ((made.run.attempt(0) / "ended").read_text(), standing(made.run).word) == ("requeued-killed\n", "interrupted")
 
 
 def test_an_older_attempt_that_had_the_same_pid_is_not_ours(tmp_path: Path) -> None:

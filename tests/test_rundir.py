@@ -250,23 +250,23 @@ def test_the_state_of_a_run_is_read_from_what_its_attempts_left(
     home: Path, holder: Callable[[Path], subprocess.Popen[str]], command: Callable[..., Answer]
 ) -> None:
     here = frozen(home / "runs" / "toy" / "a")
-    seen = [standing(here, {}).word]
+    seen = [standing(here).word]
     here.attempt(0).mkdir()
-    seen.append(standing(here, {}).word)  # an attempt, no word from it, nobody alive
+    seen.append(standing(here).word)  # an attempt, no word from it, nobody alive
     child = holder(here.lock)
     _says(child)
-    seen.append(standing(here, {}).word)
+    seen.append(standing(here).word)
     child.kill()
     child.wait()
     for ended in ("done", "stopped"):
         _summary(here, 0, ended)
-        seen.append(standing(here, {}).word)
+        seen.append(standing(here).word)
     here.attempt(1).mkdir()
-    seen.append(standing(here, {}).word)  # the summary is of an attempt before
+    seen.append(standing(here).word)  # the summary is of an attempt before
     here.error(1).write_text("{}")
-    seen.append(standing(here, {}).word)
+    seen.append(standing(here).word)
     here.summary.write_text('{"state": "do')
-    seen.append(standing(here, {}).word)
+    seen.append(standing(here).word)
     assert seen == ["submitted", "dead", "running", "done", "stopped", "dead", "failed", "failed"]
 
 

@@ -100,7 +100,7 @@ DOES_NOT: tuple[tuple[tuple[Shown, ...], Ask, tuple[str, ...]], ...] = (
 
 def read(shown: tuple[Shown, ...], monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
     text = "".join(LINE.format(**dataclasses.asdict(each)) + "\n" for each in shown)
-    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(0, text, ""))
+    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(0, text, "", "scontrol"))
     return scheduler.partitions()
 
 
@@ -149,11 +149,11 @@ def test_a_limit_as_scontrol_prints_it(text: str, seconds: float | None) -> None
 
 def test_an_answer_that_is_none_is_an_error_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     down = "slurm_load_partitions error: Unable to contact slurm controller (connect failure)"
-    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(1, "", down))
+    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(1, "", down, "scontrol"))
     with pytest.raises(NoAnswer, match=r"scontrol: the controller does not answer \(slurm_load_partitions error: Unable to contact"):
         scheduler.partitions()
-    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(1, "", "scontrol: error: no permission\n\n"))
+    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(1, "", "scontrol: error: no permission\n\n", "scontrol"))
     with pytest.raises(ClusterError, match=r"^scontrol refused: no permission$"):
         scheduler.partitions()
-    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(0, "No partitions in the system\n", ""))
+    monkeypatch.setattr(scheduler, "ask", lambda argv, seconds: Reply(0, "No partitions in the system\n", "", "scontrol"))
     assert scheduler.partitions() == {}

@@ -12,6 +12,7 @@ from helpers import Answer, Command, records, refused, run_dir
 from made_runs import Made, job, said
 
 from launcher import scheduler, standing
+from launcher.errors import ClusterError
 
 ALIVE = (
     *("PENDING", "RUNNING", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STAGE_OUT", "POWER_UP_NODE", "LAUNCH_FAILED", "EXPEDITING"),
@@ -99,9 +100,9 @@ def test_a_squeue_that_fails_is_never_the_end(says: str, tmp_path: Path, ask: Ca
     made = Made(tmp_path)
     made.attempt(ended="requeued-limit")
     assert "dead" not in ask(says, made=made)["verdict"]
-    jobs, excuse = standing.ask([made.run])
-    assert (jobs, standing.standing(made.run, jobs).word) == (None, "unknown")
-    assert excuse
+    queue = standing.ask([made.run])
+    assert standing.standing(made.run, queue).word == "unknown"
+    assert queue.excuse
 
 
 # ---------------------------------------------------------------- another cluster
@@ -156,6 +157,82 @@ def test_a_reply_that_is_lost_is_looked_for_there(
     run = run_dir(command(*on_slurm, "+cluster.sbatch.clusters='near,far'"))
     queued = [event for event in records(run / "events.jsonl") if event["event"] == "queued"]
     assert [(event["job"], event["cluster"]) for event in queued] == [("7", "far")]
+
+
+SILENT = {"refuses": f"fail '{UNREACHABLE}'", "is not known": "fail 'No cluster far known by database.'", "is slow": "sleep 60"}
+
+
+@pytest.mark.parametrize("how", SILENT)
+def test_a_cluster_that_does_not_answer_says_nothing_of_the_others(
+    how: str, command: Command, on_slurm: tuple[str, ...], far: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = run_dir(command(*on_slurm, "+cluster.sbatch.clusters=far", "name=there"))
+    far.sbatch("accept 124; echo 124")
+    far.squeue("exit 0")
+    (far.home / "queue").write_text("")
+    here = run_dir(command(*on_slurm, "name=here"))
+    far.squeue(f"""case " $* " in *" --clusters=far "*) {SILENT[how]}; exit ;; esac""")
+    monkeypatch.setattr(scheduler, "SECONDS", 0.5)
+    answer = command("status")
+    words = {line.split("/")[0]: line.split()[1] for line in answer.out.splitlines()}
+    assert (words["here"], words["there"]) == ("queued", "submitted")
+    assert len(answer.err.splitlines()) == 1
+    assert "the scheduler does not say: squeue --clusters=far" in answer.err
+    refused(command("cancel", str(there)), 4, "squeue --clusters=far", "nothing was cancelled")
+    assert command("cancel", str(here)).code == 0
+    assert (far.home / "cancelled").read_text() == "124\n"
+
+
+def test_a_sweep_on_two_clusters_of_which_one_does_not_answer(command: Command, on_slurm: tuple[str, ...], far: FakeSlurm) -> None:
+    far.sbatch("accept 5_0; accept 5_1; echo 5")
+    far.squeue(f"""case " $* " in *" --clusters=far "*) fail '{UNREACHABLE}' ;; esac""")
+    sweep = command(*on_slurm, "-m", "seed=1,2").out.splitlines()[-1]
+    moved = next(run for run in (Path(sweep).parent.parent).glob("*/*-1") if (run / "events.jsonl").exists())
+    with (moved / "events.jsonl").open("a") as ledger:
+        ledger.write('{"time": 1, "event": "queued", "job": "9", "cluster": "far"}\n')
+    answer = command("resume", sweep)
+    assert answer.code == 0
+    assert "squeue --clusters=far" in answer.err
+    assert "every member of" in answer.out
+    assert "whose cluster answers is done or on its way" in answer.out
+    refused(command("cancel", sweep), 4, "squeue --clusters=far", "1 jobs of sweep", "are cancelled, 1 may go on: type the same again")
+    assert (far.home / "cancelled").read_text() == "5_0\n"
+
+
+def test_an_scancel_that_fails_on_one_cluster_ends_the_jobs_on_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = tmp_path / "scancel"
+    stub.write_text(
+        f'#!/bin/bash\ncase "$1" in --clusters=far) echo "{UNREACHABLE}" >&2; exit 1 ;; esac\necho "$@" >>{tmp_path}/cancelled\n'
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    near, away = (scheduler.Job(*["1"] * 9, cluster=cluster) for cluster in ("", "far"))
+    with pytest.raises(ClusterError, match=r"^scancel --clusters=far: the controller does not answer"):
+        scheduler.cancel([away, near])
+    assert (tmp_path / "cancelled").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "verdict", "advice"),
+    [
+        ("SIGNALING", "starting", "its processes start, on", "logs"),
+        ("SUSPENDED", "suspended", "suspended: on its nodes, by the scheduler", "nothing"),
+        ("STOPPED", "suspended", "stopped: on its nodes, somebody has", "scancel --clusters=far --signal=CONT 12"),
+        ("RESV_DEL_HOLD", "resv_del_hold", "it waits: resv_del_hold", "scontrol --clusters=far release 12"),
+        ("", "unknown", "it waits", "nothing"),
+    ],
+)
+def test_a_state_is_shown_as_what_it_is(
+    state: str, word: str, verdict: str, advice: str, tmp_path: Path, command: Command, ask: Callable[..., dict[str, str]]
+) -> None:
+    made = Made(tmp_path)
+    made.event("queued", job="12", cluster="far")
+    made.event("attempt", attempt=0, job="12", reason="nodes node1")
+    made.attempt()
+    answer = ask(job(state), made=made)
+    assert f" {word} " in command("status", str(made.path)).out
+    assert verdict in answer["verdict"]
+    assert advice in answer["next"]
 
 
 def test_two_clusters_have_jobs_of_one_number(tmp_path: Path, command: Command, ask: Callable[..., dict[str, str]]) -> None:
