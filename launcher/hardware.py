@@ -1,40 +1,29 @@
 """A GPU that broke is no exception of the program's: the run goes on elsewhere. `python -m launcher.hardware RUN_DIR ATTEMPT` for the batch
 shell, where a process was ended before it could say so itself.
 
-Which words mean it is in launcher/signatures.py (`gpu_fault`). What a program mostly brings about by itself is not among them: an illegal
-address, an assertion on the device, memory that ran out. Some words are of both: those are believed once, and are the program's where they
-come from another node too.
+Which words mean it: launcher/gpu_words.py. Those that a program can bring about too are believed once, and are the program's where they
+come from another node as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import sys
 from pathlib import Path
 
-from launcher import evidence, findings
+from launcher import evidence, findings, gpu_words
 from launcher.rundir import RunDir
-from launcher.signatures import SIGNATURES
-
-_BROKEN = [each.pattern for each in SIGNATURES if each.name == "gpu_fault"]
-_DOUBTFUL = re.compile(r"unspecified launch failure|HW Exception by GPU node-|NVRM: Xid \([^)]{1,60}\): (46|109)\b", re.IGNORECASE)
-"""An address out of bounds on the device does it too (CUDA Runtime API, cudaErrorLaunchFailure), or a kernel that does not end."""
-
-
-def is_broken(text: str) -> bool:
-    """Whether these words are of a GPU, or of what joins GPUs, that failed."""
-    return any(pattern.search(text) for pattern in _BROKEN)
 
 
 def blames_node(run: RunDir, attempt: int, text: str, node: str = "") -> bool:
     """Whether these words put the blame on a node, by default this one; then it is noted as one not to be used again, as SLURM names it."""
-    if not is_broken(text):
+    is_sure = gpu_words.OF_THE_NODE.search(text)
+    if not is_sure and not gpu_words.OF_BOTH.search(text):
         return False
     node = node or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    if _DOUBTFUL.search(text):
+    if not is_sure:
         _note(run.attempt(attempt) / "doubtful", node)
         if any({node} != seen for number in range(attempt) if (seen := _nodes_in(run.attempt(number) / "doubtful"))):
             return False  # two nodes do not break in the same way: the program does it

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from launcher import gpu_words
+
 CAUSE, SCHEDULER, SYMPTOM, WAIT = "cause", "scheduler", "symptom", "wait"
 """A cause explains a failure; the scheduler ends jobs for reasons of its own; a symptom is what a rank says whose peer has failed."""
 
@@ -97,8 +99,6 @@ def _known(name: str, pattern: str, verdict: str, kind: str = CAUSE) -> Signatur
     return Signature(name, re.compile(pattern, re.MULTILINE), verdict, _ADVICE.get(name, RESUME), kind)
 
 
-_XIDS = "46|48|62|64|74|79|94|95|109|110|119|120|136|140|143|14[4-9]|150|155|156|158"
-
 SIGNATURES = (
     _known("cuda_oom", r"CUDA out of memory\. Tried to allocate (?P<size>[\d.]+ \w+)", "a GPU ran out of memory when asked for {size}"),
     _known("cuda_oom", r"CUDA out of memory|CUDA error: out of memory|Cuda failure \d+ 'out of memory'", "a GPU ran out of memory"),
@@ -140,19 +140,8 @@ SIGNATURES = (
     _known("driver", r"CUDA driver initialization failed|CUDA unknown error", "the CUDA driver of a node does not work"),
     _known("gpu_kind", r"no kernel image is available for execution", "this torch has no code for the GPUs of the nodes"),
     _known("device_assert", r"device-side assert triggered", "a GPU kernel refused its input: an index or a label out of range"),
-    # CUDA's words: cudaErrorECCUncorrectable 214, …NvlinkUncorrectable 220, …HardwareStackError 714, …LaunchFailure 719, …Contained 721,
-    # …SystemNotReady 802 (CUDA Runtime API, cudaError_t); HIP has the same ones, and ROCm's runtime its own. The driver's in the kernel's
-    # log, which some sites copy: of its numbers those for which NVIDIA's catalogue says to reset the GPU or the node, the workflows of
-    # ECC (48) and NVLink (74, 144 to 150), and 94, memory that failed under a program. Not 13, 31, 43 and 45, which a program brings about,
-    # nor 63 and 92, which end nothing (https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html).
-    _known(
-        "gpu_fault",
-        r"uncorrectable (ECC|NVLink|NVLINK) error|fallen off the bus|CUDA error: hardware|GPU is lost|[Uu]nspecified launch failure"
-        r"|HW Exception by GPU node-\d+|peer GPU memory over nvlink or a hardware error|hipErrorECCNotCorrectable"
-        r"|system not yet initialized"
-        rf"|NVRM: Xid \([^)]{{1,60}}\): ({_XIDS})\b|Got async event : (local catastrophic|device fatal)",
-        "a GPU is broken, or what joins it to the others",
-    ),
+    _known("gpu_fault", gpu_words.OF_THE_NODE.pattern, "a GPU is broken, or what joins it to the others"),
+    _known("gpu_fault", gpu_words.OF_BOTH.pattern, "a GPU broke, or a kernel that runs astray or has no end brought it down"),
     _known("port", r"EADDRINUSE|(?i:address already in use)", "the port at which the nodes meet was taken"),
     _known(
         "unreachable",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 from batch_shell import STEP, STUBS, Shell
+from helpers import REPO
 
 from launcher import hardware, worker
 from launcher.diagnose import diagnose, failure
@@ -36,35 +38,86 @@ def test_a_process_that_nccl_ended_has_hung(shell: Shell, text: str, requeued: b
     assert ("requeued: NCCL gave up a collective that did not end" in said) == requeued
 
 
-@pytest.mark.parametrize(
-    ("text", "broken"),
-    [
-        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", True),
-        ("torch.AcceleratorError: CUDA error: unspecified launch failure", True),
-        ("RuntimeError: CUDA error: uncorrectable NVLink error detected during the execution", True),
-        ("RuntimeError: CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error", True),
-        ("RuntimeError: HIP error: uncorrectable ECC error encountered", True),
-        ("NVRM: Xid (PCI:0000:07:00): 79, GPU has fallen off the bus.", True),
-        ("NVRM: Xid (PCI:0000:07:00): 95, pid=1, Uncontained ECC error", True),
-        ("NVRM: Xid (PCI:0000:07:00): 143, GPU Init error", True),
-        ("NVRM: Xid (PCI:0000:07:00): 149, NETIR_LINK_DOWN", True),
-        ("NVRM: Xid (PCI:0000:07:00): 158, GPU fatal timeout", True),
-        ("NVRM: Xid (PCI:0000:07:00): 63, pid=1, Row Remapper: New row marked for remapping", False),
-        ("NVRM: Xid (PCI:0000:07:00): 92, High single-bit ECC error rate", False),
-        ("NVRM: Xid (PCI:0000:07:00): 14, fake", False),
-        ("HW Exception by GPU node-4 (Agent handle: 0x1ebc04e0) reason :GPU Hang", True),
-        ("NVRM: Xid (PCI:0000:07:00): 31, pid=1, name=python, MMU Fault", False),
-        ("NVRM: Xid (PCI:0000:07:00): 13, pid=1, Graphics SM Warp Exception", False),
-        ("node3:211 NCCL WARN NET/IB : mlx5_0:1 Got async event : local catastrophic error", True),
-        ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", False),
-        ("RuntimeError: CUDA error: device-side assert triggered", False),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", False),
-        ("RuntimeError: CUDA error: misaligned address", False),
-        ("ValueError: hardware must be one of a100, h100", False),
-    ],
+NODE, BOTH, PROGRAM = "the node's", "of both kinds", "the program's, or nobody's"
+AT = "NVRM: Xid (PCI:0000:07:00): "
+SAID = (
+    (NODE, "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+    (NODE, "RuntimeError: CUDA error: uncorrectable NVLink error detected during the execution"),
+    (NODE, "RuntimeError: HIP error: uncorrectable ECC error encountered"),
+    (NODE, "RuntimeError: CUDA error: system not yet initialized"),
+    (NODE, f"{AT}48, pid=1, name=python, An uncorrectable double bit error (DBE) has been detected on GPU"),
+    (NODE, f"{AT}79, GPU has fallen off the bus."),
+    (NODE, f"{AT}94, pid=1, Contained: SM (0x1). RST: No, D-RST: No"),
+    (NODE, f"{AT}95, pid=1, Uncontained ECC error"),
+    (NODE, f"{AT}143, GPU Init error"),
+    (NODE, f"{AT}149, NETIR_LINK_DOWN"),
+    (NODE, f"{AT}145, RLW_SRC_TRACK Fatal   XC0 i0 Link 03 (0x00000007 0x00000001)"),
+    (NODE, f"{AT}154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)"),
+    (NODE, f"{AT}158, GPU fatal timeout"),
+    (NODE, f"{AT}171, uncorrectable DRAM error"),
+    (NODE, "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 22013, Fatal, Link 27 Minion Link DLREQ interrupt"),
+    (NODE, "HW Exception by GPU node-4 (Agent handle: 0x1ebc04e0) reason :ECC"),
+    (NODE, "Memory access fault by GPU node-2 (Agent handle: 0x5640a8bb1980) on address 0x7feea09c5000. Reason: SRAM ECC failure."),
+    (NODE, "amdgpu 0000:08:00.0: amdgpu: device lost from bus!"),
+    (NODE, "node3:211 NCCL WARN NET/IB : mlx5_0:1 Got async event : local catastrophic error"),
+    (BOTH, "torch.AcceleratorError: CUDA error: unspecified launch failure"),
+    (BOTH, "RuntimeError: CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error"),
+    (BOTH, "RuntimeError: CUDA error: hardware stack error"),
+    (BOTH, f"{AT}46, pid=1, name=python, Ch 00000008"),
+    (BOTH, f"{AT}109, pid=1, name=python, Ch 00000008, errorString CTX SWITCH TIMEOUT"),
+    (BOTH, "HW Exception by GPU node-4 (Agent handle: 0x1ebc04e0) reason :GPU Hang"),
+    (BOTH, "Memory access fault by GPU node-2 (Agent handle: 0x1) on address 0x7feea09c5000. Reason: Generic hang recovery."),
+    (PROGRAM, f"{AT}13, pid=1, Graphics SM Warp Exception"),
+    (PROGRAM, f"{AT}31, pid=1, name=python, MMU Fault"),
+    (PROGRAM, f"{AT}43, pid=1, name=python, Ch 00000010"),
+    (PROGRAM, f"{AT}45, pid=1, name=python, Ch 00000010"),
+    (PROGRAM, f"{AT}137, NVLink privilege error"),
+    (PROGRAM, f"{AT}145, RLW_CTRL Nonfatal XC0 i0 Link 00 (0x00000003 0x80000000)"),
+    (PROGRAM, f"{AT}154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)"),
+    (PROGRAM, f"{AT}63, pid=1, Row Remapper: New row marked for remapping"),
+    (PROGRAM, f"{AT}92, High single-bit ECC error rate"),
+    (PROGRAM, f"{AT}14, fake"),
+    (PROGRAM, "nvidia-nvswitch0: SXid (PCI:0000:c3:00.0): 20009, Non-fatal, Link 28 RX Short Error Rate"),
+    (PROGRAM, "Memory access fault by GPU node-2 (Agent handle: 0x1) on address 0x7f. Reason: Page not present or supervisor privilege."),
+    (PROGRAM, "Memory access fault by GPU node-3 (Agent handle: 0x1) on address 0x7f. Reason: Write access to a read-only page."),
+    (PROGRAM, "HSA_STATUS_ERROR_MEMORY_APERTURE_VIOLATION: The agent attempted to access memory beyond the largest legal address."),
+    (PROGRAM, "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
+    (PROGRAM, "RuntimeError: CUDA error: device-side assert triggered"),
+    (PROGRAM, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
+    (PROGRAM, "RuntimeError: CUDA error: misaligned address"),
+    (PROGRAM, "ValueError: hardware must be one of a100, h100"),
 )
-def test_what_is_hardware(text: str, broken: bool) -> None:
-    assert hardware.is_broken(text) == broken
+
+
+@pytest.mark.parametrize(("whose", "text"), SAID)
+def test_whose_fault_it_is(shell: Shell, monkeypatch: pytest.MonkeyPatch, whose: str, text: str) -> None:
+    """Words of both kinds are believed of one node, not of a second: else the run would leave out node after node."""
+    blamed: list[bool] = []
+    for number, node in enumerate(["node3", "node3", "node5"]):
+        shell.attempt(number)
+        run, place = RunDir(shell.run), Place(rank=0, local_rank=0, world=1, restart=0, attempt=number)
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        worker._report(run, place, RuntimeError(text), {"step": 4, "refused": False})
+        blamed.append(run.outcome(number).read_text() == "hardware\n")
+        assert (run.attempt(number) / "bad_nodes").exists() == blamed[-1]
+    assert blamed == {NODE: [True] * 3, BOTH: [True, True, False], PROGRAM: [False] * 3}[whose]
+
+
+def test_what_is_sure_is_believed_beside_what_is_not(shell: Shell) -> None:
+    """A launch failure on the second node too, and the driver says why."""
+    for number, node in enumerate(["node3", "node5"]):
+        shell.attempt(number)
+        text = f"{'' if number == 0 else AT + '79, GPU has fallen off the bus.'}\nCUDA error: unspecified launch failure"
+        assert hardware.blames_node(RunDir(shell.run), number, text, node)
+
+
+def test_the_batch_shell_looks_closer_at_each_of_them() -> None:
+    """What its grep lets pass is asked of Python, which costs a start."""
+    pattern = re.search(r"grep -qsiE '([^']+)' \"\$here\"/rank_", (REPO / "launcher" / "clusters" / "slurm.sh").read_text())
+    assert pattern
+    for whose, text in SAID:
+        if whose != PROGRAM:
+            assert re.search(pattern[1], text, re.IGNORECASE), text
 
 
 def test_a_worker_that_meets_it_names_its_node(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,27 +129,6 @@ def test_a_worker_that_meets_it_names_its_node(shell: Shell, monkeypatch: pytest
     worker._report(run, place, RuntimeError("NCCL error: remote process exited"), {"step": 4, "refused": False})
     assert run.outcome(0).read_text() == "hardware\n"
     assert (run.attempt(0) / "bad_nodes").read_text() == "node3\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("CUDA error: unspecified launch failure", ["hardware", "hardware", "failed"]),
-        ("HIP error: unspecified launch failure", ["hardware", "hardware", "failed"]),
-        ("CUDA error: uncorrectable ECC error encountered", ["hardware"] * 3),
-    ],
-)
-def test_what_a_program_can_bring_about_is_believed_of_one_node(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
-) -> None:
-    """Else it would leave node after node out, and begin again each time."""
-    for number, node in enumerate(["node3", "node3", "node5"]):
-        shell.attempt(number)
-        run, place = RunDir(shell.run), Place(rank=0, local_rank=0, world=1, restart=0, attempt=number)
-        monkeypatch.setenv("SLURMD_NODENAME", node)
-        worker._report(run, place, RuntimeError(text), {"step": 4, "refused": False})
-    assert [run.outcome(number).read_text().strip() for number in range(3)] == words
-    assert (run.attempt(2) / "bad_nodes").exists() == (words[2] == "hardware")
 
 
 def test_a_collective_that_nccl_gave_up_is_a_hang_here_too(shell: Shell) -> None:

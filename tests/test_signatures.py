@@ -85,6 +85,7 @@ LINES = [
         "3 attempts of job 12 in a row reached their time limit of 600 s …; in a new run: cluster.time=0:49:00; look at: …",
     ),
     ("gpu_fault", "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+    ("gpu_fault", "torch.AcceleratorError: CUDA error: unspecified launch failure"),
     (
         "port",
         "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. port: 23997, "
@@ -183,9 +184,9 @@ def test_an_innocent_line_is_not(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["x" * 1_000, "x " * 500, "=" * 500 + "python" * 80, "error: tasks: " * 70])
 def test_a_hostile_line_takes_no_time(line: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     find([line] * 65, CAUSE, SCHEDULER, SYMPTOM)
-    assert time.monotonic() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ hardware) leave_bad_out hardware "a GPU failed" "$here/error.json" ;;
 hung) requeue hung "a rank hung; see: python -m launcher why $run" ;;
 failed) end failed 1 "a rank failed; see: python -m launcher why $run" ;;
 esac
-if grep -qsiE 'uncorrectable|launch failure|hardware|HW Exception|GPU is lost|off the bus|Xid|catastrophic' "$here"/rank_*.log &&
+if grep -qsiE 'ECC|launch failure|NVLink|hardware|GPU node-|GPU is lost|off the bus|from bus|Xid|async event|not yet initialized' "$here"/rank_*.log &&
     "$python" -m launcher.hardware "$run" "$LAUNCHER_ATTEMPT"; then
     leave_bad_out hardware "a GPU failed" "the logs of the ranks"
 fi
