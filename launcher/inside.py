@@ -1,4 +1,4 @@
-"""Started as one of several processes, by torchrun, srun or mpirun: each would train the whole run for itself."""
+"""Started as one of several processes, by torchrun, srun, mpirun or deepspeed: each would train the whole run for itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from launcher.errors import ConfigError
 
 _STARTERS = (
     ("torchrun", "TORCHELASTIC_RUN_ID", ("WORLD_SIZE",), ("RANK",), ("LOCAL_WORLD_SIZE",)),
+    ("deepspeed", "CROSS_RANK", ("WORLD_SIZE",), ("RANK",), ("LOCAL_SIZE",)),
     ("srun", "SLURM_STEP_ID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), ("SLURM_PROCID",), ()),
     ("mpirun", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_SIZE",), ("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
     ("mpirun", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_SIZE",), ("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_LOCAL_SIZE",)),

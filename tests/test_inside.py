@@ -18,6 +18,7 @@ Command = Callable[..., Answer]
 
 SEVERAL = (
     {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "{rank}", "LOCAL_WORLD_SIZE": "2"},
+    {"CROSS_RANK": "0", "WORLD_SIZE": "2", "RANK": "{rank}", "LOCAL_SIZE": "2"},
     {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "{rank}"},
     {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "{rank}"},
     {"PMI_SIZE": "2", "PMI_RANK": "{rank}"},
