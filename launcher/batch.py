@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,8 +110,6 @@ def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
                 f"{error}; the script is kept in {here}, and nothing is submitted twice by trying again: python -m launcher resume {here}"
             ) from error
         here.log_event("queued", **ledger(given))
-    if os.environ.get("SLURM_JOB_ID"):
-        print(f"launcher: warning: typed inside job {os.environ['SLURM_JOB_ID']}; the new job takes nothing from it", file=sys.stderr)
     print(_told(here, given, start))
 
 

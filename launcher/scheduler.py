@@ -34,8 +34,12 @@ _UNREACHABLE = re.compile(
 )
 
 
-_WAITS = re.compile(r"partition (is )?(not available|down)|reservation (?!.*(invalid|denied))|nodes are busy", re.IGNORECASE)
-"""Of what --test-only says: sbatch takes the job and it waits."""
+_WAITS = re.compile(
+    r"partition (is )?(not available|(in )?down)|partition configuration not available now|reservation (?!.*(invalid|denied))"
+    r"|nodes are busy|Required node not available|in held state|usage threshold|burst buffer",
+    re.IGNORECASE,
+)
+"""Of what --test-only says: sbatch takes the job and it waits, or it depends (on EnforcePartLimits) and sbatch will say."""
 
 
 @dataclass(frozen=True)

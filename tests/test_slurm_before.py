@@ -9,7 +9,7 @@ import pytest
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, Command, refused, run_dir
 
-from launcher import batch, submit
+from launcher import batch, site, submit
 from launcher.errors import ConfigError
 
 
@@ -75,9 +75,11 @@ def test_a_job_submitted_from_inside_a_job_takes_nothing_from_it(
         monkeypatch.setenv(name, "9")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("MINE", "kept")
+    monkeypatch.setattr(site, "_told", set())
     answer = command(*on_slurm)
     assert (answer.code, answer.lines) == (0, [])
-    assert answer.err == "launcher: warning: typed inside job 9; the new job takes nothing from it\n"
+    told = "typed inside job 9; the new job takes nothing from it, nor from SBATCH_ACCOUNT, SBATCH_PARTITION, which may be that job's"
+    assert answer.err == f"launcher: warning: {told}\n"
     foreign = ("SLURM", "SBATCH", "SRUN", "SQUEUE")
     assert {name: value for name, value in fake.environment.items() if name.startswith(foreign)} == {"SLURM_CONF": "/etc/slurm.conf"}
     assert fake.environment["MINE"] == "kept"
@@ -88,4 +90,4 @@ def test_the_prelude_that_runs_is_the_one_that_was_submitted(command: Command, o
     run = run_dir(command(*on_slurm, "cluster.prelude=site.sh"))
     Path("site.sh").write_text("module load nonsense\n")
     assert (run / "prelude" / "site.sh").read_text() == "module load cuda\n"
-    assert f"\n. {shlex.quote(str(run))}/prelude/site.sh\n".replace("'", "") in (run / "job.sh").read_text().replace("'", "")
+    assert f" . {shlex.quote(str(run))}/prelude/site.sh\n".replace("'", "") in (run / "job.sh").read_text().replace("'", "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import Command, run_dir
+from helpers import Command, refused, run_dir
 
 from launcher import site
 
@@ -57,16 +57,45 @@ def test_what_the_plan_leaves_open_is_the_sites(
     assert "already" in answer.err, "the queue is read as ever, whatever SQUEUE_FORMAT says"
 
 
-def test_inside_a_job_it_is_nobodys(
-    command: Command,
-    on_slurm: tuple[str, ...],
-    fake: FakeSlurm,
-    monkeypatch: pytest.MonkeyPatch,
+def test_inside_a_job_it_is_nobodys_and_one_line_says_so(
+    command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _set(monkeypatch, OPEN, OURS, NEVER, {"SLURM_JOB_ID": "7", "SLURM_CLUSTERS": "far"})
-    assert command(*on_slurm).code == 0
+    _set(monkeypatch, OPEN, NEVER, {"SLURM_JOB_ID": "7", "SLURM_CLUSTERS": "far", "SLURM_CPU_BIND": "none"})
+    answer = command(*on_slurm)
+    assert answer.code == 0
     assert _seen(fake) == {}
     assert "--clusters=far" not in fake.calls[-1]
+    names = ", ".join(sorted(OPEN))
+    told = f"launcher: warning: typed inside job 7; the new job takes nothing from it, nor from {names}, which may be that job's\n"
+    assert answer.err == told
+    monkeypatch.setattr(site, "_told", set())
+    assert command(*on_slurm, "-m", "seed=1,2").err.count(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("SLURM_CPU_BIND", "+cluster.srun.cpu-bind=…"),
+        ("SLURM_MPI_TYPE", "+cluster.srun.mpi=…"),
+        ("SRUN_EXPORT_ENV", "cluster.env.NAME=…"),
+        ("SLURM_HINT", "+cluster.sbatch.hint=…"),
+        ("SLURM_WAIT", "+cluster.srun.wait=…"),
+        ("SLURM_ACCOUNT", "cluster.account=…"),
+        ("SLURM_NTASKS", "cluster.processes_per_node=…"),
+        ("SLURM_CONF", ""),
+        ("SLURM_TIME_FORMAT", ""),
+        ("SLURM_ROOT", ""),
+    ],
+)
+def test_what_srun_would_read_in_a_job_is_not_taken_there_and_said_once(
+    name: str, instead: str, command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    answer = command(*on_slurm)
+    assert answer.code == 0
+    assert (name in _seen(fake)) == (name == "SLURM_CONF")
+    said = f"launcher: warning: {name} of the environment is not used: a job takes none that are srun's; type {instead}\n"
+    assert answer.err == (said if instead else "")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +108,11 @@ def test_inside_a_job_it_is_nobodys(
         ("#SBATCH --gpus-per-node=4\n", "SBATCH_GRES", False),
         ("#SBATCH --partition=a\n", "SBATCH_PARTITION", False),
         ("", "SBATCH_PARTITION", True),
+        ("#SBATCH --cpus-per-task=4\n", "SBATCH_CPUS_PER_GPU", False),
+        ("#SBATCH --cpus-per-task=4\n", "SBATCH_TRES_PER_TASK", False),
+        ("#SBATCH --gpus-per-node=4\n", "SBATCH_GPUS_PER_SOCKET", False),
+        ("#SBATCH --bb=a\n", "SBATCH_BURST_BUFFER", False),
+        ("#SBATCH --cpu-freq=high\n", "SBATCH_CPU_FREQ_REQ", False),
         ("#SBATCH --reservation=a\n", "SBATCH_RESERVATION", False),
         ("#SBATCH --switches=1\n", "SBATCH_REQ_SWITCH", False),
         ("", "SBATCH_OF_A_LATER_VERSION", True),
@@ -110,6 +144,11 @@ def test_the_partition_of_the_site_is_the_one_that_is_checked(
         "allocation failure: Required partition not available (inactive or drain)",
         "allocation failure: Requested reservation is not usable now",
         "allocation failure: Requested nodes are busy",
+        "allocation failure: Requested partition configuration not available now",
+        "allocation failure: Partition in DOWN state",
+        "allocation failure: Required node not available (down, drained or reserved)",
+        "allocation failure: Job is in held state, pending scheduler release",
+        "allocation failure: Requested account has breached requested QOS usage threshold",
     ],
 )
 def test_what_sbatch_takes_is_not_refused_for_what_test_only_says(
@@ -123,3 +162,6 @@ def test_what_sbatch_takes_is_not_refused_for_what_test_only_says(
     assert answer.code == 0
     assert f"estimated start unknown: {says}" in answer.out
     assert [Path(place).name for place in fake.submitted] == ["job.sh"]
+    fake.sbatch(f"fail 'sbatch: error: Batch job submission failed: {says}'")
+    refused(command(*on_slurm, "id=b"), 4, f"sbatch refused: Batch job submission failed: {says}")
+    assert not list(Path(fake.home.parent, "runs").glob("*/b"))

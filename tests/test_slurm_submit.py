@@ -141,7 +141,6 @@ REFUSALS = (
     ("sbatch: error: Invalid generic resource (gres) specification",),
     (FAILED + "Requested time limit is invalid (missing or exceeds some limit)",),
     (FAILED + "Node count specification invalid",),
-    (FAILED + "Requested partition configuration not available now",),
     (FAILED + "I/O error writing script/environment to file", "sbatch: error: Disk quota exceeded"),
     (FAILED + "Job script is too large (16777216 bytes)",),
     ("sbatch: unrecognized option '--segment=3'", 'Try "sbatch --help" for more information'),
