@@ -11,8 +11,13 @@ from pathlib import Path
 from launcher.errors import ConfigError
 
 _SECONDS = 60
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never")
-"""The last one: an index that is sparse is filled up from wherever the configuration says."""
+_SAFE = ("--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "submodule.recurse=false",
+         "-c", "safe.bareRepository=explicit")  # fmt: skip
+"""The last one: a directory that only looks like a repository (HEAD, objects, refs) is none."""
+_QUIET = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+"""The last two: an index that is sparse is filled up from wherever the configuration says, by whatever program it says. Git before 2.45
+knows only the second, which no configuration overrides, as one does `protocol.allow`.
+"""
 
 
 def names(folder: Path) -> list[str] | None:
@@ -41,15 +46,16 @@ def names_without_its_word(folder: Path) -> list[str] | None:
 
 def _ask(folder: Path, words: Sequence[str]) -> tuple[list[str] | None, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
-    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
     argv = ["git", "-C", str(folder), *_SAFE, *words]
     try:
-        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(argv, env=environment | _QUIET, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         shown = str(folder) if str(folder).isprintable() else ascii(str(folder))
         raise ConfigError(f"{shown}: git took more than {_SECONDS} s to list it; add large directories to .gitignore") from error
     except OSError:
         return None, ""
     listed = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    if outside := next((name for name in listed if name.startswith("/") or ".." in name.split("/")), None):
+        return None, f"its index names {outside[:200]!a}, outside of it"  # git itself adds none, and believes an index that has one
     said = done.stderr.decode(errors="replace").split("\n")[0].removeprefix("fatal: ")
     return (None, said) if done.returncode or "./" in listed else (listed, "")  # "./" is a submodule that is not checked out
