@@ -53,7 +53,7 @@ def rendered(options: dict[str, Any], plan: Plan = PLAN) -> str:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_hostile_text_is_refused_by_name_or_adds_nothing_to_what_sbatch_reads(field: str) -> None:
-    plain = directives(rendered({**FIELDS[field]("a"), **({} if field in ("env", "sbatch", "srun") else _harmless(field))}))
+    plain = directives(rendered({**FIELDS[field]("A"), **({} if field in ("env", "sbatch", "srun") else _harmless(field))}))
     refusals = set[str]()
     for text in TEXTS:
         try:

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from launcher.clusters import prelude
 from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
+from launcher.clusters.slurm_env import check_env
 from launcher.clusters.slurm_values import (
     check_containers,
-    check_env,
     check_text,
     directive,
     limit_text,
@@ -74,6 +74,8 @@ class Slurm:
     """Network interface between nodes, where the route to the first node is not the right one: ib0."""
     env: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     """Exported in the job: NCCL_IB_HCA and the like."""
+    env_force: list[str] = field(default_factory=list[str])
+    """Names in `env` that can change which code runs (PATH, LD_LIBRARY_PATH, PYTHONPATH), and shall."""
     prelude: str | None = None
     """A shell file that the job reads before anything else (`module load …`). It is copied at submit, with what it names beside itself."""
     prelude_strict: bool = False
@@ -125,7 +127,7 @@ class Slurm:
         if self.prelude is not None:
             check_text("prelude", self.prelude)
         check_containers(self.container, self.image, self.mounts, self.container_python)
-        check_env(self.env)
+        check_env(self.env, self.env_force)
         given = passed_on("sbatch", self.sbatch, self.site_options)
         if self.gpu_request == "gres" and "gres" in given:
             raise ConfigError("cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=gpus-per-node beside it")

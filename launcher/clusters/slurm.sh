@@ -4,6 +4,10 @@ here="$run/attempts/$LAUNCHER_ATTEMPT"
 job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
 job="${job:-$SLURM_JOB_ID}"
 export LAUNCHER_JOB="$SLURM_JOB_ID"
+# bash runs what stands in the brackets of `a[$(…)]` where a number is due: nothing is computed with what is not one.
+is_number() { [[ "$1" =~ ^[0-9]{1,15}$ ]]; }
+is_number "$SLURM_JOB_ID" || { echo "launcher: SLURM_JOB_ID is no number; a prelude or the environment changed it" >&2 && exit 4; }
+is_number "${SLURM_JOB_END_TIME:-}" || unset SLURM_JOB_END_TIME
 say() { printf '%s launcher: %s\n' "$(date +%Y-%m-%dT%H:%M:%S)" "$*"; }
 
 event() { # NAME WORD…: one line of the ledger

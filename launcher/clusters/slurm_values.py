@@ -15,16 +15,6 @@ _TIME = re.compile(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;=@%+/*&|()\[\]-]+")
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ENV_SCRUBBED = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "TORCHELASTIC_", "PET_")
-_ENV_OURS = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK"), "cluster.cpus_per_process=…"),
-    **dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"), "nothing: leave it out"),
-    **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"), "cluster.processes_per_node=…"),
-    **dict.fromkeys(("MASTER_ADDR", "LAUNCHER_INTERFACE"), "cluster.interface=…"),
-    **dict.fromkeys(("MASTER_PORT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"), "nothing: leave it out"),
-}
-_ENV_OF_BASH = ("IFS", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO")
 _LONGEST = 4000
 """Characters of one value: sbatch reads an option into a buffer of 8 KiB."""
 
@@ -91,19 +81,6 @@ def check_text(key: str, value: object) -> str:
     return text
 
 
-def check_env(env: object) -> None:
-    """Raises ConfigError for a variable that the script could not export, or that would undo what the launcher decides."""
-    for name, value in _options("env", env).items():
-        if not _VARIABLE.fullmatch(name):
-            raise ConfigError(f"cluster.env.{name}: {name!r} cannot name a variable; type letters, digits and _")
-        if name in _ENV_OURS or name.startswith(_ENV_SCRUBBED):
-            raise ConfigError(f"cluster.env.{name}: the launcher sets it itself; type {_ENV_OURS.get(name, 'nothing: leave it out')}")
-        if name in _ENV_OF_BASH:
-            raise ConfigError(f"cluster.env.{name} belongs to the shell that runs the job; leave it out")
-        if value is not None:
-            check_text(f"env.{name}", value)
-
-
 def check_containers(kind: str | None, image: str | None, mounts: object, python: str) -> None:
     """Raises ConfigError."""
     if kind not in (None, "pyxis", "apptainer"):
@@ -113,30 +90,32 @@ def check_containers(kind: str | None, image: str | None, mounts: object, python
     for key, value in (("image", image), ("container_python", python)):
         if value is not None and (not check_text(key, value) or value.startswith("-")):
             raise ConfigError(f"cluster.{key}={value!r} cannot be; type a name or a path")
-    for mount in _texts("mounts", mounts):
+    for mount in texts("mounts", mounts):
         if any(mark in check_text("mounts", mount) for mark in ',"'):
             raise ConfigError(f"cluster.mounts: {mount!r} holds a comma or a quote; mount a directory without")
         if not re.fullmatch(r"[^:]+:[^:]+(:[^:]+)?", mount):
             raise ConfigError(f"cluster.mounts: {mount!r} cannot be; type host:container, or host:container:ro")
 
 
-def _options(key: str, value: object) -> dict[str, Any]:
+def options(key: str, value: object) -> dict[str, Any]:
+    """Name and value below `cluster.<key>`. Raises ConfigError."""
     if not isinstance(value, dict):
         raise ConfigError(f"cluster.{key}={value!r} cannot be; type name and value, as in +cluster.{key}.NAME=VALUE")
     return {str(name): item for name, item in cast("dict[Any, Any]", value).items()}
 
 
-def _texts(key: str, value: object) -> list[str]:
+def texts(key: str, value: object) -> list[str]:
+    """A list of texts. Raises ConfigError."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[Any]", value)):
         raise ConfigError(f"cluster.{key}={value!r} cannot be; type a list of texts, as in 'cluster.{key}=[a,b]'")
     return cast("list[str]", value)
 
 
-def passed_on(command: str, options: object, site: object) -> dict[str, Any]:
+def passed_on(command: str, given: object, site: object) -> dict[str, Any]:
     """`cluster.sbatch` or `cluster.srun` as options: `true` a bare flag, `null` and `false` absent. Raises ConfigError."""
-    known = (SBATCH if command == "sbatch" else SRUN) | {name.replace("_", "-") for name in _texts("site_options", site)}
+    known = (SBATCH if command == "sbatch" else SRUN) | {name.replace("_", "-") for name in texts("site_options", site)}
     found: dict[str, Any] = {}
-    for key, value in _options(command, options).items():
+    for key, value in options(command, given).items():
         name = key.replace("_", "-")
         if name in OURS and not (command == "srun" and name in OURS_OF_SBATCH):
             raise ConfigError(f"cluster.{command}.{key}: the launcher sets --{name} itself; type {OURS[name]}")
