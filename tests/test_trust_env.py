@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from batch_shell import STEP, Shell
+from batch_shell import Shell
 from helpers import Command, refused
 
 from launcher.clusters.slurm import Slurm
@@ -110,10 +111,11 @@ def test_the_command_names_what_to_type(command: Command, toy_words: tuple[str, 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_END_TIME"])
 @pytest.mark.parametrize("how", ["environment", "prelude"])
 def test_nothing_is_computed_with_what_is_no_number(shell: Shell, name: str, how: str, tmp_path: Path) -> None:
-    """bash would run it. The end of the job is computed with once the scheduler has warned, and where it does not say itself."""
+    """bash would run it. The end of the job is computed with when the scheduler has warned."""
     line = f"export {name}='PATH[$(touch {tmp_path}/canary)]'\n"
-    shell.stubs = shell.stubs.replace('show) echo "JobState=RUNNING"', "show) true").replace(STEP, f"kill -USR2 $$; sleep 0.5; {STEP}")
-    shell.stubs += line if how == "environment" else ""
+    shell.stubs = shell.stubs.replace('show) echo "JobState=RUNNING"', "show) true") + (line if how == "environment" else "")
     status, said = shell.start(line if how == "prelude" else None)
     assert not (tmp_path / "canary").exists(), said
     assert (status, "SLURM_JOB_ID is no number" in said) == ((4, True) if name == "SLURM_JOB_ID" else (0, False)), said
+    if status == 0:
+        assert re.search(r"^LAUNCHER_DEADLINE=\d+$", (shell.run / "seen").read_text(), re.MULTILINE)
