@@ -10,7 +10,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from launcher import headway, submit
+from launcher import headway, submit, writing
 from launcher.diagnose import failure
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.evidence import newest_report
@@ -142,7 +142,7 @@ def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, scr
         if signals.asked and not asked:
             asked = True
             with contextlib.suppress(OSError):  # it was moved meanwhile: the rank ends by itself
-                run.stop.touch(mode=0o600)
+                writing.over(run.stop, "")
             screen.line("stopping: saving at the next step boundary (Ctrl-C again: stop now)")
         time.sleep(POLL_SECONDS)
 

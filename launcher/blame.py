@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launcher import writing
 from launcher.errors import RunError
 from launcher.rundir import RunDir, write_atomic
 
@@ -22,7 +23,8 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     place = run.attempt(attempt)
     spare = place / f".{name}.{os.getpid()}.{fields['rank']}"
     try:
-        spare.write_text(json.dumps({"time": time.time(), **fields}, indent=2), encoding="utf-8")
+        with os.fdopen(writing.new(spare), "w", encoding="utf-8") as file:
+            json.dump({"time": time.time(), **fields}, file, indent=2)
         _put(spare, place / name)
         if outcome is not None:
             write_atomic(run.outcome(attempt), f"{outcome}\n")

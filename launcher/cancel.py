@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher import lock, lookup, owner, scheduler, standing, sweep
+from launcher import lock, lookup, owner, scheduler, standing, sweep, writing
 from launcher.errors import ClusterError, ConfigError, RunError
 from launcher.rundir import RunDir
 
@@ -50,5 +50,5 @@ def _find(word: str, everywhere: bool) -> RunDir:
 def _stop_here(run: RunDir) -> None:
     if not (lock.is_held(run.lock) or lock.is_held(run.launcher)):
         raise RunError(f"{run} is not running; nothing to cancel")
-    run.stop.touch(mode=0o600)
+    writing.over(run.stop, "")
     print(f"{run} saves at the next step boundary and stops")

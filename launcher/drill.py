@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from launcher import batch, inside, scheduler, standing
+from launcher import batch, inside, scheduler, standing, writing
 from launcher.clusters.slurm import Slurm
 from launcher.compose import compose
 from launcher.errors import ConfigError, TrainingFailed
@@ -82,7 +82,7 @@ class _Drill:
             scheduler.signal(job, "TERM")
         else:
             if kind == "nodefail":
-                (self._run.path / ".drill").touch(mode=0o600)
+                writing.over(self._run.path / ".drill", "")
             scheduler.signal(job, "ABRT")  # KILL would be a cancel
         if kind == "crash":
             self._crashed()

@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from launcher import evidence, findings, gpu_words
+from launcher import evidence, findings, gpu_words, writing
 from launcher.rundir import RunDir
 
 
@@ -33,7 +33,7 @@ def blames_node(run: RunDir, attempt: int, text: str, node: str = "") -> bool:
 
 def _nodes_in(path: Path) -> set[str]:
     try:
-        return set(path.read_text(encoding="utf-8").split())
+        return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
     except OSError:
         return set()
 
@@ -41,7 +41,7 @@ def _nodes_in(path: Path) -> set[str]:
 def _note(path: Path, node: str) -> None:
     """Never in the way of the report."""
     if node not in _nodes_in(path):
-        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), os.fdopen(writing.to_append(path), "a", encoding="utf-8") as file:
             file.write(f"{node}\n")
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from launcher import standin
+from launcher import standin, writing
 from launcher.errors import RunError
 
 LOOK_SECONDS = 0.5
@@ -41,7 +41,7 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
     """
     told = what == LAUNCHER or job is not None  # once: what a worker here says, its launcher has said before
     what = f"{what} of job {job}" if job else what
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = writing.to_lock(path)
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -50,7 +50,7 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
             if time.monotonic() > deadline:
                 raise RunError(f"{path} cannot be locked (stale file handle); choose another runs_dir=…") from None
             os.close(descriptor)
-            descriptor, taken = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), False
+            descriptor, taken = writing.to_lock(path), False
         if not taken:
             if time.monotonic() > deadline:
                 if job and f" of job {job} " in _holder(path):
@@ -106,7 +106,7 @@ def alone(lock: Path, launcher: Path) -> Generator[None]:
 def in_turn(path: Path) -> Generator[None]:
     """One after the other. Where there are no locks, what stands in for one is waited for as long as a turn can last, for its holder
     may be lost. Raises OSError where `path` cannot be made."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = writing.to_lock(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -122,7 +122,7 @@ def in_turn(path: Path) -> Generator[None]:
 
 def is_held(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = writing.to_lock(path, make=False)
     except OSError:
         return False
     try:

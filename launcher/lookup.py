@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from launcher import CONF, foreign, owner
+from launcher import CONF, foreign, owner, writing
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir
 
@@ -39,13 +39,14 @@ def remember(runs_dir: Path) -> None:
         known = _state_file()
         if str(runs_dir) not in _remembered():
             known.parent.mkdir(parents=True, exist_ok=True)
-            with known.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            with os.fdopen(writing.to_append(known), "a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f"{runs_dir}\n")
 
 
 def _remembered() -> list[str]:
     try:
-        return _state_file().read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        known = _state_file()
+        return known.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if known.is_file() else []
     except (OSError, RuntimeError):  # the latter where there is no home
         return []
 

@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from launcher import headway
+from launcher import headway, writing
 from launcher.errors import ClusterError, LaunchError
 from launcher.rundir import RunDir
 
@@ -94,7 +94,7 @@ def settings(number: int, address: str, interface: str | None) -> dict[str, str]
 
 def _redirect(log: Path) -> None:
     """stdout and stderr into this node's log of this attempt."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = writing.to_append(log)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from launcher import owner
+from launcher import owner, writing
 from launcher.errors import RunError
 from launcher.plan import Plan
 
@@ -108,7 +108,7 @@ class RunDir:
     def log_event(self, event: str, **fields: Any) -> None:
         """One line of the ledger. A single O_APPEND write, so that writers never interleave within a line."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
-        descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = writing.to_append(self.events)
         try:
             os.write(descriptor, line.encode())
         finally:
@@ -195,7 +195,7 @@ def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
     """Write a whole file or nothing: temporary, fsync, rename. Raises RunError."""
     spare = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(writing.new(spare), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             if sync:

@@ -6,6 +6,7 @@ So it is where the directory in which it was started, or the interpreter, is gon
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def settle(here: RunDir) -> None:
     stayed = origin.is_at(here, plan.run_dir)
     if stayed and all(Path(path).exists() for path in (plan.directory, plan.project, plan.python)):
         return
+    if not stayed:
+        _refuse_links(here)
     cluster, copied = settled_cluster(here), origin.original(here) is not None
     settled = _plan(here, plan, cluster)
     try:
@@ -48,6 +51,18 @@ def settled_cluster(here: RunDir) -> Cluster:
     node = resolve(config)["cluster"]
     targets.check({"cluster": node}, trust)
     return targets.build(node)
+
+
+def _refuse_links(here: RunDir) -> None:
+    """A copy is its owner's, and has what was planted in the original: what is written there must not go elsewhere. Raises RunError."""
+    inside = here.path.resolve()
+    for place, folders, files in os.walk(here.path):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            if path.is_symlink() and not (target := path.resolve()).is_relative_to(inside):
+                raise RunError(
+                    f"{path} is a link out of this run, to {target}: look at it, put there what is meant or take it away, and resume again"
+                )
+        folders[:] = [name for name in folders if Path(place) / name != here.code]  # is only read
 
 
 def _plan(here: RunDir, plan: Plan, cluster: Cluster) -> Plan:

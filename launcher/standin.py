@@ -17,6 +17,8 @@ import socket
 import time
 from pathlib import Path
 
+from launcher import writing
+
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 """What flock answers there; the last one in a sandbox."""
 WRITING_SECONDS = 10.0
@@ -49,7 +51,7 @@ def leave(lock: Path) -> None:
     last = place(lock)
     if last is not None and _read(last) == _who():
         with contextlib.suppress(OSError):
-            last.write_text(FREE, encoding="utf-8")
+            writing.over(last, FREE)
 
 
 def is_held(lock: Path) -> bool:
@@ -94,7 +96,7 @@ def _is_new(held: Path) -> bool:
 
 def _read(held: Path) -> str:
     try:
-        return held.read_text(encoding="utf-8", errors="replace")
+        return held.read_text(encoding="utf-8", errors="replace") if held.is_file() else ""  # of a pipe nothing would ever come
     except OSError:
         return ""
 

@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any
 
-from launcher import blame, hardware, progress, put_ours_first
+from launcher import blame, hardware, progress, put_ours_first, writing
 from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 def _redirect(run: RunDir, place: Place) -> None:
     """stdout and stderr, those of C libraries too, into this rank's log of this attempt."""
     path = run.rank_log(place.attempt, place.rank)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = writing.to_append(path)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = (

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher import writing
 from launcher.claim import Claim
 from launcher.errors import CheckpointError, LaunchError, RunError
 from launcher.train import crash
@@ -286,7 +287,7 @@ def _set_aside(path: Path) -> None:
 def _write_synced(path: Path, content: Content, point: str) -> tuple[int, str]:
     """Returns (bytes, sha256) of what was to be written, not of what the disk made of it."""
     size, digest = 0, hashlib.sha256()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(writing.new(path), "wb") as file:
         for piece in content:
             file.write(piece)
             digest.update(piece)

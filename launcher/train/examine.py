@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import Any
 
-from launcher import put_ours_first
+from launcher import put_ours_first, writing
 from launcher.errors import LaunchError
 from launcher.findings import ALONE, drills, left_behind, node_name, nonce_file, publish, rank_file, report_file, report_of
 from launcher.place import Place, check_world
@@ -143,7 +143,7 @@ def main(argv: list[str]) -> int:
 def _redirect(run: RunDir, place: Place) -> None:
     """stdout and stderr into a log beside the run's own."""
     path = rank_file(run, place.attempt, place.rank).with_suffix(".log")
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = writing.to_append(path)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
 

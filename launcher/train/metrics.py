@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from launcher import writing
 from launcher.errors import RunError
 from launcher.rundir import read_jsonl, write_atomic
 
@@ -96,7 +97,7 @@ class MetricsFile:
         line = json.dumps({"step": step, "split": split, **known}) + "\n"  # NaN is no JSON
         try:
             if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                self._descriptor = writing.to_append(self.path)
             os.write(self._descriptor, line.encode())
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); make room and resume the run") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from launcher import writing
 from launcher.claim import Claim
 from launcher.pulse import EVALUATION, SAVE
 from launcher.train.ranks import Ranks
@@ -97,13 +98,13 @@ class Deadline:
         them whether attempts get the run anywhere."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                self._file.write_text(f"{self._trained:.1f} {self._steps.seconds:.2f}\n", encoding="utf-8")
+                writing.over(self._file, f"{self._trained:.1f} {self._steps.seconds:.2f}\n")
 
 
 def _before(trained: Path | None) -> float:
     """Of an earlier start within this attempt: torchrun has started the processes again."""
     try:
-        return float(trained.read_text(encoding="utf-8").split()[0]) if trained is not None else 0.0
+        return float(trained.read_text(encoding="utf-8").split()[0]) if trained is not None and trained.is_file() else 0.0
     except (OSError, ValueError, IndexError):
         return 0.0
 
