@@ -6,7 +6,9 @@
         train.sums    train.squares   int64 (n, channels): per image, so that the statistics of any part are exact
 
 A directory is complete or absent: it is built aside, synced and renamed. It is verified whenever it is opened, and rebuilt with
-one warning line where the bytes are not the ones that were written.
+one warning line where the bytes are not the ones that were written. One that is somebody else's, or could be, is passed over
+(data/owner.py), and there is one of one's own beside it, with `-u<uid>` behind its name; unless what it must hold is known: then it
+is read into memory and checked there, for its owner may change what is mapped.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,8 +31,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data import owner
 from data.corrupt import Corrupt
-from data.files import cannot_write, notice, one_at_a_time, sha256_file
+from data.files import cannot_write, notice, one_at_a_time, os_error, sha256_file
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -61,18 +66,25 @@ class Split(NamedTuple):
 
 
 def open_or_build(
-    cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]], corrupt: Corrupt
+    cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]], corrupt: Corrupt, known: str | None = None
 ) -> dict[str, Split]:
     """The splits of the dataset `name` with `fingerprint`; built from `sources()` where they are not in `cache` yet.
 
     One process of a node builds and the others wait for it. Raises what `sources` and its chunks raise, and OSError, with its
     errno, where the cache cannot be written; nothing half-written is left. `corrupt` learns what was left out when it was built, and
-    raises where that was too much.
+    raises where that was too much. `known`: the checksum of the manifest that these data have.
     """
     directory = cache / f"{name}-{fingerprint[:16]}-v{FORMAT}"
+    if os.path.lexists(directory) and (why := owner.fault(directory)):
+        if known is not None and (held := _held(directory, known)) is not None:
+            return held
+        notice(f"WARNING: the cache {directory} is not taken: {why}; {owner.mine_beside(directory).name} is")
+        directory = owner.mine_beside(directory)
+        _refuse(cache, owner.fault(directory) if os.path.lexists(directory) else "")
     if _damage(directory, fingerprint) is None:  # without the lock: a finished cache may be on a read-only disk
         return _map(directory, corrupt)
     with one_at_a_time(cache / f"{directory.name}.lock", f"decoding {name} into {cache}"):
+        _refuse(cache, owner.way_fault(cache))
         damage = _damage(directory, fingerprint)
         if damage is not None:
             if directory.exists():
@@ -83,12 +95,23 @@ def open_or_build(
     return _map(directory, corrupt)
 
 
+def _refuse(cache: Path, why: str) -> None:
+    """Raises OSError where another cache could be put in the place of ours."""
+    if why:
+        raise os_error(
+            errno.EPERM,
+            f"data.cache={cache}: {why}, and could put other data in the place of yours; set data.cache= or LAUNCHER_CACHE to a directory "
+            f"of your own, or LAUNCHER_TRUST_DIRS={cache} if you know all who write there",
+        )
+
+
 def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], corrupt: Corrupt) -> None:
     # The host is in the name: where locks do not reach other nodes, a node clears only what its own dead builders left.
     prefix = f"tmp.{directory.name}.{socket.gethostname()}."
     with _writing(directory.parent):
         for leftover in directory.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(leftover)
+            if owner.is_mine(leftover.lstat()) and not leftover.is_symlink():
+                shutil.rmtree(leftover)
         building = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
     try:
         arrays: dict[str, dict[str, object]] = {}
@@ -101,6 +124,7 @@ def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], cor
                 _sync(file)
             _sync_directory(building)
             _rename(building, directory)
+            _refuse(directory.parent, owner.fault(directory))  # somebody was faster
             _sync_directory(directory.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -169,6 +193,35 @@ def _map(directory: Path, corrupt: Corrupt) -> dict[str, Split]:
         return np.memmap(directory / f"{split}.{field}", FIELDS[field], mode="c", shape=shape)
 
     return {split: Split(*(array(split, field) for field in FIELDS)) for split in manifest["splits"]}  # type: ignore[arg-type]
+
+
+def _held(directory: Path, known: str) -> dict[str, Split] | None:
+    """What is there, in memory, where it is what `known` says to the last byte; None where it is not."""
+    try:
+        manifest = json.loads(_read(directory / MANIFEST, most=1 << 20))
+        manifest.pop("sha256")
+        if _checksum(manifest) != known:
+            return None
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, entry in manifest["arrays"].items():
+            kind = np.dtype(FIELDS[name.rpartition(".")[2]])
+            raw = _read(directory / name, most=math.prod(entry["shape"]) * kind.itemsize)
+            if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
+                return None
+            arrays[name] = np.frombuffer(raw, kind).reshape(entry["shape"])
+        return {split: Split(*(arrays[f"{split}.{field}"] for field in FIELDS)) for split in manifest["splits"]}  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _read(path: Path, most: int) -> bytearray:
+    """At most so many bytes and one more, of a file and nothing else: it is another's. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no file", str(path))
+        raw = bytearray(min(most, os.fstat(file.fileno()).st_size) + 1)
+        del raw[file.readinto(raw) :]
+        return raw
 
 
 def _rename(building: Path, directory: Path) -> None:

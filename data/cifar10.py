@@ -33,6 +33,11 @@ SHA256 = {
     FILES["train"]: "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
     FILES["test"]: "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
 }
+DECODED = {
+    "29adafc2c722663ca5cef0893faa30999b30520227ebec072fec8e7d771a2394": "ad7d7b4f3765b242b809a8497b093edb2033ebe6bccaba15bf65b19b7acde8be",
+    standin.FINGERPRINT: "0ff3fd10078507594da6de8ea13c88e56c363adc3d43ebfa480b2bede484c836",
+}
+"""Fingerprint -> checksum of the manifest, of the files of REVISION and of the stand-in: by it a colleague's copy is taken."""
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = (32, 32)
 
@@ -161,7 +166,7 @@ class CIFAR10:
                 self.prepare()
             assert self.fingerprint is not None
             name = "standin" if self.standin else "cifar10"
-            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources, self.corrupt)
+            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources, self.corrupt, DECODED.get(self.fingerprint))
         return self._splits
 
     def _sources(self) -> Mapping[str, Chunks]:
@@ -174,7 +179,7 @@ class CIFAR10:
         self._refuse_other(_fingerprint(root), root)
         columns = {"image": "img", "label": "label", "classes": self.num_classes, "size": SIZE, "corrupt": self.corrupt}
         parts = {part: read_images(root, name, **columns) for part, name in FILES.items()}
-        return {**parts, "train": self._announced(root, parts["train"])}
+        return {"train": self._announced(root, parts["train"]), "test": self._unchanged(root, parts["test"])}
 
     def _announced(self, root: Path, chunks: Chunks) -> Chunks:
         """Say what takes so long, once it is known to go well."""
@@ -182,6 +187,11 @@ class CIFAR10:
             if number == 0:
                 notice(f"Decoding CIFAR-10 from {root} into {self.cache}, once")
             yield chunk
+
+    def _unchanged(self, root: Path, chunks: Chunks) -> Chunks:
+        """Files that are another's can be others once they are hashed."""
+        yield from chunks
+        self._refuse_other(_fingerprint(root), root)
 
     def _refuse_other(self, fingerprint: str, root: Path | None) -> None:
         if self.fingerprint not in (None, fingerprint):

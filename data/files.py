@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from data import owner
 
 
 def notice(line: str) -> None:
@@ -31,11 +35,22 @@ def os_error(number: int | None, line: str) -> OSError:
 
 def cannot_write(cache: Path, error: OSError) -> OSError:
     """What a failed write below `cache` means for the user."""
+    why, what = error.strerror or str(error), "free some space there, or set"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        why, what = f"{why}{_whose(cache)}", "set"
     return os_error(
         error.errno,
-        f"data.cache={cache}: cannot be written ({error.strerror or error}); free some space there, or set data.cache= or "
-        "LAUNCHER_CACHE to a directory that you can write and that has room",
+        f"data.cache={cache}: cannot be written ({why}); {what} data.cache= or LAUNCHER_CACHE to a directory that you can write and "
+        "that has room",
     )
+
+
+def _whose(cache: Path) -> str:
+    """Of the directory that refuses: the first one above that is there."""
+    for place in (cache, *cache.parents):
+        with suppress(OSError):
+            return f": {place} belongs to {owner.name_of(place.stat().st_uid)}"
+    return ""
 
 
 def sha256_file(path: Path) -> str:
@@ -56,9 +71,13 @@ def one_at_a_time(lock: Path, doing: str) -> Iterator[None]:
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open(lock)
     except OSError as error:
         raise cannot_write(lock.parent, error) from error
+    if descriptor is None:
+        notice(f"WARNING: {lock} is somebody else's, or no file; {doing} without a lock")
+        yield
+        return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,3 +89,18 @@ def one_at_a_time(lock: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(lock: Path) -> int | None:
+    """None where what is in its place is not ours to hold: whoever planted it could hold it for ever. Raises OSError."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError:
+        if not os.path.lexists(lock):
+            raise
+        return None
+    entry = os.fstat(descriptor)
+    if stat.S_ISREG(entry.st_mode) and owner.is_mine(entry):
+        return descriptor
+    os.close(descriptor)
+    return None
