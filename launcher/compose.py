@@ -56,9 +56,9 @@ def compose(arguments: list[str], job: Job) -> None:
     try:
         with one_line(arguments):
             if any(word.startswith("-") for word in arguments):
-                _through_hydra_main(flags_first(arguments), _job(job, failures))
+                _through_hydra_main(flags_first(arguments), _job(job, failures, arguments))
             else:
-                _once(arguments, _job(job, failures))
+                _once(arguments, _job(job, failures, arguments))
     except OSError as error:  # the directory that Hydra makes for a sweep
         if error.filename is None:  # of the working directory, which is gone
             raise
@@ -147,7 +147,7 @@ def _through_hydra_main(arguments: list[str], call: Callable[[DictConfig], Any])
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], Any]:
+def _job(job: Job, failures: list[Exception], arguments: list[str]) -> Callable[[DictConfig], Any]:
     """`job` for Hydra, which prints its own lines around whatever a job raises, and of which we translate the errors: the job's own
     are kept out of both."""
 
@@ -157,6 +157,7 @@ def _job(job: Job, failures: list[Exception]) -> Callable[[DictConfig], Any]:
         plain: Any = OmegaConf.to_container(config)  # as typed: what `${oc.env:SECRET}` stands for is nobody's business here
         overrides: Any = OmegaConf.to_container(settings.overrides.task)
         try:
+            overrides = typed.as_typed(overrides, arguments) if settings.mode == RunMode.MULTIRUN else overrides
             typed.restore(config, overrides)
             ask_once(config)
             if settings.mode == RunMode.MULTIRUN and plain.get("id"):

@@ -30,6 +30,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
         group, _, choice = missing.group(1).rpartition("/")
         choices = re.findall(r"^\t(\S+)$", text.split("Available options in", 1)[1], flags=re.M)
         return f"{group}={choice}: no such choice{nearest(choice, choices)}"
+    if present := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"{present[1]}: it is there already; type {present[1]}=… without +"
     if missing or unknown:
         key = missing.group(1) if missing else unknown.group(1) if unknown else ""
         full = re.search(r"full_key: (\S+)", text)

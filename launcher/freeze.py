@@ -135,9 +135,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 
 def runs_dir(values: Mapping[str, Any]) -> Path:
-    text = str(values["runs_dir"])
-    if not text or "\0" in text:
-        raise ConfigError(f"runs_dir={text!r} is no path; type the directory that shall hold the runs")
+    given, text = values["runs_dir"], str(values["runs_dir"])
+    if given in (None, "") or "\0" in text:
+        raise ConfigError(f"runs_dir={'null' if given is None else repr(text)} is no path; type the directory that shall hold the runs")
     return Path(text).expanduser().absolute()
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from launcher import home, typed
 from launcher.check import NotDivisible
+from launcher.compose import one_line
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError
 from launcher.freeze import freeze
@@ -14,10 +19,12 @@ from launcher.plan import Cluster
 from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
 
+_WORD = re.compile(r"\+{0,2}cluster\.(?!_target_)[^=]+=")
+
 
 def check(words: list[str]) -> None:
     """Raises ConfigError for what a run that is there cannot change, whatever became of it."""
-    if strange := [word for word in words if not word.startswith("cluster.") or "=" not in word or word.startswith("cluster._target_")]:
+    if strange := [word for word in words if not _WORD.match(word)]:
         raise ConfigError(
             f"resume {strange[0]}: only where a run runs can change, with cluster.…=…; for example cluster.processes_per_node=1; "
             "for anything else start a new run"
@@ -33,7 +40,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     old = here.read_plan()
     known = {"train": dataclasses.asdict(TrainConfig())}  # of what an older launcher did not know yet
     try:
-        frozen = freeze(DictConfig(OmegaConf.merge(known, config, OmegaConf.from_dotlist(words))), [*old.overrides, *words])
+        frozen = freeze(_changed(DictConfig(OmegaConf.merge(known, config)), words), [*old.overrides, *words])
     except NotDivisible as error:
         train = config["train"]
         counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)
@@ -47,3 +54,16 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     write_atomic(here.plan, plan.to_json())  # last: until it is there, the workers refuse the world that the script makes
     here.log_event("moved", world=str(plan.world), script=mark(script))
     return frozen.cluster
+
+
+def _changed(config: DictConfig, words: list[str]) -> DictConfig:
+    """What `words` make of it, read as at a start. Raises ConfigError."""
+    OmegaConf.set_struct(config, True)
+    with one_line(words):
+        overrides = OverridesParser.create().parse_overrides([home.in_word("", word) for word in words])
+        for override in overrides:
+            if override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: several values for one run; it is in one world, type one of them")
+        ConfigLoaderImpl._apply_overrides_to_config(overrides, config)  # pyright: ignore[reportPrivateUsage]
+    typed.restore(config, words)
+    return config

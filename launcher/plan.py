@@ -97,7 +97,7 @@ def check_name(key: str, value: object) -> str:
     """A user's `name` or `id`. Raises ConfigError."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ConfigError(
-            f"{key}={value!r} cannot name a directory and a job: letters, digits, '.', '_' and '-' only, "
+            f"{key}={'null' if value is None else repr(value)} cannot name a directory and a job: letters, digits, '.', '_' and '-' only, "
             f"at most 64 and not '.', '_' or '-' first; for example {key}=cifar-1"
         )
     return value

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, ValueNode, open_dict
 
@@ -38,6 +39,35 @@ def restore(config: DictConfig, words: list[str]) -> None:
     for key, found in _text_fields(config):
         if key not in typed:
             _check_file(config, key, found)
+
+
+def as_typed(words: list[str], arguments: list[str]) -> list[str]:
+    """Words that a sweeper made of `arguments`, each value spelt as it was there: of `name=1e5,2` Hydra's own makes name=100000.0."""
+    spelt: dict[tuple[str, str], str] = {}
+    for argument in arguments:
+        match = _OVERRIDE.fullmatch(argument)
+        if match and _CHANGES.search(match[3]):
+            for token in _tokens(argument):
+                spelt.setdefault((match[2], _same(token.value)), str(token))
+    return [_spelt(word, spelt) for word in words] if spelt else words
+
+
+def _spelt(word: str, spelt: dict[tuple[str, str], str]) -> str:
+    match = _OVERRIDE.fullmatch(word)
+    found = _tokens(word) if match else []
+    text = spelt.get((match[2], _same(found[0].value))) if match and len(found) == 1 else None
+    return f"{match[1]}{match[2]}={text}" if match and text is not None else word
+
+
+def _same(value: Any) -> str:
+    """`1` and `1.0` are one number to a sweeper, `true` is none."""
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+
+
+def _tokens(word: str) -> list[_Token]:
+    """What it says alone, or the choices of a sweep."""
+    value = _raw(word, sweeps=True)
+    return [each for each in (value.list if isinstance(value, ChoiceSweep) else [value]) if isinstance(each, _Token)]
 
 
 def split(text: str) -> list[str]:
@@ -177,7 +207,7 @@ class _Visitor(HydraOverrideVisitor):
         return value
 
 
-def _raw(word: str) -> Any:
+def _raw(word: str, *, sweeps: bool = False) -> Any:
     original = _parser.HydraOverrideVisitor
     _parser.HydraOverrideVisitor = _Visitor
     try:
@@ -186,7 +216,7 @@ def _raw(word: str) -> Any:
         return None
     finally:
         _parser.HydraOverrideVisitor = original
-    return override.value() if not override.is_sweep_override() else None
+    return override.value() if sweeps or not override.is_sweep_override() else None
 
 
 def _child(node: Any, key: str) -> Any:
@@ -209,17 +239,24 @@ def _node(config: DictConfig, path: str) -> Any:
 def _text_fields(config: DictConfig) -> Iterator[tuple[str, str]]:
     raw: Any = OmegaConf.to_container(config)
     for path, value in tree.leaves(raw):
-        if isinstance(value, int | float) and "[" not in path and (kind := annotation(config, path)) and takes_text(kind):
+        if not isinstance(value, int | float):
+            continue
+        listed = re.fullmatch(r"([^\[]+)\[\d+\]", path)
+        kind = _entries(annotation(config, listed[1]) or "") if listed else "[" not in path and annotation(config, path)
+        if kind and takes_text(kind):
             yield path, kind
 
 
 def _check_file(config: DictConfig, key: str, kind: str) -> None:
     """A number in a text field that nobody typed: a yaml has it."""
-    parent, name = _node(config, key.rpartition(".")[0]), key.rpartition(".")[2]
-    value: Any = tree.look_up(OmegaConf.to_container(config), key)
+    place, index = key.removesuffix("]").partition("[")[::2]
+    parent, name = (_node(config, place), int(index)) if index else (_node(config, key.rpartition(".")[0]), key.rpartition(".")[2])
+    plain: Any = OmegaConf.to_container(parent)
+    value: Any = plain[name]
     if _fits_beside(value, kind):
         return
     if isinstance(value, int) and not isinstance(value, bool):
         parent[name] = str(value)
         return
-    raise ConfigError(f"{key}: a yaml has {tree.shown(value)} there without quotes, which is no text; quote it there: {name}: '…'")
+    quote = "['…']" if index else f"{name}: '…'"
+    raise ConfigError(f"{key}: a yaml has {tree.shown(value)} there without quotes, which is no text; quote it there: {quote}")

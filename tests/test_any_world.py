@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from helpers import REPO, TOY, Answer
 
 from launcher import dialect, round_batch, rundir
 from launcher.compose import compose
-from launcher.freeze import Frozen, freeze
+from launcher.errors import ConfigError
+from launcher.freeze import Frozen, freeze, stored_cluster
+from launcher.move import move
 from launcher.rundir import RunDir
 
 Command = Callable[..., Answer]
@@ -72,6 +75,31 @@ def test_a_move_does_not_round_again(command: Command, tmp_path: Path) -> None:
     assert "train.batch_size=63 is not divisible by 2 processes" in done.err
     assert "type cluster.processes_per_node= and one of 1, 3, 7, 9, 21, 63" in done.err
     assert dialect.read(here.config.read_text())["train"]["batch_size"] == 63
+
+
+COUNTS = ("auto", "0x2", "1_6", "'2'", "1,2")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(f"cluster.processes_per_node={count}" for count in COUNTS),
+        *("cluster.device=1e3", "cluster.device=null", "cluster.requeue=off", "cluster.requeue=False", "cluster.max_restarts=1.0"),
+        *("+cluster.max_restarts=1", "cluster.procesess=2", "++cluster.max_restarts=2"),
+    ],
+)
+def test_the_words_of_a_resume_mean_what_they_mean_at_a_start(command: Command, tmp_path: Path, word: str) -> None:
+    words = (*TOY, f"runs_dir={tmp_path}", "id=a", "cluster.device=cpu", "cluster.processes_per_node=2")
+    here = made(*words)
+    start = command("plan", *words, word)
+    if start.code:
+        with pytest.raises(ConfigError) as caught:
+            move(here, stored_cluster(here), [word])
+        assert str(caught.value).partition(";")[0] in start.err
+        return
+    moved = move(here, stored_cluster(here), [word])
+    assert dataclasses.asdict(here.read_plan().world) == json.loads(start.out)["world"]
+    assert moved == stored_cluster(here) == frozen_run(*words, word).cluster
 
 
 def test_a_run_from_before_the_key_is_the_same_run(command: Command, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ NAMES = (
     *((f"name='{value}'", NAME) for value in ("a;b", "$(touch x)", "`touch x`", "%x", "a\nb", "a\tb", "é", "a\0b", "a|b", "~", "*")),
     ('name="a\'b"', NAME),
     ("name=[a]", "name=['a'] cannot name"),
-    ("name=null", "name=None cannot name"),
+    ("name=null", "name=null cannot name"),
     ("runs_dir=''", "runs_dir='' is no path"),
     ("runs_dir='a\nb'", "runs_dir or the working directory", "line break"),
     ("runs_dir='a\0b'", "runs_dir="),

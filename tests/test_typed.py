@@ -92,6 +92,40 @@ def test_a_text_in_a_yaml_is_what_stands_there_or_is_refused(command: Command, t
         assert json.loads(done.out)["id"] == expected
 
 
+@pytest.mark.parametrize(
+    ("yaml", "told"),
+    [
+        ("site_options: [010, 1_0], sbatch: {'010': x}", "#SBATCH --010=x\n"),
+        ("mounts: [1e5]", "cluster.mounts[0]: a yaml has 100000.0 there without quotes, which is no text; quote it there: ['…']"),
+        ("site_options: [ok, on]", "cluster.site_options[1]: a yaml has true there"),
+    ],
+)
+def test_a_text_in_a_list_of_a_yaml_is_one_too(command: Command, tmp_path: Path, yaml: str, told: str) -> None:
+    (tmp_path / "mine" / "exp").mkdir(parents=True)
+    exp = f"# @package _global_\ndefaults:\n  - cifar\n  - override /cluster: slurm\ncluster: {{{yaml}}}\n"
+    (tmp_path / "mine" / "exp" / "mine.yaml").write_text(exp)
+    done = command("render", "--config-dir", str(tmp_path / "mine"), "+exp=mine")
+    assert told in (done.err if done.code else done.out), done.err
+
+
+@pytest.mark.parametrize(("word", "told"), [("name=null", "name=null cannot name"), ("runs_dir=null", "runs_dir=null is no path")])
+def test_null_is_no_name_and_no_place(command: Command, word: str, told: str) -> None:
+    done = command("plan", "+exp=cifar", word)
+    assert (done.code, told in done.err) == (2, True), done.err
+
+
+def test_a_sweeper_of_another_makes_words_of_its_own_and_the_typed_ones_count(command: Command) -> None:
+    """Hydra's own, which our members are made without, stands for them: it gives name=100000.0."""
+    from launcher.compose import compose
+
+    command("plan", "+exp=cifar")
+    found: list[tuple[str, str, int, list[str]]] = []
+    words = ["-m", "+exp=cifar", "name=1e5,2024_11_21,'0x1'", "id=choice(007)", "seed=2", "hydra.sweep.dir=sweep"]
+    compose(words, lambda config, words: found.append((config.name, config.id, config.seed, words)))
+    assert [each[:3] for each in found] == [("1e5", "007-0", 2), ("2024_11_21", "007-1", 2), ("0x1", "007-2", 2)]
+    assert found[0][3] == ["+exp=cifar", "name=1e5", "id=007", "seed=2"]
+
+
 HOSTILE = (
     *LOOKS,
     *("~", "null", "", " ", "=", "<<", "- a", "a: b", "#x", "'", '"', "!x", "&a", "*a", "@", "%", "`", "{", "["),
