@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -44,11 +46,35 @@ def names_without_its_word(folder: Path) -> list[str] | None:
         return None if made is None else _ask(folder, [*where, "ls-files", "-z", "--others", "--exclude-standard"])[0]
 
 
-def _ask(folder: Path, words: Sequence[str]) -> tuple[list[str] | None, str]:
+def ignored_as_directories(folder: Path, links: Sequence[str]) -> set[str]:
+    """Of these links to directories, those that git would ignore if they were what they lead to: in `.gitignore`, `data/` is no link.
+
+    Asked of directories of those names beside copies of what says so. A link that is tracked is meant.
+    """
+    if not links:
+        return set()
+    top = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), folder)
+    names = {(folder / link).relative_to(top).as_posix(): link for link in links}
+    with tempfile.TemporaryDirectory() as ours:
+        if _ask(Path(ours), ["init", "-q", "--template="])[0] is None:
+            return set()
+        rules = {".git/info/exclude", *(f"{above.as_posix()}/.gitignore" for name in names for above in Path(name).parents)}
+        for name in names:
+            Path(ours, name).mkdir(parents=True, exist_ok=True)
+        for rule in rules:
+            with contextlib.suppress(OSError):
+                Path(ours, rule).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(top / rule, Path(ours, rule))
+        ignored, _ = _ask(Path(ours), ["check-ignore", "-z", "--stdin"], "\0".join(names))
+    tracked = _ask(folder, ["ls-files", "-z", "--cached", "--", *links])[0] if ignored else None
+    return {names[name] for name in ignored or ()} - set(tracked or ())
+
+
+def _ask(folder: Path, words: Sequence[str], given: str = "") -> tuple[list[str] | None, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
     argv = ["git", "-C", str(folder), *_SAFE, *words]
     try:
-        done = subprocess.run(argv, env=environment | _QUIET, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(argv, env=environment | _QUIET, input=os.fsencode(given), capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         shown = str(folder) if str(folder).isprintable() else ascii(str(folder))
         raise ConfigError(f"{shown}: git took more than {_SECONDS} s to list it; add large directories to .gitignore") from error

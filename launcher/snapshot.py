@@ -12,8 +12,9 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +41,7 @@ class Source:
     def digest(self) -> str:
         """sha256 over names, executable bits and contents; that of a link is its target. Raises ConfigError for what cannot be read."""
         total = hashlib.sha256()
-        for name, path in self.files:
-            kind, content = _read(path)
+        for name, _, kind, content in self._contents():
             total.update(b"%b\0%b%d\0" % (os.fsencode(name), kind, len(content)))
             total.update(content)
         return total.hexdigest()
@@ -61,11 +61,16 @@ class Source:
         finally:
             shutil.rmtree(spare, ignore_errors=True)  # after Ctrl-C as well
 
+    def _contents(self) -> Iterator[tuple[str, Path, bytes, bytes]]:
+        """Without what is gone since it was listed, such as an editor's spare."""
+        for name, path in self.files:
+            with contextlib.suppress(FileNotFoundError):
+                yield name, path, *_read(path)
+
     def _write_below(self, root: Path) -> None:
         for folder in sorted(_parents(name for name, _ in self.files)):
             (root / folder).mkdir(mode=0o700)
-        for name, path in self.files:
-            kind, content = _read(path)
+        for name, path, kind, content in self._contents():
             if kind == b"l":
                 with contextlib.suppress(OSError):
                     (root / name).symlink_to(os.fsdecode(content))
@@ -145,7 +150,8 @@ def _listed(folder: Path, names: Iterable[str]) -> _Listing:
             found |= _below(name.rstrip("/"), _walked(here.path) if inside is None else inside)
         elif here:
             found[name] = here
-    return found
+    ignored = git.ignored_as_directories(folder, [name for name, here in found.items() if stat.S_ISLNK(here.mode) and here.path.is_dir()])
+    return {name: here for name, here in found.items() if name not in ignored}
 
 
 def _walked(folder: Path) -> _Listing:
@@ -229,8 +235,9 @@ def _self_contained(listing: _Listing, within: tuple[Path, ...]) -> _Listing:
     found = {name: here for name, here in listing.items() if name not in links}
     for name in links.keys() & listing.keys():
         here = links[name]
-        leads_to = os.path.normpath(Path(name).parent / os.fsdecode(_read(here.path)[1]))
-        found |= {name: here} if leads_to in known else _behind(name, here, within)
+        with contextlib.suppress(FileNotFoundError):
+            leads_to = os.path.normpath(Path(name).parent / os.fsdecode(_read(here.path)[1]))
+            found |= {name: here} if leads_to in known else _behind(name, here, within)
     return found
 
 
@@ -246,16 +253,19 @@ def _behind(name: str, link: _Found, within: tuple[Path, ...]) -> _Listing:
     return _below(name, _self_contained(_by_git(real) or _walked(real), (*within, real)))
 
 
-# ---------------------------------------------------------------- reading
-
-
-def _read(path: Path) -> tuple[bytes, bytes]:
-    """`l`ink, e`x`ecutable or `f`ile, and the content. Raises ConfigError."""
+def _read(path: Path, patience: float = 0.2) -> tuple[bytes, bytes]:
+    """`l`ink, e`x`ecutable or `f`ile, and the content. Raises ConfigError, FileNotFoundError for what is gone: not for a moment only, while
+    an editor puts another in its place."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             return b"l", os.fsencode(path.readlink())
         return (b"x" if mode & stat.S_IXUSR else b"f"), path.read_bytes()
+    except FileNotFoundError:
+        if patience:
+            time.sleep(patience)
+            return _read(path, 0)
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -426,14 +427,38 @@ def test_where_a_name_ends_and_a_content_begins_is_part_of_the_hash(tmp_path: Pa
     assert _source_of(one).digest() != _source_of(two).digest()
 
 
-def test_a_file_that_is_gone_by_then_is_one_line_that_names_it(project: Path, tmp_path: Path) -> None:
-    source = find(_write(project, {"launcher/last.py": ""}), [])
+def test_a_file_that_is_gone_by_then_is_left_out(project: Path, tmp_path: Path) -> None:
+    """An editor's spare, say: no reason to refuse a start."""
+    before = find(project, []).digest()
+    source = find(_write(project, {"launcher/.last.py.swp": "", "launcher/last.py": ""}), [])
+    (project / "launcher" / ".last.py.swp").unlink()
     (project / "launcher" / "last.py").unlink()
-    with pytest.raises(ConfigError, match=r"launcher/last\.py is to be kept with the run and cannot be read \(No such file"):
-        source.digest()
-    with pytest.raises(ConfigError, match=r"launcher/last\.py"):
-        source.copy_to(tmp_path / "runs")
-    assert {path.name for path in tmp_path.iterdir()} == {"project"}
+    assert source.digest() == before
+    assert not list((_copy(source, tmp_path) / "launcher").glob("*last*"))
+
+
+def test_a_file_that_an_editor_puts_another_in_place_of_is_kept(project: Path, tmp_path: Path) -> None:
+    source = find(_write(project, {"launcher/last.py": "old"}), [])
+    (project / "launcher" / "last.py").unlink()
+    back = threading.Timer(0.05, (project / "launcher" / "last.py").write_text, ["new"])
+    back.start()
+    assert (_copy(source, tmp_path) / "launcher" / "last.py").read_text() == "new"
+    back.join()
+
+
+def test_a_link_to_a_directory_that_gitignore_names_with_a_slash_is_ignored(tmp_path: Path) -> None:
+    """Git takes `sets/` for directories alone, so it lists a link to the data set on the scratch of a cluster."""
+    scratch = _write(tmp_path / "scratch", {f"{n}.bin": "" for n in range(30)})
+    rules = {".gitignore": "sets/\n/out/\n!sub/kept/\n", "sub/.gitignore": "here/\nkept/\n", "sub/a.py": ""}
+    project = _write(tmp_path / "top" / "project", {**MINIMAL, **rules})
+    _write(tmp_path / "top", {".gitignore": "above/\n"})
+    for link in ("sets", "out", "above", "sub/sets", "sub/out", "sub/here", "tracked"):
+        (project / link).symlink_to(scratch)
+    _commit(tmp_path / "top")
+    _git(tmp_path / "top", "rm", "-q", "--cached", *(f"project/{link}" for link in ("sets", "out", "above", "sub/sets", "sub/here")))
+    (project / ".gitignore").write_text(f"{rules['.gitignore']}tracked/\n")
+    found = _names(find(project, []))
+    assert found == {".gitignore", "sub/.gitignore", "sub/a.py", *(f"{name}/{n}.bin" for name in ("sub/out", "tracked") for n in range(30))}
 
 
 # ---------------------------------------------------------------- the copy
