@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from launcher import batch, lookup, owner, rendered, rundir, scheduler, site, standing, submit, sweep
+from launcher import batch, lookup, owner, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
@@ -78,6 +78,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in pinned:
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
+            torch_words.check()
             pinned[key] = submit.prepare_data(data)
         if pinned[key]:
             OmegaConf.update(config, "data", pinned[key], merge=True, force_add=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def find(environment: Mapping[str, str] = os.environ, root: Path | None = None) 
     root = root or ROOT
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if installed := _nvidia(root):
-        return Gpus(_cuda_shows(visible, installed))
+        return Gpus(_cuda_shows(visible, installed, _uuids(root)))
     if installed := _amd(root):
         return Gpus(_rocm_shows(environment, installed))
     if not _any(root, "dev/dxg", "dev/nvhost-gpu", "dev/nvgpu"):
@@ -52,6 +53,16 @@ def _nvidia(root: Path) -> int:
         return sum(bool(re.fullmatch(r"nvidia\d+", device.name)) for device in root.glob("dev/nvidia*"))
 
 
+def _uuids(root: Path) -> list[str]:
+    """Of all of them, in small letters; empty where the driver does not say all (it shows question marks until a device is used)."""
+    found: list[str] = []
+    for information in root.glob("proc/driver/nvidia/gpus/*/information"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            uuid = re.search(r"^GPU UUID:\s*(GPU-[0-9a-f-]+)\s*$", information.read_text(), re.MULTILINE | re.IGNORECASE)
+            found += [uuid[1].lower()] if uuid else []
+    return found if len(found) == _nvidia(root) else []
+
+
 def _amd(root: Path) -> int:
     """Nodes of the kernel's topology that compute: a CPU is a node too, without SIMD units. Another container's cannot be read."""
     if not (root / "dev/kfd").exists():
@@ -66,12 +77,19 @@ def _amd(root: Path) -> int:
     return found
 
 
-def _cuda_shows(visible: str | None, installed: int) -> int:
-    """What `CUDA_VISIBLE_DEVICES` leaves, as CUDA reads it."""
-    shown = _shown(visible, installed)
-    if len(set(shown)) < len(shown):
+def _cuda_shows(visible: str | None, installed: int, uuids: Sequence[str] = ()) -> int:
+    """What `CUDA_VISIBLE_DEVICES` leaves, as CUDA reads it: a UUID may be cut short as long as one device alone begins so."""
+    shown: list[str] = []
+    for name in _shown(visible, installed):
+        own = name.lower()
+        found = [uuid for uuid in uuids if uuid.startswith(own)] if own.startswith("gpu-") else []
+        if uuids and own.startswith("gpu-") and len(found) != 1:
+            break  # there is none, or more than one
+        shown.append(found[0] if found else own)
+    twice = (one != other and one.startswith("gpu-") and other.startswith(one) for one in shown for other in shown)
+    if len(set(shown)) < len(shown) or any(twice):
         return 0  # the same device twice: CUDA shows none
-    if shown and shown[0].startswith("MIG-"):
+    if shown and shown[0].startswith("mig-"):
         return min(installed, 1)  # a process sees one part of a GPU, whatever else is listed
     return len(shown)
 

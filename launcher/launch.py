@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, rendered, rundir, submit
+from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, rendered, rundir, submit, torch_words
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -29,6 +29,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     """Freeze a config, make its run directory, start it. Raises any LaunchError."""
     frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
     start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
+    torch_words.check()
     pinned = submit.prepare_data(resolve(config)["data"])
     OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
     if pinned.get("source") == "standin":
@@ -136,6 +137,7 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
     rendered.refuse_another(here, plan, lambda: settled_cluster(here))
     if cluster.attached:
+        torch_words.check()
         _warn_of_edits(here, plan)
     if isinstance(cluster, Slurm):
         _queue(here, cluster)

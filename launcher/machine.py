@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import resource
+import sys
 from pathlib import Path
 
 
@@ -19,9 +22,29 @@ def cpu_count() -> int:
 
 
 def threads_asked() -> int:
-    """OMP_NUM_THREADS as this shell has it, 0 where it says nothing that can be counted: it may be a list, for nested loops."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and len(first) < 5 else 0
+    """OMP_NUM_THREADS as this shell has it, else MKL_NUM_THREADS, which torch reads too; 0 where none says anything that can be counted.
+
+    Of a list, which is for nested loops, the first; what does not count is told, once.
+    """
+    asked = {name: text for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if (text := os.environ.get(name, "").strip())}
+    counted = 0
+    for name, text in asked.items():
+        first, _, more = text.partition(",")
+        number = int(first) if re.fullmatch(r"0*[1-9][0-9]{0,3}", first.strip(), re.ASCII) else 0
+        if not number:
+            _warn(f"{name}={text} is no number of threads and does not count; type one from 1 to 9999")
+        elif counted and number != counted:
+            _warn(f"{name}={text} does not count beside OMP_NUM_THREADS={asked['OMP_NUM_THREADS']}; unset one of them")
+        elif not counted:
+            counted = number
+            if more:
+                _warn(f"of {name}={text} the first counts: {number} threads, and no nested ones")
+    return counted
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    print(f"launcher: warning: {text}", file=sys.stderr)
 
 
 def open_files() -> int:

@@ -62,6 +62,35 @@ def test_what_a_process_would_see_is_counted(
     assert gpus.find(environment, tmp_path) == gpus.Gpus(count, sure)
 
 
+UUIDS = ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-8932aaaa-d72c-4106-c12f-20bd9faed9f7", "GPU-1f22ad2a-d72c-4106-c12f-20bd9faed9f8")
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("visible", "count", "unknown"),
+    [
+        ("GPU-8932f937", 1, 1),
+        ("GPU-8932f937,GPU-1f", 2, 2),
+        ("gpu-1F22AD2A,GPU-8932a", 2, 2),
+        ("GPU-1f,GPU-1f22ad2a-d72c-4106-c12f-20bd9faed9f8", 0, 0),
+        ("GPU-1f22,GPU-8932f937,GPU-1f", 0, 0),
+        ("GPU-1f,gpu-1F", 0, 0),
+        ("GPU-8932,GPU-1f", 0, 2),
+        ("GPU-1f,GPU-8932", 1, 2),
+        ("GPU-1f,GPU-bad", 1, 2),
+        ("GPU-1f,GPU-bad,GPU-1f", 1, 0),
+        (f"{UUIDS[0]},{UUIDS[2]},{UUIDS[1]}", 3, 3),
+    ],
+)
+def test_uuids_may_be_cut_short(tmp_path: Path, visible: str, count: int, unknown: int, known: bool) -> None:
+    for number, uuid in enumerate(UUIDS):
+        place = tmp_path / NVIDIA[number]
+        place.parent.mkdir(parents=True)
+        shown = uuid if known else "GPU-????????-????-????-????-????????????"
+        place.write_text(f"Model: \t\t NVIDIA H100\nGPU UUID: \t {shown}\nBus Location: \t 0000:0{number}:00.0\n")
+    assert gpus.find({"CUDA_VISIBLE_DEVICES": visible}, tmp_path) == gpus.Gpus(count if known else unknown)
+
+
 @pytest.mark.parametrize(
     ("names", "words", "world"),
     [

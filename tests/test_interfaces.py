@@ -50,7 +50,33 @@ def test_the_loopback_has_the_name_it_has_here_and_a_users_own_stays(system: str
     ("text", "asked"), [("3", 3), ("4,2", 4), (" 2 ", 2), ("0", 0), ("", 0), ("many", 0), ("-1", 0), ("1e3", 0), ("99999999", 0)]
 )
 def test_a_users_threads_are_taken(text: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     world = World(1, 2, "cpu")
     assert machine.threads_asked() == asked
     assert Local().threads(world) == (asked or max(1, machine.cpu_count() // 2))
+
+
+@pytest.mark.parametrize(
+    ("omp", "mkl", "asked", "told"),
+    [
+        ("abc", "", 0, "OMP_NUM_THREADS=abc is no number of threads and does not count"),
+        ("0", "", 0, "OMP_NUM_THREADS=0 is no number"),
+        ("4,2", "", 4, "of OMP_NUM_THREADS=4,2 the first counts: 4 threads"),
+        ("", "3", 3, ""),
+        ("abc", "3", 3, "OMP_NUM_THREADS=abc is no number"),
+        ("3", "3", 3, ""),
+        ("2", "3", 2, "MKL_NUM_THREADS=3 does not count beside OMP_NUM_THREADS=2"),
+        ("2", "many", 2, "MKL_NUM_THREADS=many is no number"),
+        ("2", "", 2, ""),
+    ],
+)
+def test_what_does_not_count_of_a_users_threads_is_told_once(
+    omp: str, mkl: str, asked: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine._warn.cache_clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    monkeypatch.setenv("MKL_NUM_THREADS", mkl)
+    assert (machine.threads_asked(), machine.threads_asked()) == (asked, asked)
+    err = capsys.readouterr().err
+    assert (err.count("\n"), told in err) == (bool(told), True), err

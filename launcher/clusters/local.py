@@ -62,7 +62,7 @@ class Local:
         return count
 
     def threads(self, world: World) -> int:
-        """Those that OMP_NUM_THREADS asks for, as under torchrun; else this machine's CPUs, shared out."""
+        """Those that OMP_NUM_THREADS or MKL_NUM_THREADS asks for, as under torchrun; else this machine's CPUs, shared out."""
         return machine.threads_asked() or max(1, machine.cpu_count() // world.processes_per_node)
 
     def render(self, plan: Plan) -> str:
