@@ -102,6 +102,7 @@ def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int,
     words = (*WORDS, "train.steps=10000000", "train.eval_every=20", "train.log_every=5")
     run = tmp_path / "runs" / "toy" / "a"
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.02") as process:
+        wait_for(lambda: losses(run), what="the first line of metrics")  # a machine with other work takes its time to start
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(many(20, 420, 3600))
         process.send_signal(signal.SIGINT)
