@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -178,7 +179,8 @@ def _most_members(clusters: str) -> int:
     if shutil.which("scontrol") is None:
         return DEFAULT_MAX_ARRAY_SIZE
     try:
-        return int(scheduler.settings(clusters).get("MaxArraySize", DEFAULT_MAX_ARRAY_SIZE))
+        word = scheduler.settings(clusters).get("MaxArraySize", "").strip()
+        return max(1, int(word)) if re.fullmatch(r"[0-9]{1,9}", word) else DEFAULT_MAX_ARRAY_SIZE
     except NoAnswer:
         return DEFAULT_MAX_ARRAY_SIZE
 

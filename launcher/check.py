@@ -43,6 +43,7 @@ def _below_one(value: Any) -> bool:
 
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2**63 - 1"),
+    ("runs_dir", lambda value: isinstance(value, str), "the directory that shall hold the runs"),
     ("resume", lambda value: value in RESUME, "auto or never"),
     ("objective", is_objective, WANTED),
     ("train.epochs", _whole(1), "a whole number from 1"),

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import hydra
@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher import CONF, dialect, home, typed
+from launcher import CONF, dialect, home, sources, typed
 from launcher.config import GROUPS, Config
 from launcher.errors import ConfigError, RunError
 from launcher.explain import SEVERAL, explain, version_base
@@ -78,9 +78,10 @@ def prepare(arguments: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def one_line(arguments: list[str]) -> Generator[None]:
-    """What Hydra raises while it composes `arguments`, as a ConfigError."""
+    """What Hydra raises while it composes `arguments`, as a ConfigError; and every file is judged that it reads."""
     try:
-        yield
+        with sources.judged(arguments, _check_arguments):
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, arguments)) from error
     except yaml.YAMLError as error:
@@ -96,12 +97,19 @@ def one_line(arguments: list[str]) -> Generator[None]:
         if error.errno is not None:
             raise
         raise ConfigError(_unreadable(arguments, error)) from error  # a yaml that is a number
+    except RecursionError as error:
+        raise ConfigError(f"{_likely(arguments)}: a yaml there holds itself, or too many levels; correct that file") from error
+    except (TypeError, AttributeError, LookupError, AssertionError) as error:  # a kind of value for which Hydra has no word, as `model=[1]`
+        raise ConfigError(f"{_likely(arguments)}: this cannot be composed ({error}); type key=value, and a name for a group") from error
 
 
 def _unreadable(arguments: list[str], error: Exception) -> str:
     """Neither Hydra nor OmegaConf says which file it was; the choices that were typed are the likely ones."""
-    choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=", word)]
-    return f"{' '.join(choices) or 'config'}: a yaml there is no text with keys and values ({error}); correct that file"
+    return f"{_likely(arguments)}: a yaml there is no text with keys and values ({error}); correct that file"
+
+
+def _likely(arguments: list[str]) -> str:
+    return " ".join(word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=", word)) or "config"
 
 
 def _once(overrides: list[str], call: Callable[[DictConfig], Any]) -> None:
@@ -170,21 +178,30 @@ def _job(job: Job, failures: list[Exception], arguments: list[str]) -> Callable[
     return call
 
 
-def _check_arguments(arguments: list[str]) -> None:
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Of a command line, or of a sweeper's parameters in a file."""
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=False):
         flag, equals, value = argument.partition("=")
+        key = re.sub(r"^[+~\s]+|\s", "", flag)
         if argument.startswith("-"):
             _check_flag(flag, value if equals else after)
-        elif not flag.strip("+~ "):
+        elif not key:
             raise ConfigError(f"{argument!r} names no key; type key=value")
-        if re.match(r"[+~]*trust(\W|$)", argument):
+        if re.match(r"trust(\W|$)", key):
             raise ConfigError("trust: only a file may say which code is trusted; put it into conf/local/machine.yaml")
         if argument == "--resolve" and not {"--cfg", "-c"} & set(arguments):
             raise ConfigError("--resolve goes with --cfg; type --cfg job --resolve")
-        if re.match(r"[+~]*hydra\b|[^=]*@[^=]*\bhydra\b", argument) and flag not in ("hydra.searchpath", "hydra.sweep.dir"):
+        if key == "hydra.searchpath":
+            raise ConfigError("hydra.searchpath would take files from anywhere; type --config-dir DIR")
+        if re.match(r"hydra\b|[^=]*@.*\bhydra\b", key) and flag != "hydra.sweep.dir":
             raise ConfigError(f"{flag}: Hydra's own config names code to run and is not for the command line; leave it out")
         if "pkg://" in argument:
             raise ConfigError(f"{argument}: pkg:// would import that package; give a directory")
+        if _GROUP.match(key) and not value.startswith("{") and sources.is_path(value):
+            raise ConfigError(f"{argument}: a choice is the name of a file below conf/ or --config-dir, and no path; put the file there")
+
+
+_GROUP = re.compile(rf"({'|'.join(GROUPS)}|local|[\w.]+/.*)(@|$)")
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -205,3 +222,5 @@ def _check_flag(flag: str, value: str) -> None:
     if choices is not None and value not in (choices or {value} - {""}):
         wanted = f"one of {', '.join(filter(None, choices))}" if choices else "a value"
         raise ConfigError(f"{flag} needs {wanted}; for example: {flag} {choices[0] if choices else 'conf'}")
+    if "://" in value:
+        raise ConfigError(f"{flag} {value}: that would import a package; give a directory")

@@ -65,6 +65,7 @@ def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
     values = resolve(config)
     check.check_keys(values)
     check.check_values(values)
+    targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     cluster = targets.build(values["cluster"])
     changes: dict[str, Any] = {"name": NAME, "train.batch_size": cluster.world().size * values["train"]["accumulate"]}

@@ -65,6 +65,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     """
     values = resolve(config)
     check.check_keys(values)
+    targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     check.check_values(values)
     cluster: Cluster = targets.build(values["cluster"])

@@ -54,7 +54,7 @@ def _check_one(cluster: Slurm, name: str, partition: Partition, counts_gpus: boo
     most = min(_count(partition.get("MaxNodes")), _count(partition.get("TotalNodes")))
     if cluster.nodes > most:
         raise ClusterError(f"cluster.nodes={cluster.nodes} is more than partition {name} gives a job ({most:.0f}); type at most that")
-    if cluster.nodes < int(partition.get("MinNodes", "0")):
+    if cluster.nodes < _count(partition.get("MinNodes"), 0):
         raise ClusterError(f"cluster.nodes={cluster.nodes}: partition {name} gives no job fewer than {partition['MinNodes']}; type that")
     if counts_gpus and cluster.device == "cuda":
         _within("cluster.processes_per_node", cluster.processes_per_node, cluster.nodes, total.get("gres/gpu", 0.0), "GPUs", name)
@@ -100,5 +100,5 @@ def _resources(text: str) -> dict[str, float]:
     return {key: megabytes(value) if key == "mem" else _count(value) for key, _, value in pairs}
 
 
-def _count(text: str | None) -> float:
-    return float(text) if text and re.fullmatch(r"\d+", text) else float("inf")
+def _count(text: str | None, unknown: float = float("inf")) -> float:
+    return float(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else unknown

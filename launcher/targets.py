@@ -13,12 +13,13 @@ import functools
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from launcher import tree
+from launcher import packages, tree
 from launcher.errors import ConfigError
 
 OURS = {
@@ -49,14 +50,29 @@ def check(config: Mapping[str, Any], trust: Sequence[str]) -> None:
 
     Raises ConfigError that names the key, says why, and what to type instead.
     """
+    for group in OURS.keys() & config.keys():
+        if not tree.is_mapping(config[group]):
+            raise ConfigError(f"{group}={tree.shown(config[group])} is no call of a class; choose one with {group}=…")
     nodes = ((path, node) for path, node in tree.walk(config) if tree.is_mapping(node))
     for path, node in nodes:
+        if odd := [key for key in node if not isinstance(key, str)]:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"{path}: the key {tree.shown(odd[0])} is no text; quote it there, or leave it out")
         group = path.split(".")[0]
         if group in OURS and "_target_" not in node and path == group:
             raise ConfigError(f"{group}: has no _target_; choose one with {group}=…")
         if "_target_" in node:
             _check_allowed(path, node["_target_"], (*OURS.get(group, ()), *trust))
             _check_keywords(path, node, signature(node["_target_"]))
+
+
+def check_trust(trust: Sequence[str]) -> None:
+    """Raises ConfigError for a name of code that is not a user's own: the standard library, or what is installed."""
+    for name in trust:
+        top = name.split(".")[0]
+        if top in sys.stdlib_module_names or top == "launcher" or packages.is_installed(top):
+            raise ConfigError(
+                f"trust: {name} is not a package of your own; take it out, or install your checkout of it with pip install -e"
+            )
 
 
 def build(node: Mapping[str, Any], **given: Any) -> Any:
@@ -113,7 +129,7 @@ def _check_keywords(path: str, node: Mapping[str, Any], known: Signature | None)
 
 def nearest(name: str, choices: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
     """`; did you mean X?`, or the choices where none is near."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     if close:
         return f"; did you mean {prefix}{close[0]}?"
     return f"; it takes {', '.join(sorted(choices))}" if choices else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import PROJECT, TOY, Answer
+from helpers import PROJECT, Answer
 
 from launcher import code_hash, launch
 from launcher.compose import compose
@@ -41,10 +42,10 @@ def test_an_edit_of_ones_own_package_is_named(
 ) -> None:
     """Also where `resume` is typed in another directory than the command was."""
     write(tmp_path, "mine/__init__.py", "mine/net.py", "mine/deep/down.py", "mine/.venv/pyvenv.cfg", "single.py", "beside.py")
-    (tmp_path / "more" / "exp").mkdir(parents=True)
+    shutil.copytree(PROJECT / "conf", tmp_path / "more")
     toy = (PROJECT / "conf" / "exp" / "toy.yaml").read_text()
-    (tmp_path / "more" / "exp" / "own.yaml").write_text(toy.replace("[toyproject]", "[toyproject, mine.net, single, nowhere, yaml]"))
-    words = (*TOY[:2], "+exp=own", f"hydra.searchpath=[{tmp_path / 'more'}]", f"runs_dir={tmp_path / 'runs'}", "cluster.device=cpu")
+    (tmp_path / "more" / "exp" / "own.yaml").write_text(toy.replace("[toyproject]", "[toyproject, mine.net, single, nowhere]"))
+    words = ("--config-dir", str(tmp_path / "more"), "+exp=own", f"runs_dir={tmp_path / 'runs'}", "cluster.device=cpu")
     frozen = []
     compose(list(words), lambda config, overrides: frozen.append(freeze(config, overrides)))
     here = create(Path(frozen[0].plan.run_dir))

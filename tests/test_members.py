@@ -11,6 +11,7 @@ import pytest
 from helpers import TOY, Answer
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 
@@ -26,9 +27,8 @@ EXPS = {
     "two": "defaults: [override /model: resnet8, override /optim: adamw]\nname: two-${optim.lr}\ntrain: {steps: 7}",
     "asks": "name: asks-${hydra:runtime.choices.model}-${hydra:job.num}\nseed: ${hydra:job.num}",
     "params": "hydra: {sweeper: {params: {seed: '1,2', +model.extra: 'choice(a,b)', optim.lr: '${resume}'}}}\nresume: 0.1,0.2",
-    "secrets": "hydra: {sweeper: {params: {name: '${oc.env:TEST_SECRET}'}}, job: {name: 'x-${oc.env:TEST_SECRET}'}}",
-    "mean": "hydra: {sweeper: {_target_: toyproject.net.Net}}",
-    "jobs": "hydra: {launcher: {_target_: toyproject.net.Net}}",
+    "secrets": "hydra: {sweeper: {params: {name: '${oc.env:TEST_SECRET}'}}}}",
+    "mean": "defaults: [override /hydra/sweeper: installed]",
     "now": "name: a-${now:%Y%m%d-%H%M%S}",
     "secret": "data: {root: '${oc.env:TEST_SECRET}/x'}",
 }
@@ -40,6 +40,7 @@ def mine(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "mine" / "exp").mkdir(parents=True)
     for name, text in EXPS.items():
         (tmp_path / "mine" / "exp" / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    ConfigStore.instance().store(group="hydra/sweeper", name="installed", node={"_target_": "plugin.Sweeper"})  # as a plug-in does
     monkeypatch.setenv("TEST_SECRET", "hunter2")
     monkeypatch.setattr(BasicSweeper, "validate_batch_is_legal", lambda self, batch: None)
 
@@ -204,9 +205,8 @@ def test_an_error_names_its_member() -> None:
         ("--cfg=job  seed=1,2", "--cfg is not for a sweep; leave out --cfg or --multirun"),
         ("--config-dir=nope  seed=1,2", "nope: no such directory"),
         ("model=resnet8,5", "model=5: Config group override must be a string or a list. Got int; type a choice, such as model=resnet8"),
-        ("+exp=secrets  name='${hydra:job.name}',b", "${hydra:job.name} is not known before the run starts"),
         ("name='${hydra:nope.nope}',b", "${hydra:nope.nope} is not known before the run starts"),
-        ("+exp=mean  seed=1,2", "hydra: toyproject.net.Net decides for itself"),
+        ("+exp=mean  seed=1,2", "hydra: plugin.Sweeper decides for itself"),
         ("name='${hydra:runtime.output_dir}',b", "${hydra:runtime.output_dir} is not known before the run starts"),
     ],
 )
@@ -217,9 +217,8 @@ def test_what_cannot_be_a_sweep_is_one_line(sweep: str, said: str) -> None:
 
 
 def test_another_sweeper_or_launcher_is_not_ours_to_run() -> None:
-    for exp in ("mean", "jobs"):
-        with pytest.raises(OtherSweeper, match=r"toyproject\.net\.Net"):
-            compose_members(["-m", "--config-dir", "mine", f"+exp={exp}", "seed=1,2"])
+    with pytest.raises(OtherSweeper, match=r"plugin\.Sweeper"):
+        compose_members(["-m", "--config-dir", "mine", "+exp=mean", "seed=1,2"])
     hydra = {"sweeper": {"_target_": "a.B"}, "launcher": {"_target_": "c.D"}}
     assert plugin_of(OmegaConf.create({"hydra": hydra})) == "a.B"
 

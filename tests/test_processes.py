@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -295,12 +296,10 @@ def _flip(path: Path) -> None:
 
 def test_the_toy_is_a_users_own_package(tmp_path: Path) -> None:
     """Trusted by name in a file; without that line its targets are refused before they are imported."""
-    conf = tmp_path / "conf" / "exp"
-    conf.mkdir(parents=True)
+    conf = shutil.copytree(PROJECT / "conf", tmp_path / "conf") / "exp"
     toy = (PROJECT / "conf" / "exp" / "toy.yaml").read_text()
     (conf / "doubtful.yaml").write_text(toy.replace("trust: [toyproject]\n", ""))
-    search = f"hydra.searchpath=[file://{PROJECT / 'conf'}]"
-    refused = finish(tmp_path, ["--config-dir", str(tmp_path / "conf"), "+exp=doubtful", f"runs_dir={tmp_path / 'runs'}", search])
+    refused = finish(tmp_path, ["--config-dir", str(tmp_path / "conf"), "+exp=doubtful", f"runs_dir={tmp_path / 'runs'}"])
     assert refused.returncode == 2
     assert "trust: [toyproject]" in refused.stderr
     assert not (tmp_path / "runs").exists()

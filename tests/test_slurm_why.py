@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from batch_jobs import Batch
+from helpers import PROJECT
 from made_runs import said
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
@@ -49,20 +51,18 @@ def test_a_job_that_waits(batch: Batch) -> None:
 
 def test_a_module_that_the_nodes_lack(batch: Batch, tmp_path: Path) -> None:
     package, conf = tmp_path / "lib" / "broken", tmp_path / "conf"
-    for place in (package, conf / "model"):
-        place.mkdir(parents=True)
+    package.mkdir(parents=True)
+    shutil.copytree(PROJECT / "conf", conf)
     (package / "__init__.py").touch()
     (package / "net.py").write_text("import nowhere.kernels\n\nclass Net:\n    def __init__(self, num_classes: int = 4) -> None: ...\n")
     (conf / "model" / "broken.yaml").write_text("_target_: broken.net.Net\nnum_classes: 4\n")
-    (conf / "exp").mkdir()
     (conf / "exp" / "broken.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /model: broken\n  - override /data: blobs\nname: toy\ntrust: [toyproject, broken]\n"
         "train: {epochs: 1, batch_size: 64, precision: fp32}\n"
     )
     words = [word for word in batch.words if word not in ("+exp=toy", "--config-dir")]
-    project = next(word for word in words if word.endswith("conf"))
-    words = ["--config-dir", str(conf), f"hydra.searchpath=[file://{project}]", "+exp=broken", *(word for word in words if word != project)]
-    paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(tmp_path / "lib"), str(Path(project).parent)])
+    words = ["--config-dir", str(conf), "+exp=broken", *(word for word in words if word != str(PROJECT / "conf"))]
+    paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(tmp_path / "lib"), str(PROJECT)])
     done = batch(*words, "cluster.nodes=2", env={"PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
     run = Path(done.stdout.splitlines()[-1])

@@ -1,0 +1,66 @@
+"""Values of a kind that nobody thought of are one line and exit code 2, and no traceback: of a command line, a yaml, a scheduler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import Command, refused
+
+from launcher import array, limits, scheduler
+
+WORDS = [
+    "strategy=[1]", "cluster=[1]", "model=[1,2]", "+exp=[1]", "task=[null]", "strategy=1.5", "cluster=true", "cluster=[]",
+    "cluster={true:1}", "model={true:1}", "+model.x={1:2}", "data={null:3}", "train=null", "train=[1]", "runs_dir=null", "runs_dir=[1]",
+    "runs_dir={a:1}", "name=[1]", "id={a:1}", "seed=[1]", "resume={a:1}", "objective=[1]", "cluster.nodes=[1]",
+    "cluster.processes_per_node=null", "cluster.max_restarts=null", "optim.lr={a:1}", "model=${model}", "optim.lr=${optim.lr}",
+]  # fmt: skip
+YAMLS = {
+    "a truth value": "true: 1\n_target_: models.resnet.resnet8",
+    "a number": "1: 2\n_target_: models.resnet.resnet8",
+    "not a number": ".nan: 2\n_target_: models.resnet.resnet8",
+    "null": "null: 2\n_target_: models.resnet.resnet8",
+    "a list for a key": "? [1, 2]\n: 3",
+    "a list": "[1, 2]",
+    "itself": "a: &a [*a]",
+    "itself below": "_target_: models.resnet.resnet8\nwidth: &a {b: *a}",
+    "itself at all": "&a {b: *a}",
+    "deep": "a: " + "[" * 3000 + "]" * 3000,
+    "deep maps": "{a: " * 800 + "1" + "}" * 800,
+    "an object": "a: !!python/object:os.x 1",
+}
+EXPS = {
+    "model: {true: 1}", "model: 3", "model: null", "cluster: null", "cluster: {1: 2}", "strategy: 4", "data: {true: false}", "task: null",
+    "optim: &a {_target_: torch.optim.SGD, lr: *a}", "objective: &a {metric: *a}", "runs_dir: null", "runs_dir: [1]", "train: {1: 2}",
+    "defaults: [{override /model: [1]}]", "defaults: 3", "defaults: [[a]]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word(word: str, command: Command) -> None:
+    refused(command("plan", word), 2, word.lstrip("+").partition("=")[0].partition(".")[0])
+
+
+@pytest.mark.parametrize("text", YAMLS.values(), ids=YAMLS)
+def test_a_yaml_of_a_group(text: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "x.yaml").write_text(text)
+    refused(command("plan", "--config-dir", "mine", "model=x"), 2)
+
+
+@pytest.mark.parametrize("text", sorted(EXPS))
+def test_a_yaml_of_an_experiment(text: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "exp").mkdir(parents=True)
+    (tmp_path / "mine" / "exp" / "x.yaml").write_text(f"# @package _global_\n{text}\n")
+    refused(command("plan", "--config-dir", "mine", "+exp=x"), 2)
+
+
+@pytest.mark.parametrize("word", ["x", "", "-1", "1e3", "1" * 5000, "٣", "1001 "])
+def test_a_number_of_a_scheduler_that_is_none(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "settings", lambda clusters: {"MaxArraySize": word})
+    monkeypatch.setattr(array.shutil, "which", lambda name: name)
+    assert array._most_members("") == array.DEFAULT_MAX_ARRAY_SIZE
+    limits.check(
+        limits.Slurm(device="cpu"),
+        {"a": dict.fromkeys(("MinNodes", "MaxNodes", "TotalCPUs", "MaxTime", "TRES"), word) | {"Default": "YES"}},
+    )
