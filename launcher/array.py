@@ -91,8 +91,9 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
 
 def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], objective: Any) -> None:
     """The ledger first: whatever fails behind it, it says what was meant. Raises RunError."""
+    umask = frozen[0].plan.umask
     try:
-        rundir.create(here.path)
+        os.umask(rundir.mask(rundir.create(here.path, umask)))
         here.tensorboard.mkdir()
     except FileExistsError:
         raise RunError(f"{here.path} is a sweep already; go on with: python -m launcher resume {here.id}, or choose another id=…") from None
@@ -110,7 +111,8 @@ def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], obj
 
 def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str]) -> None:
     try:
-        run = rundir.create(entry.run.path)
+        run = rundir.create(entry.run.path, frozen.plan.umask)
+        os.umask(rundir.mask(run))
     except FileExistsError:
         raise RunError(f"{entry.run} is there already; choose another id=…") from None
     batch.copy_code(frozen, _slurm(frozen), run)

@@ -19,6 +19,7 @@ Config = Mapping[str, Any]
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 RESUME = ("auto", "never")
+RUNS_MODES = ("private", "group")
 
 
 def _whole(low: int) -> Callable[[Any], bool]:
@@ -44,6 +45,7 @@ def _below_one(value: Any) -> bool:
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2**63 - 1"),
     ("runs_dir", lambda value: isinstance(value, str), "the directory that shall hold the runs"),
+    ("runs_mode", lambda value: value in RUNS_MODES, "private, or group for a run that the group of runs_dir may read"),
     ("resume", lambda value: value in RESUME, "auto or never"),
     ("objective", is_objective, WANTED),
     ("train.epochs", _whole(1), "a whole number from 1"),

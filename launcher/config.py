@@ -78,6 +78,8 @@ class Config:
     """Initial weights, data split, order of samples, augmentation."""
     runs_dir: Text = "runs"
     """Where run directories go."""
+    runs_mode: str = "private"
+    """private | group. group: the group of runs_dir may read the run, which stays its owner's to change and to resume."""
     resume: str = "auto"
     """auto: an existing run continues from its newest good checkpoint. never: set its checkpoints aside, start at 0."""
     objective: Any = "val_accuracy"

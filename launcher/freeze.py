@@ -25,7 +25,7 @@ from launcher.round_batch import round_batch
 from launcher.rundir import RunDir
 from launcher.snapshot import Source
 
-NOT_COMPARED = ("resume", "id", "runs_dir", "objective")
+NOT_COMPARED = ("resume", "id", "runs_dir", "runs_mode", "objective")
 """Keys in which a run may differ from the command that continues it."""
 
 
@@ -97,6 +97,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         packages=packages,
         overrides=tuple(overrides),
         version=launcher.__version__,
+        umask="027" if values["runs_mode"] == "group" else "077",
     )
     try:
         return Frozen(plan, cluster, text, cluster.render(plan), code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sys
@@ -37,7 +38,8 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     while True:
         frozen = freeze(config, overrides)
         try:
-            here = rundir.create(Path(frozen.plan.run_dir))
+            here = rundir.create(Path(frozen.plan.run_dir), frozen.plan.umask)
+            os.umask(rundir.mask(here))
             break
         except FileExistsError:
             if config.id is not None:
@@ -109,6 +111,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     """
     check_words(words or [])
     owner.refuse(here.path)
+    os.umask(rundir.mask(here))
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):

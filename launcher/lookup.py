@@ -13,6 +13,7 @@ import math
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -104,6 +105,30 @@ def _in(root: Path) -> list[Path]:
     return [path.parent.resolve() for path in root.glob("*/*/plan.json") if os.access(path, os.R_OK)]
 
 
+def closed() -> str:
+    """In words: whose runs there are in this project's directories of runs that may not be read. Empty where there are none."""
+    roots = dict.fromkeys(_own(_project()))
+    found = Counter((root, owner.name_of(place.lstat().st_uid)) for root in roots for place in _closed(root))
+    return "; ".join(
+        f"{count} director{'ies' if count > 1 else 'y'} in {root} may not be read: ask {whose} for runs_mode=group, or to chmod -R g+rX"
+        for (root, whose), count in found.items()
+    )
+
+
+def _closed(root: Path) -> list[Path]:
+    names = _visible(root)
+    runs = [run for name in names for run in _visible(name)]
+    shut = [place for place in (root, *names, *runs) if place.is_dir() and not os.access(place, os.R_OK | os.X_OK)]
+    return shut + [run for run in runs if run not in shut and (run / "plan.json").exists() and not os.access(run / "plan.json", os.R_OK)]
+
+
+def _visible(place: Path) -> list[Path]:
+    try:
+        return [entry for entry in place.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
 def _typed_in(run: Path) -> Path | None:
     """The directory in which the command was typed, by the plan."""
     try:
@@ -185,12 +210,13 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     paths = [str(run) for run in others] + [str(place) for place in sweeps(word, everywhere=True)]
     if paths:
         raise ConfigError(f"{word}: no such run in this project; give the path of one elsewhere, or add --all: {_listed(paths)}")
-    raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory")
+    unread = f"; {words}" if (words := closed()) else ""
+    raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory{unread}")
 
 
 def is_mine(place: Path) -> bool:
     """A first look at a run or a sweep: what is in it, `owner.refuse` looks at."""
-    return not owner.fault(place, group=owner.is_shared(place))
+    return not owner.fault(place)
 
 
 def mine_first(runs: list[RunDir]) -> list[RunDir]:

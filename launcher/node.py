@@ -13,14 +13,14 @@ from pathlib import Path
 
 from launcher import headway, writing
 from launcher.errors import ClusterError, LaunchError
-from launcher.rundir import RunDir
+from launcher.rundir import RunDir, mask
 
 _ANY_PORT = 9  # discard; nothing is sent
 
 
 def main(argv: list[str]) -> int:
     run, command = RunDir(argv[1]), argv[2:]
-    os.umask(0o077)
+    os.umask(mask(run))
     try:
         if not run.plan.is_file():
             raise ClusterError(f"{socket.gethostname()} does not see {run.plan}; put runs_dir=… on a file system that every node shares")

@@ -26,22 +26,18 @@ _ACL = "system.posix_acl_access"
 _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0x02
 
 
-def fault(path: Path, *, group: bool = False) -> str:
-    """Why `path`, or what leads to it, may be another's doing, in a few words that name the place; empty where it is mine.
-
-    `group`: on the way to it, directories in which the group of `path` may write are as they should be (`runs_mode=group`).
-    """
+def fault(path: Path) -> str:
+    """Why `path`, or what leads to it, may be another's doing, in a few words that name the place; empty where it is mine."""
     try:
-        shared = path.lstat().st_gid if group else None
         *way, last = steps(path)
-        return next(filter(None, (_fault(place, on_the_way=True, shared=shared) for place in way)), "") or _fault(last)
+        return next(filter(None, (_fault(place, on_the_way=True) for place in way)), "") or _fault(last)
     except OSError as error:
         return f"{error.filename or path}: {error.strerror}"
 
 
 def run_fault(path: Path) -> str:
     """Of a run or a sweep: what leads to it, and everything in it. Where others may not enter it, whose things are is all that counts."""
-    if found := fault(path, group=is_shared(path)):
+    if found := fault(path):
         return found
     try:
         closed = not path.stat().st_mode & (stat.S_IXGRP | stat.S_IXOTH)
@@ -49,14 +45,6 @@ def run_fault(path: Path) -> str:
         return next((found for name in inside if (found := _fault(name, closed=closed))), "")
     except OSError as error:
         return f"{error.filename or path}: {error.strerror}"
-
-
-def is_shared(run: Path) -> bool:
-    """Whether the run was made for its group to read."""
-    try:
-        return bool(run.stat().st_mode & stat.S_IRGRP)
-    except OSError:
-        return False
 
 
 def refuse(path: Path) -> None:
@@ -91,7 +79,7 @@ def _owners() -> frozenset[int]:
     return frozenset({0, os.geteuid(), (PROJECT / "launcher").stat().st_uid})
 
 
-def _fault(place: Path, *, on_the_way: bool = False, shared: int | None = None, closed: bool = False) -> str:
+def _fault(place: Path, *, on_the_way: bool = False, closed: bool = False) -> str:
     if _is_let_out(place):
         return ""
     entry = place.lstat()
@@ -104,7 +92,7 @@ def _fault(place: Path, *, on_the_way: bool = False, shared: int | None = None, 
     if entry.st_mode & stat.S_IWGRP:
         if others := _named_writers(place):
             return f"{others} may write {place}"
-        if not (on_the_way and (entry.st_gid == shared or _is_private_group(entry.st_gid))):
+        if not (on_the_way and _is_private_group(entry.st_gid)):
             return f"{_group_name(entry.st_gid)} may write {place}"
     return ""
 

@@ -60,6 +60,8 @@ class Plan:
     version: str
     packages: tuple[tuple[str, str], ...] = ()
     """The hash of each package of the code, where it is not copied; empty in a run of an older launcher."""
+    umask: str = "077"
+    """Of everything that the run writes: 027 where its group may read it."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -78,6 +80,8 @@ class Plan:
             check_name("id", plan.id)
             for key, value in (*vars(plan).items(), *vars(plan.world).items()):
                 _check_type(key, value, plan)
+            if plan.umask not in ("027", "077"):
+                raise ValueError(f"umask is {plan.umask!r}")
             return plan
         except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error

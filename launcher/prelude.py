@@ -62,7 +62,7 @@ def copy(path: Path, folder: Path) -> None:
     found, stays = with_neighbours(path)
     for name, source in found.items():
         target = folder / name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         rundir.write_atomic(target, rundir.read_text(source))
     if stays:
         print(

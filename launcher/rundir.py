@@ -1,6 +1,6 @@
 """Every path inside a run directory, and how things are written there.
 
-runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600
+runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0600; of runs_mode=group 2750, files 0640
   config.yaml plan.json job.sh   frozen inputs
   events.jsonl            the ledger: submitted, started, stopped, done
   code/ prelude/          of a batch job: what was submitted is what runs; job.log: what its shell said
@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,12 +161,12 @@ class RunDir:
                 path.rename(spare)
 
 
-def create(path: Path) -> RunDir:
+def create(path: Path, umask: str = "077") -> RunDir:
     """Make a run directory that was not there. Raises FileExistsError, or RunError where it cannot be made."""
     try:
-        _make_way(path.parent)
+        _make_way(path.parent, umask)
         _refuse_a_place_of_others(path.parent)
-        path.mkdir(mode=0o700)
+        _make(path, umask)
     except FileExistsError:
         if path.is_dir():
             raise
@@ -175,20 +176,40 @@ def create(path: Path) -> RunDir:
     return RunDir(path)
 
 
-def _make_way(path: Path) -> None:
-    """With parents, each of them private, whatever the umask."""
+def _make_way(path: Path, umask: str) -> None:
+    """With parents."""
     for place in [place for place in (*reversed(path.parents), path) if not place.is_dir()]:
         with contextlib.suppress(FileExistsError):
-            place.mkdir(mode=0o700)
+            _make(place, umask)
+
+
+def _make(path: Path, umask: str) -> None:
+    """Private, whatever the umask of this process; or for its group to read, and all that will be in it."""
+    path.mkdir(mode=0o700)
+    if umask != "077":
+        path.chmod(0o2750)
+
+
+def mask(run: RunDir) -> int:
+    """The umask for whatever writes there: as the run was made, so for ever."""
+    try:
+        return 0o027 if run.path.stat().st_mode & stat.S_IRGRP else 0o077
+    except OSError:
+        return 0o077
 
 
 def _refuse_a_place_of_others(path: Path) -> None:
     """Who may write there could put another run in the place of this one while it trains. Raises RunError."""
-    if found := owner.fault(path):
-        raise RunError(
-            f"runs_dir={path.parent}: {found}, and could put another run in the place of this one; choose another runs_dir=…, or type "
-            f"{owner.WAY_OUT}={path.parent} before the command if you know all who write there"
-        )
+    if not (found := owner.fault(path)):
+        return
+    with contextlib.suppress(OSError):
+        path.rmdir()  # where it was made just now
+    name = "another name=… or " if found.startswith(f"{path} belongs to ") else ""
+    sticky = f"type: chmod +t {path.parent}, where it is yours; " if found.endswith(f" may write {path.parent}") else ""
+    raise RunError(
+        f"runs_dir={path.parent}: {found}, and could put another run in the place of this one; {sticky}choose {name}another runs_dir=…, or "
+        f"type {owner.WAY_OUT}={path.parent} before the command if you know all who write there"
+    )
 
 
 def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:

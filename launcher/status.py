@@ -48,6 +48,8 @@ def status(words: list[str]) -> int:
         print("no runs yet; start one with: python -m launcher +exp=cifar")
     if not everywhere:
         _print_left_out(known, len(runs))
+    if unread := lookup.closed():
+        print(unread)
     return 0
 
 

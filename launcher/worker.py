@@ -19,7 +19,7 @@ from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
 from launcher.place import Place, check_world
-from launcher.rundir import RunDir
+from launcher.rundir import RunDir, mask
 from launcher.watchdog import STACKS
 
 
@@ -33,9 +33,9 @@ def die_with_agent() -> None:
 
 def main(argv: list[str]) -> int:
     die_with_agent()
-    os.umask(0o077)
     put_ours_first()
     run = RunDir(argv[1])
+    os.umask(mask(run))
     try:
         place = Place.from_environment()
     except ConfigError as error:

@@ -19,7 +19,7 @@ def new(path: Path) -> int:
     """A file that was not there: what a process of ours left that died is taken away first. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, _mode(path))
 
 
 def to_append(path: Path) -> int:
@@ -39,9 +39,14 @@ def over(path: Path, text: str) -> None:
         file.write(text)
 
 
+def _mode(path: Path) -> int:
+    """A group reads what lies in a directory that it may read (`runs_mode=group`), as far as the umask lets it."""
+    return 0o640 if path.parent.stat().st_mode & stat.S_IRGRP else 0o600
+
+
 def _plain(path: Path, flags: int, names: int | None = None) -> int:
     try:
-        descriptor = os.open(path, flags | _SAFELY, 0o600)
+        descriptor = os.open(path, flags | _SAFELY, 0o600 if flags & os.O_RDWR else _mode(path))  # who may read a lock may hold it
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise OSError(error.errno, f"it is a link or a pipe, and no file; type: rm {path}", str(path)) from None

@@ -120,7 +120,8 @@ cluster.processes_per_node=all  cluster.processes_per_node=all cannot be
 cluster.processes_per_node=3    train.batch_size=64 is not divisible by 3 processes x train.accumulate=1; type train.batch_size=63
 cluster.device=gpu              cluster.device=gpu cannot be; type one of auto, cpu, cuda
 cluster.max_restarts=-1         cluster.max_restarts=-1 cannot be; type a whole number from 0
-resume=yes                      resume=yes cannot be; type auto or never"""
+resume=yes                      resume=yes cannot be; type auto or never
+runs_mode=shared                runs_mode=shared cannot be; type private, or group for a run that the group of runs_dir may read"""
 
 SYNTAX = (
     ("train.epochs", "train.epochs", UNREADABLE),

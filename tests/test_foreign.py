@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,17 @@ import pytest
 from test_rundir import frozen
 
 import launcher.foreign
+from launcher import owner
 from launcher.cli import VERBS, main
 
 SOMEBODY = 65_534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+
+
+def import_all() -> None:
+    """Before one is somebody else, who may not read the interpreter of root."""
+    for module in (*VERBS.values(), "statistics", "encodings.ascii"):
+        importlib.import_module(module)
 
 
 @pytest.fixture
@@ -26,24 +34,27 @@ def shared() -> Iterator[Path]:
     """A directory that everybody may enter, which those of the tests are not."""
     place = Path(tempfile.mkdtemp())
     place.chmod(0o755)
-    for module in VERBS.values():
-        importlib.import_module(module)  # somebody else may not read the interpreter of root
+    import_all()
     yield place
     shutil.rmtree(place)
 
 
-def _as_somebody(where: Path, *words: str) -> tuple[int, str, str]:
+def as_somebody(where: Path, *words: str, group: int = SOMEBODY) -> tuple[int, str, str]:
     """The command of a process that is nobody's but theirs, without root's power to read all."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         out, err, code = io.StringIO(), io.StringIO(), 99
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(BaseException):
-            os.setgroups([])
-            os.setgid(SOMEBODY)
-            os.setuid(SOMEBODY)
-            os.chdir(where)
-            os.environ |= {"HOME": str(where), "XDG_STATE_HOME": str(where / "state")}
-            code = main(list(words))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                os.setgroups([])
+                os.setgid(group)
+                os.setuid(SOMEBODY)
+                owner._owners.cache_clear()  # pyright: ignore[reportPrivateUsage]
+                os.chdir(where)
+                os.environ |= {"HOME": str(where), "XDG_STATE_HOME": str(where / "state")}
+                code = main(list(words))
+            except BaseException:
+                traceback.print_exc()
         os.write(writing, f"{code}\0{out.getvalue()}\0{err.getvalue()}".encode())
         os._exit(0)
     os.close(writing)
@@ -65,7 +76,7 @@ def _run(shared: Path, kept: str) -> Path:
 @pytest.mark.parametrize("verb", ["status", "why", "logs", "cancel", "collect", "resume", "tensorboard"])
 def test_it_is_one_line(verb: str, kept: str, shared: Path) -> None:
     run = _run(shared, kept)
-    code, out, err = _as_somebody(shared, verb, str(run))
+    code, out, err = as_somebody(shared, verb, str(run))
     owned = {"directory": run, "runs_dir": shared / "runs", "files": run / "plan.json"}[kept]
     assert (code, out) == (3, "")
     assert err.startswith(f"launcher: {run}/plan.json: Permission denied; {owned} belongs to root: ")
@@ -73,11 +84,18 @@ def test_it_is_one_line(verb: str, kept: str, shared: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", ["directory", "runs_dir", "files"])
-def test_the_table_passes_it_over(kept: str, shared: Path) -> None:
+def test_the_table_says_that_there_is_one(kept: str, shared: Path) -> None:
     _run(shared, kept)
-    code, out, err = _as_somebody(shared, "status")
+    code, out, err = as_somebody(shared, "status")
     assert (code, err) == (0, "")
     assert "toy/1" not in out
+    word = f"1 directory in {shared}/runs may not be read: ask root for runs_mode=group, or to chmod -R g+rX"
+    assert out.splitlines()[-1] == word
+    code, out, err = as_somebody(shared, "why", "toy")
+    if kept == "runs_dir":
+        assert (code, out, "runs belongs to root: ask" in err) == (3, "", True)
+    else:
+        assert (code, out, err.endswith(f"; {word}\n")) == (2, "", True)
 
 
 def test_a_file_of_ones_own_is_called_so(tmp_path: Path) -> None:

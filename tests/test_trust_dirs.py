@@ -349,7 +349,7 @@ def test_nor_is_what_the_plan_names_where_it_is_theirs(what: str, tmp_path: Path
 
 @pytest.mark.parametrize("change", [
     {"name": "../x"}, {"id": "a/b"}, {"name": "a\ntouch canary"}, {"version": "1\ntouch canary"}, {"threads": "1; touch canary"},
-    {"max_restarts": "$(touch canary)"}, {"python": ["a"]}, {"directory": None},
+    {"max_restarts": "$(touch canary)"}, {"python": ["a"]}, {"directory": None}, {"umask": "077; touch canary"}, {"umask": "000"},
 ])  # fmt: skip
 def test_a_plan_that_is_no_plan_is_not_rendered(change: dict[str, object], tmp_path: Path) -> None:
     run = rendered_in(tmp_path / "runs")

@@ -71,7 +71,7 @@ class Local:
             "#!/usr/bin/env bash",
             f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
             "set -euo pipefail",
-            "umask 077",
+            command(["umask", plan.umask]),
             command(["cd", plan.directory]),
             f"run={command([plan.run_dir])}",
             "",

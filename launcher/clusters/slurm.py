@@ -156,7 +156,7 @@ class Slurm:
             *self.directives(plan, output=literal_path(plan.run_dir, "job.log")),
             f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
             "set -euo pipefail",
-            "umask 077",
+            command(["umask", plan.umask]),
             "",
             *SCRUB,
             *self._prelude(plan),

@@ -84,7 +84,7 @@ class CheckpointStore:
         self._temporary = path / f"tmp.{attempt:03d}"
         self._told = False
         if ranks.is_first:
-            path.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o750, exist_ok=True)
             for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -161,7 +161,7 @@ class CheckpointStore:
         if self._has(step):
             return False
         shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(mode=0o700)
+        self._temporary.mkdir(mode=0o750)
         crash.here("room_made")
         return True
 

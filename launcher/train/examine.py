@@ -22,7 +22,7 @@ from launcher.errors import LaunchError
 from launcher.findings import ALONE, drills, left_behind, node_name, nonce_file, publish, rank_file, report_file, report_of
 from launcher.place import Place, check_world
 from launcher.plan import Plan
-from launcher.rundir import RunDir, write_atomic
+from launcher.rundir import RunDir, mask, write_atomic
 from launcher.worker import die_with_agent
 
 START_SECONDS = 120.0
@@ -119,9 +119,9 @@ class Patient:
 
 def main(argv: list[str]) -> int:
     die_with_agent()
-    os.umask(0o077)
     put_ours_first()
     run = RunDir(argv[1])
+    os.umask(mask(run))
     try:
         plan, place = run.read_plan(), Place.from_environment()
         _redirect(run, place)
