@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.errors import ConfigError
@@ -28,6 +28,12 @@ def names(folder: Path) -> list[str] | None:
     Raises ConfigError where it takes too long.
     """
     return _ask(folder, ["ls-files", "-z", "--cached", "--others", "--exclude-standard"])[0]
+
+
+def tracked(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Of `files` (name in `folder` -> whatever it stands for) what those stand for that git tracks; none where git cannot say."""
+    found = _ask(folder, ["--literal-pathspecs", "ls-files", "-z", "--cached", "--", *files])[0] or ()
+    return [files[name] for name in found if name in files]
 
 
 def refusal(folder: Path) -> str:

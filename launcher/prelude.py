@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher import rundir
+from launcher import no_secret, rundir
 from launcher.errors import ConfigError
 
 _WORD = re.compile(r"[\w.+@%~*?-]+(?:/[\w.+@%~*?-]+)*")
@@ -42,7 +42,9 @@ def with_neighbours(path: Path) -> tuple[dict[str, Path], list[str]]:
             for place in _places(path.parent, name):
                 above = ".." in name.split("/")
                 inside = name if above else place.relative_to(path.parent).as_posix()
-                if above or place.stat().st_size > _MOST_BYTES:
+                if no_secret.is_secret_name(inside):
+                    _not_copied(place)
+                elif above or place.stat().st_size > _MOST_BYTES:
                     stays.append(inside)
                 elif inside not in found:
                     found[inside] = place
@@ -55,6 +57,15 @@ def _places(folder: Path, name: str) -> list[Path]:
     if any(mark in name for mark in "*?") and ".." not in name.split("/"):
         return [place for place in sorted(folder.glob(name)) if place.is_file()] if name.strip("*?./") else []
     return [folder / name] if (folder / name).is_file() else []
+
+
+def _not_copied(place: Path) -> None:
+    if place.is_file():
+        print(
+            f"launcher: warning: cluster.prelude: {place} is not copied with it, for it may hold secrets; have the prelude name it by its "
+            "whole path",
+            file=sys.stderr,
+        )
 
 
 def copy(path: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import git, no_code, packages
+from launcher import git, no_code, no_secret, packages
 from launcher.errors import ConfigError, RunError
 
 MOST_BYTES = 64 * 2**20
@@ -99,6 +99,8 @@ def find(project: Path, trust: Sequence[str]) -> Source:
             more = _trusted(top, project, listing, found)
             in_the_way = _parents(more) & {*found}
             found = {name: here for name, here in found.items() if name not in in_the_way} | more
+    secret = no_secret.left_out({name: here.path for name, here in found.items()}, {name: here.size for name, here in found.items()})
+    found = {name: here for name, here in found.items() if name not in secret}
     _refuse_above_cap(found)
     return Source(tuple(sorted((name, here.path) for name, here in found.items())))
 
