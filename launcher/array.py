@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from launcher import batch, lookup, owner, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
+from launcher.launch import pin
 from launcher.members import Member
 from launcher.plan import Plan
 from launcher.rundir import RunDir
-from launcher.settle import settle, settled_cluster
+from launcher.settle import settle
 from launcher.sweep import Entry, Sweep
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
@@ -81,10 +80,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
             pinned[key] = submit.prepare_data(data)
-        if pinned[key]:
-            OmegaConf.update(config, "data", pinned[key], merge=True, force_add=True)
-        if pinned[key].get("source") == "standin":
-            config.name = f"{config.name}-standin"
+        pin(config, data, pinned[key])
         found.append(freeze(config, member.overrides, code))
     return found
 
@@ -93,7 +89,7 @@ def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], obj
     """The ledger first: whatever fails behind it, it says what was meant. Raises RunError."""
     umask = frozen[0].plan.umask
     try:
-        os.umask(rundir.mask(rundir.create(here.path, umask)))
+        os.umask(rundir.umask_of(rundir.create(here.path, umask)))
         here.tensorboard.mkdir()
     except FileExistsError:
         raise RunError(f"{here.path} is a sweep already; go on with: python -m launcher resume {here.id}, or choose another id=…") from None
@@ -112,7 +108,7 @@ def _write(here: Sweep, members: Sequence[Member], frozen: Sequence[Frozen], obj
 def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str]) -> None:
     try:
         run = rundir.create(entry.run.path, frozen.plan.umask)
-        os.umask(rundir.mask(run))
+        os.umask(rundir.umask_of(run))
     except FileExistsError:
         raise RunError(f"{entry.run} is there already; choose another id=…") from None
     batch.copy_code(frozen, _slurm(frozen), run)
@@ -146,7 +142,7 @@ def resume(here: Sweep) -> None:
         return
     for run in left:
         settle(run)
-        rendered.refuse_another(run, run.read_plan(), lambda run=run: settled_cluster(run))
+        rendered.refuse_another(run, run.read_plan(), lambda run=run: stored_cluster(run))
     numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])
     print(f"jobs     {', '.join(numbers)} ({len(left)} of {len(words)} members)")
     print(here.path, flush=True)

@@ -18,6 +18,7 @@ from launcher.plan import Cluster, Plan
 from launcher.progress import FAILED
 from launcher.rundir import RunDir, write_atomic
 from launcher.screen import Screen, tell
+from launcher.secret import mask
 from launcher.tail import Tail
 
 POLL_SECONDS = 0.1
@@ -172,7 +173,7 @@ def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signa
     if report is not None and report.refused:
         run.forget_attempt(attempt)
         raise error
-    closing = {"state": "failed", "attempt": attempt, "name": plan.name, "id": plan.id, "error": str(error)}
+    closing = {"state": "failed", "attempt": attempt, "name": plan.name, "id": plan.id, "error": mask(str(error))}
     with contextlib.suppress(RunError):  # the disk may be what failed; the error matters more than its copy
         write_atomic(run.summary, json.dumps(closing, indent=2) + "\n")
     raise error

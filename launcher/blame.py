@@ -11,6 +11,7 @@ from typing import Any
 from launcher import writing
 from launcher.errors import RunError
 from launcher.rundir import RunDir, write_atomic
+from launcher.secret import mask
 
 
 def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields: Any) -> bool:
@@ -24,7 +25,7 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     spare = place / f".{name}.{os.getpid()}.{fields['rank']}"
     try:
         with os.fdopen(writing.new(spare), "w", encoding="utf-8") as file:
-            json.dump({"time": time.time(), **fields}, file, indent=2)
+            json.dump(mask.everywhere({"time": time.time(), **fields}), file, indent=2)
         _put(spare, place / name)
         if outcome is not None:
             write_atomic(run.outcome(attempt), f"{outcome}\n")

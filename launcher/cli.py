@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TextIO
 
 from launcher import put_ours_first
 from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
+from launcher.secret import mask
+from launcher.sieve import masked
 
 VERBS = {
     "run": "launcher.run",
@@ -32,15 +36,30 @@ def main(argv: list[str] | None = None) -> int:
     """Entry of `python -m launcher` and of the console script, and of a notebook's cell, to which it leaves the umask and the search
     path as they were. Returns the exit code (launcher/errors.py).
     """
-    mask, path = os.umask(0o077), [*sys.path]
+    umask, path, streams = os.umask(0o077), [*sys.path], (sys.stdout, sys.stderr)
+    mask.begin()
     put_ours_first()
     _any_terminal()
     words = sys.argv[1:] if argv is None else argv
+    sys.stdout, sys.stderr = map(masked, streams)
     try:
-        return _main(words)
+        code = _main(words)
+    except SystemExit:
+        _leave(streams)
+        raise
+    else:  # what else is raised goes through them: the interpreter prints it
+        _leave(streams)
+        return code
     finally:
-        os.umask(mask)
+        os.umask(umask)
         sys.path[:] = path
+
+
+def _leave(streams: tuple[TextIO, TextIO]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # nobody listens, or there is none
+            stream.flush()
+    sys.stdout, sys.stderr = streams
 
 
 def _any_terminal() -> None:

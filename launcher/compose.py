@@ -26,6 +26,8 @@ from launcher.config import GROUPS, Config
 from launcher.errors import ConfigError, RunError
 from launcher.explain import SEVERAL, explain, version_base
 from launcher.once import ask_once
+from launcher.references import listen
+from launcher.secret import mask
 from launcher.targets import nearest
 
 Job = Callable[[DictConfig, list[str]], Any]
@@ -73,6 +75,7 @@ def prepare(arguments: list[str]) -> list[str]:
     arguments = [home.in_word(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
+    listen()
     return arguments
 
 
@@ -83,7 +86,11 @@ def one_line(arguments: list[str]) -> Generator[None]:
         with sources.judged(arguments, _check_arguments):
             yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, arguments)) from error
+        text = explain(error, arguments)
+        if mask.is_quoted_in(text):
+            named = " ".join(word for word in arguments if "oc.env" in word) or "config"
+            raise ConfigError(f"{named}: what the environment names there is no choice and no key; type the one that is meant") from None
+        raise ConfigError(text) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"config: {error}; correct it there") from error
     except ValueError as error:  # `model=null`, a yaml that is a list, or no text: Hydra has no type of its own for it

@@ -21,7 +21,7 @@ from typing import Any
 from launcher.errors import LaunchError
 from launcher.judge import Verdict, judge
 from launcher.plan import Plan
-from launcher.rundir import RunDir, mask, read_text, write_atomic
+from launcher.rundir import RunDir, read_text, umask_of, write_atomic
 
 ALONE = "LAUNCHER_DOCTOR"
 """Environment: set to `alone` where the examination is the whole job and no training follows."""
@@ -126,7 +126,7 @@ def _allotted(run: RunDir, attempt: int) -> str:
 
 def main(argv: list[str]) -> int:
     run, attempt = RunDir(argv[1]), int(argv[2])
-    os.umask(mask(run))
+    os.umask(umask_of(run))
     try:
         plan = run.read_plan()
         print(f"launcher: doctor: {publish(run, attempt, plan, left_behind(run, attempt, plan))}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,15 @@ from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import launcher
-from launcher import PROJECT, check, code_hash, dialect, home, owner, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, code_hash, dialect, home, owner, references, rundir, snapshot, targets, tree
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.round_batch import round_batch
 from launcher.rundir import RunDir
+from launcher.secret import mask
 from launcher.snapshot import Source
 
 NOT_COMPARED = ("resume", "id", "runs_dir", "runs_mode", "objective")
@@ -68,16 +67,20 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     check.check_values(values)
-    cluster: Cluster = targets.build(values["cluster"])
-    world = cluster.world()
+    world = targets.build(values["cluster"]).world()
     if round_batch(config, values["train"], world):
         values = resolve(config)  # others may be made of it
     targets.build(values["strategy"]).check(world, values["train"])
     check.check_world(values, world)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])
-    text = frozen_text(config, {**values, "id": run_id})
+    written: Any = OmegaConf.to_container(config)
+    known = {"id": run_id} if values["id"] is None else {}
+    frozen = references.frozen({**written, **known}, {**values, **known})
+    cluster: Cluster = targets.build(references.late(frozen["cluster"]))
+    text = frozen_text(frozen)
     run_dir = str(runs_dir(values) / name / run_id)
+    mask.show(run_dir)
     if not cluster.attached and code is None:
         code = Code.now(values["trust"])
     packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()
@@ -95,7 +98,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         config_hash=hashlib.sha256(text.encode()).hexdigest(),
         code_hash=code_hash.of_all(packages) if code is None else code.digest,
         packages=packages,
-        overrides=tuple(overrides),
+        overrides=tuple(map(mask, overrides)),
         version=launcher.__version__,
         umask="027" if values["runs_mode"] == "group" else "077",
     )
@@ -123,17 +126,12 @@ def stored_cluster(run: RunDir) -> Cluster:
     """Raises RunError, or ConfigError for a target outside the allowlist."""
     config = stored_config(run)
     targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else config["trust"])
-    return targets.build(config["cluster"])
+    return targets.build(references.late(config["cluster"]))
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Plain values, every interpolation resolved. Raises ConfigError."""
-    try:
-        values: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "config"
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    return home.everywhere(values)
+    return home.everywhere(references.resolved(config))
 
 
 def runs_dir(values: Mapping[str, Any]) -> Path:
@@ -149,54 +147,9 @@ def time_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now * 1000) % 1000:03d}"
 
 
-def frozen_text(config: DictConfig, values: Mapping[str, Any]) -> str:
-    """The resolved `values` as every process will read them; a text that comes from `${oc.env:NAME}` stays as it is written."""
-    written: Any = OmegaConf.to_container(config)
-    kept = _kept(values, {**written, "id": values["id"]}, written)
-    if kept is tree.ABSENT:
-        kept = _masked(values, {**_kept_by_resolving(written), "id": values["id"]})
-    return "".join(_dumped(key, value) for key, value in kept.items())
-
-
-def _kept(value: Any, written: Any, root: Mapping[str, Any]) -> Any:
-    """What `_kept_by_resolving` would keep, in a tenth of its 4 ms, where that can be told from the text. ABSENT where it cannot."""
-    if tree.is_mapping(value) and tree.is_mapping(written):
-        kept = {key: _kept(child, written[key], root) for key, child in value.items()}
-        return tree.ABSENT if tree.ABSENT in kept.values() else kept
-    if isinstance(value, list) and isinstance(written, list):
-        items: list[Any] = [_kept(*pair, root) for pair in zip(cast("list[Any]", value), cast("list[Any]", written), strict=True)]
-        return tree.ABSENT if tree.ABSENT in items else items
-    if "$" not in str(written):
-        return cast("Any", value)
-    if not isinstance(value, str):
-        return tree.ABSENT if isinstance(value, list | Mapping) else value
-    if _ENVIRONMENT_ONLY.fullmatch(written):
-        return written
-    beside = _REFERENCE.sub("", written)
-    plain = (str, int, float) if beside else str  # `${seed}` alone would be a number where a text is due
-    found = [tree.look_up(root, key) for key in _REFERENCE.findall(written)]
-    clear = not {"$", "\\"} & {*beside} and all(isinstance(it, plain) and "$" not in str(it) for it in found)
-    return value if clear else tree.ABSENT
-
-
-_ENVIRONMENT_ONLY = re.compile(r"([^$\\]|\$\{oc\.env:\w+\})*")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
-
-
-def _kept_by_resolving(written: Any) -> Mapping[str, Any]:
-    """Everything resolved but `${oc.env:…}`."""
-
-    def keep(name: str, default: str | None = None) -> str:
-        return f"${{oc.env:{name}}}" if default is None else f"${{oc.env:{name},{default}}}"
-
-    untyped: Any = OmegaConf.create(written)  # where a number is due, `keep` would not fit
-    OmegaConf.clear_resolver("oc.env")
-    try:
-        OmegaConf.register_new_resolver("oc.env", keep)
-        return resolve(untyped)
-    finally:
-        OmegaConf.clear_resolver("oc.env")
-        _restore_env_resolver()
+def frozen_text(frozen: Mapping[str, Any]) -> str:
+    """config.yaml."""
+    return "".join(_dumped(key, value) for key, value in frozen.items())
 
 
 def _dumped(key: str, value: Any) -> str:
@@ -210,21 +163,6 @@ def _dumped(key: str, value: Any) -> str:
 
 
 _DUMPED: dict[tuple[str, str], str] = {}
-
-
-def _masked(value: Any, kept: Any) -> Any:
-    """`kept` for a text, `value` for a number, a truth value or null: those are no secrets, and a process could not read them back."""
-    if tree.is_mapping(value) and tree.is_mapping(kept):
-        return {key: _masked(child, kept[key]) for key, child in value.items()}
-    if isinstance(value, list) and isinstance(kept, list):
-        return [_masked(*pair) for pair in zip(cast("list[Any]", value), cast("list[Any]", kept), strict=True)]
-    return kept if isinstance(value, str | list | Mapping) else value
-
-
-def _restore_env_resolver() -> None:
-    from omegaconf.resolvers import oc
-
-    OmegaConf.register_new_resolver("oc.env", oc.env)
 
 
 def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:

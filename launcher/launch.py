@@ -8,12 +8,13 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, rendered, rundir, submit, torch_words
+from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, references, rendered, rundir, submit, torch_words
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -23,7 +24,7 @@ from launcher.move import move
 from launcher.plan import Cluster, Plan
 from launcher.report import closing
 from launcher.rundir import RunDir
-from launcher.settle import settle, settled_cluster
+from launcher.settle import settle
 
 
 def launch(config: DictConfig, overrides: list[str]) -> RunDir:
@@ -31,15 +32,13 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
     start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
     torch_words.check()
-    pinned = submit.prepare_data(resolve(config)["data"])
-    OmegaConf.update(config, "data", pinned, merge=True, force_add=True)
-    if pinned.get("source") == "standin":
-        config.name = f"{config.name}-standin"
+    data = resolve(config)["data"]
+    pin(config, data, submit.prepare_data(data))
     while True:
         frozen = freeze(config, overrides)
         try:
             here = rundir.create(Path(frozen.plan.run_dir), frozen.plan.umask)
-            os.umask(rundir.mask(here))
+            os.umask(rundir.umask_of(here))
             break
         except FileExistsError:
             if config.id is not None:
@@ -64,6 +63,13 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
             _discard(here)
         raise
     return here
+
+
+def pin(config: DictConfig, data: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Write into the config what preparing the data has found."""
+    OmegaConf.update(config, "data", references.changed(data, found), merge=True, force_add=True)
+    if found.get("source") == "standin":
+        config.name = f"{config.name}-standin"
 
 
 def _discard(here: RunDir) -> None:
@@ -111,7 +117,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     """
     check_words(words or [])
     owner.refuse(here.path)
-    os.umask(rundir.mask(here))
+    os.umask(rundir.umask_of(here))
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):
@@ -138,7 +144,7 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
         return
     if cluster.world() != plan.world:
         raise ConfigError(f"{here} was planned for {plan.world}, here is {cluster.world()}; run it where it was planned")
-    rendered.refuse_another(here, plan, lambda: settled_cluster(here))
+    rendered.refuse_another(here, plan, lambda: stored_cluster(here))
     if cluster.attached:
         torch_words.check()
         _warn_of_edits(here, plan)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from launcher import headway, writing
 from launcher.errors import ClusterError, LaunchError
-from launcher.rundir import RunDir, mask
+from launcher.rundir import RunDir, umask_of
 
 _ANY_PORT = 9  # discard; nothing is sent
 
 
 def main(argv: list[str]) -> int:
     run, command = RunDir(argv[1]), argv[2:]
-    os.umask(mask(run))
+    os.umask(umask_of(run))
     try:
         if not run.plan.is_file():
             raise ClusterError(f"{socket.gethostname()} does not see {run.plan}; put runs_dir=… on a file system that every node shares")

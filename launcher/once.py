@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.errors import ConfigError
+from launcher.references import escaped
 
 _ASKS = re.compile(r"\$\{\s*(?!oc\.)[\w.]+\s*:")
 """A resolver other than OmegaConf's own. `oc.env` is kept as it is written, for it may be a secret; the others are pure."""
@@ -36,7 +37,8 @@ def _walk(node: Any, path: str) -> None:
     for key in keys:
         where, text = f"{path}.{key}" if path else str(key), written[key]
         if isinstance(text, str) and _ASKS.search(text):
-            node[key] = _answer(node, key, where, text)
+            answer = _answer(node, key, where, text)
+            node[key] = escaped(answer) if isinstance(answer, str) else answer
         elif isinstance(text, dict | list):
             _walk(node[key], where)
 

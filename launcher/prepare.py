@@ -1,4 +1,6 @@
-"""`python -m launcher.prepare`: the data node as JSON on stdin, what `prepare()` found as the last line of stdout."""
+"""`python -m launcher.prepare`: the data node and what its config asked the environment for as JSON on stdin, what `prepare()` found as the
+last line of stdout.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from typing import Any
 
 from launcher import put_ours_first, targets
 from launcher.errors import ConfigError, LaunchError, RunError
+from launcher.secret import mask
+from launcher.sieve import masked
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -19,9 +23,12 @@ def main() -> int:
     put_ours_first()
     answer_to = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints, stdout carries the answer alone
-    node: dict[str, Any] = json.load(sys.stdin)
+    given: dict[str, Any] = json.load(sys.stdin)
+    for name in given["asked"]:
+        mask.ask(name)
+    sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        data = targets.build(node)
+        data = targets.build(given["data"])
         answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):

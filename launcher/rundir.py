@@ -31,6 +31,7 @@ from typing import Any, cast
 from launcher import owner, writing
 from launcher.errors import RunError
 from launcher.plan import Plan
+from launcher.secret import mask
 
 
 class RunDir:
@@ -108,7 +109,7 @@ class RunDir:
 
     def log_event(self, event: str, **fields: Any) -> None:
         """One line of the ledger. A single O_APPEND write, so that writers never interleave within a line."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **cast("dict[str, Any]", mask.everywhere(fields))}) + "\n"
         descriptor = writing.to_append(self.events)
         try:
             os.write(descriptor, line.encode())
@@ -190,7 +191,7 @@ def _make(path: Path, umask: str) -> None:
         path.chmod(0o2750)
 
 
-def mask(run: RunDir) -> int:
+def umask_of(run: RunDir) -> int:
     """The umask for whatever writes there: as the run was made, so for ever."""
     try:
         return 0o027 if run.path.stat().st_mode & stat.S_IRGRP else 0o077

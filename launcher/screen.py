@@ -15,6 +15,7 @@ import threading
 from typing import Any, TextIO
 
 from launcher import progress
+from launcher.secret import mask
 
 PENDING_LINES = 1000
 """That wait for a terminal; what comes then is only in the logs."""
@@ -87,7 +88,7 @@ class Screen:
 
 def tell(text: str) -> None:
     """A line on stderr, for as long as somebody takes it."""
-    thread = threading.Thread(target=_write_error, args=(f"{text}\n",), daemon=True)
+    thread = threading.Thread(target=_write_error, args=(f"{mask(text)}\n",), daemon=True)
     thread.start()
     thread.join(PATIENCE_SECONDS)
 

@@ -10,11 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from launcher import PROJECT, origin, owner, targets
+from launcher import PROJECT, origin, owner
 from launcher.errors import RunError
-from launcher.freeze import resolve, stored_config, worker_env
+from launcher.freeze import stored_cluster, stored_config, worker_env
 from launcher.plan import Cluster, Plan
 from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
@@ -28,7 +26,7 @@ def settle(here: RunDir) -> None:
         return
     if not stayed:
         _refuse_links(here)
-    cluster, copied = settled_cluster(here), origin.original(here) is not None
+    cluster, copied = stored_cluster(here), origin.original(here) is not None
     settled = _plan(here, plan, cluster)
     try:
         script = cluster.render(settled)
@@ -42,15 +40,6 @@ def settle(here: RunDir) -> None:
     if stayed:
         what = f"a run of {plan.directory}, {plan.project} and {plan.python}, not all of which are there any more"
     print(f"launcher: {here} is {what}; it goes on in {settled.directory if stayed else 'this place'}", file=sys.stderr)
-
-
-def settled_cluster(here: RunDir) -> Cluster:
-    """What its script is rendered by, with `${oc.env:…}` read: it goes into the script."""
-    config, trust = OmegaConf.load(here.config), stored_config(here)["trust"]
-    assert isinstance(config, DictConfig)
-    node = resolve(config)["cluster"]
-    targets.check({"cluster": node}, trust)
-    return targets.build(node)
 
 
 def _refuse_links(here: RunDir) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from launcher.deathsig import die_with_parent
 from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
 from launcher.plan import Cluster, Plan
+from launcher.secret import mask
 
 
 def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
@@ -95,7 +96,7 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
     """
     done = subprocess.run(
         [sys.executable, "-m", "launcher.prepare"],
-        input=json.dumps(node).encode(),
+        input=json.dumps({"data": node, "asked": mask.asked}).encode(),
         stdout=subprocess.PIPE,
         check=False,
     )

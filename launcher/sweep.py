@@ -21,6 +21,7 @@ from launcher import foreign, lookup, rundir
 from launcher.errors import ConfigError, RunError
 from launcher.objective import Objective, is_number
 from launcher.rundir import RunDir, write_atomic
+from launcher.secret import mask
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Sweep:
 
     def write(self, entries: list[Entry], objective: Any) -> None:
         """`objective` as it is written in the config. Raises RunError."""
-        members = [{"number": entry.number, "overrides": entry.overrides, "run": str(entry.run)} for entry in entries]
+        members = [{"number": entry.number, "overrides": mask.everywhere(entry.overrides), "run": str(entry.run)} for entry in entries]
         write_atomic(self.ledger, json.dumps({"objective": objective, "members": members}, indent=1) + "\n")
 
     def entries(self) -> list[Entry]:

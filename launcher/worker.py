@@ -6,20 +6,22 @@ fails, the first rank to do so leaves error.json, which is what the launcher sho
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import io
 import os
 import socket
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
-from launcher import blame, hardware, progress, put_ours_first, writing
+from launcher import blame, hardware, progress, put_ours_first, sieve, writing
 from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
 from launcher.place import Place, check_world
-from launcher.rundir import RunDir, mask
+from launcher.rundir import RunDir, read_text, umask_of
+from launcher.secret import mask
 from launcher.watchdog import STACKS
 
 
@@ -35,16 +37,13 @@ def main(argv: list[str]) -> int:
     die_with_agent()
     put_ours_first()
     run = RunDir(argv[1])
-    os.umask(mask(run))
+    os.umask(umask_of(run))
     try:
         place = Place.from_environment()
     except ConfigError as error:
         print(f"launcher: {error}", file=sys.stderr)
         return error.exit_code
     _redirect(run, place)
-    faulthandler.enable()
-    if sys.platform == "linux":  # where there is a watchdog; elsewhere that number is another signal
-        faulthandler.register(STACKS)
     where: dict[str, Any] = {"step": 0, "refused": False}
     try:
         plan = run.read_plan()
@@ -63,17 +62,30 @@ def main(argv: list[str]) -> int:
 
 
 def _redirect(run: RunDir, place: Place) -> None:
-    """stdout and stderr, those of C libraries too, into this rank's log of this attempt."""
+    """stdout and stderr, those of C libraries too, into this rank's log of this attempt, without secrets. Stacks go there as they are:
+    they hold no values, and whoever asked for them waits.
+    """
     path = run.rank_log(place.attempt, place.rank)
     descriptor = writing.to_append(path)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = (
-        io.TextIOWrapper(io.BufferedWriter(_Lossy(number, "w", closefd=False)), "utf-8", "backslashreplace", line_buffering=True)
-        for number in (1, 2)
-    )
+    with contextlib.suppress(LaunchError):  # said below, by whoever needs it
+        mask.asked_in(read_text(run.config))
+        mask.show(run.path)
+    if mask.forms():
+        sieve.put_before(descriptor)
+    else:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (sieve.masked(_log(descriptor)) for _ in (1, 2))
+    faulthandler.enable(descriptor)
+    if sys.platform == "linux":  # where there is a watchdog; elsewhere that number is another signal
+        faulthandler.register(STACKS, descriptor)
     if place.restart:
         print(f"--- restart {place.restart} of attempt {place.attempt}")
+
+
+def _log(descriptor: int) -> TextIO:
+    raw = _Lossy(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
 
 
 class _Lossy(io.FileIO):

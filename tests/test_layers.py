@@ -38,9 +38,11 @@ RULES: dict[str, Rule] = {
     # module, or package.* for everything in it; the first line that fits decides
     "launcher.errors": Rule(only=(), stdlib=False),
     "launcher.plan": Rule(only=("launcher.errors",)),
+    "launcher.secret": Rule(only=()),
+    "launcher.sieve": Rule(only=("launcher.secret",)),
     "launcher.owner": Rule(only=("launcher.PROJECT", "launcher.errors")),
     "launcher.writing": Rule(only=()),
-    "launcher.rundir": Rule(only=("launcher.errors", "launcher.owner", "launcher.plan", "launcher.writing")),
+    "launcher.rundir": Rule(only=("launcher.errors", "launcher.owner", "launcher.plan", "launcher.secret", "launcher.writing")),
     "launcher.lookup": Rule(
         only=("launcher.CONF", "launcher.errors", "launcher.foreign", "launcher.owner", "launcher.rundir", "launcher.writing")
     ),
@@ -50,7 +52,7 @@ RULES: dict[str, Rule] = {
     "launcher.lock": Rule(only=("launcher.errors", "launcher.standin", "launcher.writing")),
     "launcher.standin": Rule(only=("launcher.writing",)),
     "launcher.home": Rule(only=("launcher.errors",)),
-    "launcher.submit": Rule(only=("launcher.errors", "launcher.plan", "launcher.deathsig")),
+    "launcher.submit": Rule(only=("launcher.errors", "launcher.plan", "launcher.deathsig", "launcher.secret")),
     "launcher.deathsig": Rule(only=()),
     "launcher.claim": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.node": Rule(only=("launcher.errors", "launcher.headway", "launcher.rundir", "launcher.writing")),

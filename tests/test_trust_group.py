@@ -66,7 +66,7 @@ def test_the_group_reads_it_and_writes_nothing(shared: Path) -> None:
     run = of_the_group(shared)
     assert [mode(path) for path in (run.path, run.path.parent)] == [0o2750, 0o2750]
     assert {path.stat().st_gid for path in (run.path, run.plan, run.events)} == {GROUP}
-    assert (mode(run.events), rundir.mask(run)) == (0o640, 0o027)
+    assert (mode(run.events), rundir.umask_of(run)) == (0o640, 0o027)
     os.close(lock.hold(run.lock, "x", 0))
     assert mode(run.lock) == 0o600, "who may read it may hold it"
 
@@ -74,7 +74,7 @@ def test_the_group_reads_it_and_writes_nothing(shared: Path) -> None:
 def test_a_private_one_stays_so_in_the_same_place(shared: Path) -> None:
     run = create(shared / "runs" / "toy" / "1")
     run.log_event("x")
-    assert (mode(run.path), mode(run.events), rundir.mask(run)) == (0o700 | stat.S_ISGID, 0o600, 0o077)
+    assert (mode(run.path), mode(run.events), rundir.umask_of(run)) == (0o700 | stat.S_ISGID, 0o600, 0o077)
 
 
 @pytest.mark.parametrize(("word", "umask"), [("private", "077"), ("group", "027")])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launcher.clusters import prelude
+from launcher.clusters import environment, prelude
 from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
 from launcher.clusters.slurm_env import check_env
 from launcher.clusters.slurm_values import (
@@ -26,7 +26,7 @@ from launcher.clusters.slurm_values import (
 )
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
-from launcher.shell import Raw, block, command, export
+from launcher.shell import Raw, block, command, export, glued
 
 BODY = Path(__file__).with_name("slurm.sh")
 
@@ -161,7 +161,7 @@ class Slurm:
             *SCRUB,
             *self._prelude(plan),
             "",
-            *(export(name, value) for name, value in self.env.items() if value is not None),
+            *environment.lines(self.env, (self.image, self.container_python, *self.mounts, *self.srun.values())),
             f"run={command([plan.run_dir])}",
             f"code={command([plan.project])}",
             f"python={command([plan.python if self.container is None else self.container_python])}",
@@ -250,7 +250,7 @@ class Slurm:
             "srun",
             f"--nodes={self.nodes}",
             Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
-            *(f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()),
+            *(f"--{key}" if value is True else glued(f"--{key}=", value) for key, value in options.items()),
             *self._inside(plan),
             Raw('"$python" -m launcher.node "$run"'),
             *self._torchrun(plan),
@@ -280,12 +280,13 @@ class Slurm:
                 )
         mounts = [f"{path}:{path}" for path in places] + self.mounts
         if self.container == "pyxis":
-            return [f"--container-image={self.image}", f"--container-mounts={','.join(mounts)}", Raw('--container-workdir="$code"')]
+            comma: list[str] = [part for mount in mounts for part in (",", mount)][1:]
+            return [glued("--container-image=", self.image or ""), glued("--container-mounts=", *comma), Raw('--container-workdir="$code"')]
         if self.container == "apptainer":
             graphics = ["--nv"] if self.device == "cuda" else []
             return [
                 command_option("apptainer", "exec", *graphics),
-                *(f"--bind={mount}" for mount in mounts),
+                *(glued("--bind=", mount) for mount in mounts),
                 Raw('--pwd="$code"'),
                 self.image,
             ]

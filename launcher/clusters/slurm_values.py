@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from launcher.clusters.slurm_options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
 from launcher.errors import ConfigError
+from launcher.shell import Late
 
 _TIME = re.compile(
     r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+))?(?::(?P<seconds>\d+))?)|(?:(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+))",
@@ -91,6 +92,8 @@ def check_containers(kind: str | None, image: str | None, mounts: object, python
         if value is not None and (not check_text(key, value) or value.startswith("-")):
             raise ConfigError(f"cluster.{key}={value!r} cannot be; type a name or a path")
     for mount in texts("mounts", mounts):
+        if isinstance(mount, Late):
+            continue  # it was looked at as it was when it was submitted
         if any(mark in check_text("mounts", mount) for mark in ',"'):
             raise ConfigError(f"cluster.mounts: {mount!r} holds a comma or a quote; mount a directory without")
         if not re.fullmatch(r"[^:]+:[^:]+(:[^:]+)?", mount):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from launcher import tree
+from launcher.secret import mask
 
 _TAGS = {"samples_per_second": "speed", "step_seconds": "time", "data_seconds": "time", "memory_bytes": "memory"}
 """The chart group of a metric that is not the task's own."""
@@ -62,7 +62,7 @@ class Board:
 
     @_never_fatal
     def text(self, tag: str, text: str) -> None:
-        self._writer.add_text(tag, text, 0)
+        self._writer.add_text(tag, mask(text), 0)
 
     @_never_fatal
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
@@ -81,11 +81,11 @@ class Board:
         self._writer.add_text(f"{tag}_table", "\n".join(rows), step)
 
     @_never_fatal
-    def hparams(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
-        """The config beside the final metrics, in this run: `add_hparams` would open a stray run beside it."""
+    def hparams(self, settings: dict[str, Any], metrics: dict[str, float], step: int) -> None:
+        """What the run was told beside the final metrics, in this run: `add_hparams` would open a stray run beside it."""
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {path: value if isinstance(value, int | float | bool | str) else str(value) for path, value in tree.leaves(config)}
+        plain = {path: value if isinstance(value, int | float | bool) else mask(str(value)) for path, value in settings.items()}
         for summary in hparams(plain, metrics):
             self._writer.file_writer.add_summary(summary, step)
         for name, value in metrics.items():

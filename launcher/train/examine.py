@@ -22,7 +22,9 @@ from launcher.errors import LaunchError
 from launcher.findings import ALONE, drills, left_behind, node_name, nonce_file, publish, rank_file, report_file, report_of
 from launcher.place import Place, check_world
 from launcher.plan import Plan
-from launcher.rundir import RunDir, mask, write_atomic
+from launcher.rundir import RunDir, umask_of, write_atomic
+from launcher.secret import mask
+from launcher.sieve import masked
 from launcher.worker import die_with_agent
 
 START_SECONDS = 120.0
@@ -70,7 +72,7 @@ class Patient:
         self.write()
 
     def write(self) -> None:
-        write_atomic(rank_file(self.run, self.place.attempt, self.place.rank), json.dumps(self.facts))
+        write_atomic(rank_file(self.run, self.place.attempt, self.place.rank), json.dumps(mask.everywhere(self.facts)))
 
     def _watch(self) -> None:
         while True:
@@ -121,7 +123,7 @@ def main(argv: list[str]) -> int:
     die_with_agent()
     put_ours_first()
     run = RunDir(argv[1])
-    os.umask(mask(run))
+    os.umask(umask_of(run))
     try:
         plan, place = run.read_plan(), Place.from_environment()
         _redirect(run, place)
@@ -146,6 +148,7 @@ def _redirect(run: RunDir, place: Place) -> None:
     descriptor = writing.to_append(path)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from omegaconf import OmegaConf
 
-from launcher import lock, targets
+from launcher import dialect, home, lock, references, targets
 from launcher.claim import Claim
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
@@ -22,7 +22,7 @@ from launcher.place import Place
 from launcher.plan import Plan, Strategy
 from launcher.prepare import exit_code, user_line
 from launcher.pulse import END
-from launcher.rundir import RunDir, write_atomic
+from launcher.rundir import RunDir, read_text, write_atomic
 from launcher.train import loop, rollback, seeds, world
 from launcher.train.account import account
 from launcher.train.agreement import Agreement
@@ -44,6 +44,7 @@ from launcher.train.skip import Skipper
 from launcher.train.state import Parts, TrainState, foreign, inexact, replicated, stored_precision
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
+from launcher.train.told import told
 from launcher.train.watch import NoWatch, Watch
 
 LOCK_PATIENCE_SECONDS = 10.0
@@ -80,7 +81,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     stopped = loop.train(job)
     test = {} if stopped else loop.evaluate_split(job, "test")
     job.watch.outside(END)
-    _close(run, plan, place, job, precision, config, stopped, test)
+    _close(run, plan, place, job, precision, stopped, test)
     del job
     world.leave(accelerator, ranks)
 
@@ -92,7 +93,7 @@ def _is_done(run: RunDir) -> bool:
 
 def read_config(run: RunDir) -> dict[str, Any]:
     """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(run.config), resolve=True)
+    values: Any = home.everywhere(references.resolved(OmegaConf.load(run.config)))
     targets.check(values, values["trust"])
     return values
 
@@ -226,14 +227,12 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     replayed = job.metrics.rewind(job.state.step)
     run.log_event("started", attempt=place.attempt, restart=place.restart, step=job.state.step, steps=job.steps, replayed=replayed)
     job.board = Board(run.tensorboard, first_step=job.state.step + 1 if checkpoint else 0)
-    job.board.text("config", "\n".join(f"    {line}" for line in run.config.read_text(encoding="utf-8").splitlines()))
+    job.board.text("config", "\n".join(f"    {line}" for line in read_text(run.config).splitlines()))
     if getattr(job.data, "standin", False):
         job.board.text("data", "THE BUILT-IN STAND-IN, not the real data set")
 
 
-def _close(
-    run: RunDir, plan: Plan, place: Place, job: Job, precision: str, config: dict[str, Any], stopped: str, test: dict[str, float]
-) -> None:
+def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stopped: str, test: dict[str, float]) -> None:
     """summary.json, the last events, and the word for the batch shell. Rank 0 alone; the others only wait for it."""
     if job.ranks.is_first:
         state = job.state
@@ -261,7 +260,8 @@ def _close(
             "finished": time.time(),
         }
         if not stopped:
-            job.board.hparams(config, {f"hparam/{name}": value for name, value in final.items()}, state.step)
+            settings = told(dialect.read(read_text(run.config)), plan.overrides)
+            job.board.hparams(settings, {f"hparam/{name}": value for name, value in final.items()}, state.step)
         job.board.close()
         write_atomic(run.summary, json.dumps(summary, indent=2) + "\n")
         run.log_event(ended, attempt=place.attempt, step=state.step)
