@@ -23,13 +23,13 @@ from launcher.secret import looks_public, looks_secret, mask
 from launcher.shell import Late, Variable
 
 _NONE = object()
-_MARK = re.compile("\ue000(\\d+)\ue001")
-_ENVIRONMENT_ONLY = re.compile(r"([^$\\]|\$\{oc\.env:\w+\})*")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
-_WRITTEN = re.compile(r"train\.|resume$|cluster\.(device|gpu_request|container|processes_per_node|time|warning)$|([\w.\[\]]+\.)?_target_$")
+_MARK = "\ue000(\\d+)\ue001"
+_ENVIRONMENT_ONLY = r"([^$\\]|\$\{oc\.env:\w+\})*"
+_REFERENCE = r"\$\{([A-Za-z_][\w.]*)\}"
+_WRITTEN = r"train\.|resume$|cluster\.(device|gpu_request|container|processes_per_node|time|warning)$|([\w.\[\]]+\.)?_target_$"
 """Texts that the launcher and all ranks have to agree on; each is one of a few words, or of a form that is checked."""
-_OF_THE_SHELL = re.compile(r"cluster\.((env|srun)\.|(image|mounts|container_python)$)")
-_DIRECTORIES = re.compile(r"(name|id|runs_dir|objective(\.\w+)?|trust(\[\d+\])?)$")
+_OF_THE_SHELL = r"cluster\.((env|srun)\.|(image|mounts|container_python)$)"
+_DIRECTORIES = r"(name|id|runs_dir|objective(\.\w+)?|trust(\[\d+\])?)$"
 
 
 def listen() -> None:
@@ -104,15 +104,15 @@ def _kept(value: Any, written: Any, root: Mapping[str, Any], path: str = "") -> 
     if "$" not in str(written):
         return _escaped(value)
     if "oc.env" in str(written):
-        simple = isinstance(value, str) and _ENVIRONMENT_ONLY.fullmatch(written) and not _is_told(path)
+        simple = isinstance(value, str) and re.fullmatch(_ENVIRONMENT_ONLY, written) and not _is_told(path)
         return written if simple else tree.ABSENT
-    found = [tree.look_up(root, key) for key in _REFERENCE.findall(written)]
-    clear = "$" not in _REFERENCE.sub("", written) and all("$" not in str(it) and it is not tree.ABSENT for it in found)
+    found = [tree.look_up(root, key) for key in re.findall(_REFERENCE, written)]
+    clear = "$" not in re.sub(_REFERENCE, "", written) and all("$" not in str(it) and it is not tree.ABSENT for it in found)
     return _escaped(value) if clear else tree.ABSENT
 
 
 def _is_told(path: str) -> bool:
-    return bool(_DIRECTORIES.match(path) or _WRITTEN.match(path) or path.startswith("cluster."))
+    return bool(re.match(_DIRECTORIES, path) or re.match(_WRITTEN, path) or path.startswith("cluster."))
 
 
 def _woven(value: Any, marked: Any, marks: _Marks, path: str) -> Any:
@@ -125,9 +125,9 @@ def _woven(value: Any, marked: Any, marks: _Marks, path: str) -> Any:
     names = marks.names(marked)
     if not names:
         return _escaped(value)
-    if value is None or (isinstance(value, str | list | Mapping) and not _WRITTEN.match(path)):
+    if value is None or (isinstance(value, str | list | Mapping) and not re.match(_WRITTEN, path)):
         _refuse_in_a_name(path, names)
-        cut = _DIRECTORIES.match(path) or (path.startswith("cluster.") and all(map(looks_public, names)))
+        cut = re.match(_DIRECTORIES, path) or (path.startswith("cluster.") and all(map(looks_public, names)))
         return _escaped(value) if cut else marks.spelled(str(marked))
     if secret := next(filter(looks_secret, names), None):
         raise ConfigError(
@@ -139,7 +139,7 @@ def _woven(value: Any, marked: Any, marks: _Marks, path: str) -> Any:
 
 def _refuse_in_a_name(path: str, names: list[str]) -> None:
     secret = next((name for name in names if not looks_public(name) and name in os.environ), None)
-    if secret is not None and _DIRECTORIES.match(path):
+    if secret is not None and re.match(_DIRECTORIES, path):
         raise ConfigError(
             f"{path}: what ${{oc.env:{secret}}} names would be written everywhere, for its name does not say that it is a place or a user; "
             f"type {path}=… with the text itself, or call the variable …_DIR, …_USER or …_RUN"
@@ -174,7 +174,7 @@ def _late(marked: Any, marks: _Marks, path: str) -> Any:
         return [_late(child, marks, path) for child in cast("list[Any]", marked)]
     if not isinstance(marked, str) or not marks.names(marked):
         return marked
-    if not _OF_THE_SHELL.match(path):
+    if not re.match(_OF_THE_SHELL, path):
         raise ConfigError(
             f"{path}: ${{oc.env:{marks.names(marked)[0]}}} would be written with the run, for nobody reads it later; "
             "type the text itself, or call the variable …_ACCOUNT, …_PARTITION, …_DIR, …_USER or the like"
@@ -211,17 +211,17 @@ class _Marks:
             return home.everywhere(resolved_by(untyped))
 
     def names(self, marked: Any) -> list[str]:
-        return [name for number in _MARK.findall(str(marked)) for name in self.found[int(number)].names]
+        return [name for number in re.findall(_MARK, str(marked)) for name in self.found[int(number)].names]
 
     def spelled(self, text: str) -> str:
         """A text with marks as a config would have it."""
-        parts = _MARK.split(text)
+        parts = re.split(_MARK, text)
         plain = [_before_reference(escaped(part)) for part in parts[:-1:2]] + [escaped(parts[-1])]
         return "".join(self.found[int(part)].spelled if index % 2 else plain[index // 2] for index, part in enumerate(parts))
 
     def pieces(self, text: str, path: str) -> tuple[str | Variable, ...]:
         """Raises ConfigError."""
-        parts = _MARK.split(text)
+        parts = re.split(_MARK, text)
         return tuple(self._variable(int(part), path) if index % 2 else part for index, part in enumerate(parts) if part)
 
     def _variable(self, number: int, path: str) -> Variable:
@@ -266,7 +266,7 @@ class _Marks:
         """In quotes as OmegaConf's grammar has them."""
         if not isinstance(value, str):
             return "null" if value is None else str(value)
-        if _MARK.fullmatch(value):
+        if re.fullmatch(_MARK, value):
             return self.spelled(value)
         text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), self.spelled(value))
         return f"'{text}'"
@@ -287,7 +287,7 @@ class _Marks:
 
     def _value(self, text: str) -> str:
         """With the variables in it read."""
-        return _MARK.sub(lambda mark: self.found[int(mark[1])].value or "", text)
+        return re.sub(_MARK, lambda mark: self.found[int(mark[1])].value or "", text)
 
 
 def _before_reference(text: str) -> str:
