@@ -33,8 +33,10 @@ def main(argv: list[str]) -> int:
     except LaunchError as error:
         print(f"launcher: {error}", file=sys.stderr)
         return error.exit_code
+    attempt = int(os.environ["LAUNCHER_ATTEMPT"])
     os.environ.update(settings(number, address, interface_of(address)))
-    _redirect(run.agent_log(int(os.environ["LAUNCHER_ATTEMPT"]), number))
+    os.environ["LAUNCHER_MEETING"] = str(run.attempt(attempt))  # where the key is
+    _redirect(run.agent_log(attempt, number))
     # SLURM sends TERM, and users USR1 or USR2, to every process of the step. The workers save and stop; torchrun, which would kill
     # them after a grace of its own or die at once and leave them, is not to notice. A worker sets handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):

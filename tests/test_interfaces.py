@@ -36,14 +36,19 @@ def test_nccl_is_told_an_interface_only_where_the_user_named_one(
     assert (found.get("GLOO_SOCKET_IFNAME"), found.get("NCCL_SOCKET_IFNAME")) == (gloo, nccl)
 
 
-@pytest.mark.parametrize(("system", "own", "expected"), [("Linux", "", "lo"), ("Darwin", "", "lo0"), ("Linux", "eth7", "eth7")])
-def test_the_loopback_has_the_name_it_has_here_and_a_users_own_stays(system: str, own: str, expected: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("system", "own", "expected"), [("Linux", "", "lo"), ("Darwin", "", "lo0"), ("Linux", "eth7", "lo")])
+def test_on_one_machine_it_is_the_loopback_whatever_the_shell_was_told_for_a_cluster(
+    system: str, own: str, expected: str, tmp_path: Path
+) -> None:
     """`uname` stands in for macOS."""
     (tmp_path / "uname").write_text(f"#!/bin/sh\necho {system}\n")
     (tmp_path / "uname").chmod(0o755)
-    script = "\n".join(["set -euo pipefail", *LOOPBACK, "printenv GLOO_SOCKET_IFNAME"])
+    script = "\n".join(["set -euo pipefail", *LOOPBACK, "printenv GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME"])
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **({"GLOO_SOCKET_IFNAME": own} if own else {})}
-    assert subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True).stdout.strip() == expected
+    assert subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True).stdout.split() == [
+        expected,
+        f"={expected}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from processes import (
     worker_of,
 )
 
+from launcher.clusters.local import TORCHRUN
 from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
 
@@ -84,7 +85,9 @@ def test_a_storm_of_signals_makes_one_final_checkpoint(tmp_path: Path) -> None:
     with running(tmp_path, toy_words(tmp_path / "runs", *ENDLESS)) as process:
         wait_for_training(tmp_path)
         workers = [
-            child for child in descendants(process.pid) if "launcher.worker" in child.cmdline() and "--standalone" not in child.cmdline()
+            child
+            for child in descendants(process.pid)
+            if "launcher.worker" in child.cmdline() and "--max-restarts=0" not in child.cmdline()
         ]
         assert len(workers) == 2
         for _ in range(50):
@@ -109,7 +112,7 @@ def test_sigkill_leaves_no_orphan(tmp_path: Path, victim: str) -> None:
             process.kill()
             process.wait()
         else:
-            next(child for child in tree if "--standalone" in child.cmdline()).kill()
+            next(child for child in tree if TORCHRUN in child.cmdline()).kill()
             _, err = process.communicate(timeout=10)
             assert process.returncode == 1
             assert "SIGKILL" in err

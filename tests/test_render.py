@@ -166,8 +166,8 @@ def test_a_hostile_string_arrives_byte_for_byte_and_does_nothing(text: str, tmp_
     plan = _hostile_plan(tmp_path, text)
     before = _tree(tmp_path)
     said = _start(plan)
-    options = ["--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=4", "--max-restarts=2"]
-    assert said["argv"] == ["-m", "torch.distributed.run", *options, "--module", "launcher.worker", plan.run_dir]
+    options = ["--rdzv-backend=one-node", "--local-addr=127.0.0.1", "--nproc-per-node=4", "--max-restarts=2"]
+    assert said["argv"] == ["-m", "launcher.train.torchrun", *options, "--module", "launcher.worker", plan.run_dir]
     assert said["cwd"] == plan.directory
     assert said["env"]["HOSTILE"] == text
     assert said["env"]["PYTHONPATH"] == plan.project

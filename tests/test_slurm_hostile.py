@@ -162,8 +162,8 @@ def test_srun_is_asked_for_what_was_meant(text: str, tmp_path: Path) -> None:
     binds = [f"--bind={place}:{place}" for place in (plan.run_dir, plan.project, plan.directory)]
     container = ["apptainer", "exec", *binds, f"--bind={text}:/x", f"--pwd={plan.project}", text] if boxed else []
     node = [python, "-m", "launcher.node", plan.run_dir]
-    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
-    meeting = ["--rdzv-backend=c10d", "--rdzv-endpoint=10.0.0.1:20001", "--rdzv-id=7.000"]
+    torchrun = ["-m", "launcher.train.torchrun", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
+    meeting = ["--rdzv-backend=sealed", "--rdzv-endpoint=10.0.0.1:20001", "--rdzv-id=7.000"]
     ours = ["--nodes=2", "--ntasks-per-node=1", "--export=ALL", "--kill-on-bad-exit=1", f"--comment={text}"]
     assert said["argv"] == [*ours, *container, *node, python, *torchrun, *meeting, "-m", "launcher.worker", plan.run_dir]
     assert said["cwd"] == plan.project

@@ -52,7 +52,7 @@ def test_render_and_plan_import_no_torch(verb: str, toy: Launch, poison: Callabl
     done = toy(verb, env=poison(*HEAVY))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "torch.distributed.run" in done.stdout if verb == "render" else json.loads(done.stdout)["name"] == "toy"
+    assert "launcher.train.torchrun" in done.stdout if verb == "render" else json.loads(done.stdout)["name"] == "toy"
 
 
 def test_the_poison_works(toy: Launch, poison: Callable[..., dict[str, str]]) -> None:

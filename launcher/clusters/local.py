@@ -10,6 +10,9 @@ from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
 
+TORCHRUN = "launcher.train.torchrun"
+ONE_NODE = "one-node"
+"""How its processes meet: without a port (docs/decisions/0080-meeting-in-private.md)."""
 LEAST_FILES = 64
 """That torchrun and a worker have open, and some more."""
 
@@ -96,11 +99,9 @@ class Local:
 
 
 LOOPBACK = (
-    "# One machine needs no network, and its own name may not resolve. What is set already stays.",
-    'if [ -z "${GLOO_SOCKET_IFNAME:-}" ]; then',
-    '    case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
-    "    export GLOO_SOCKET_IFNAME",
-    "fi",
+    "# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.",
+    'case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
+    'export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"',
 )
 
 SCRUB = (
@@ -129,11 +130,11 @@ NEXT_ATTEMPT = (
 
 
 def torchrun(plan: Plan) -> list[object]:
-    """`--standalone` takes a free port; the local address spares a machine whose own name does not resolve."""
+    """The local address spares a machine whose own name does not resolve."""
     return [
         plan.python,
-        command_option("-m", "torch.distributed.run"),
-        "--standalone",
+        command_option("-m", TORCHRUN),
+        command_option(f"--rdzv-backend={ONE_NODE}"),
         "--local-addr=127.0.0.1",
         f"--nproc-per-node={plan.world.processes_per_node}",
         f"--max-restarts={plan.max_restarts}",

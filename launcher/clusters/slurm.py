@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launcher.clusters import environment, prelude
-from launcher.clusters.local import NEXT_ATTEMPT, SCRUB, command_option
+from launcher.clusters.local import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SCRUB, TORCHRUN, command_option
 from launcher.clusters.slurm_env import check_env
 from launcher.clusters.slurm_values import (
     check_containers,
@@ -161,6 +161,7 @@ class Slurm:
             *SCRUB,
             *self._prelude(plan),
             "",
+            *(LOOPBACK if self.nodes == 1 else ()),
             *environment.lines(self.env, (self.image, self.container_python, *self.mounts, *self.srun.values())),
             f"run={command([plan.run_dir])}",
             f"code={command([plan.project])}",
@@ -262,12 +263,15 @@ class Slurm:
         return self._srun(dataclasses.replace(plan, max_restarts=0), "launcher.train.examine")
 
     def _torchrun(self, plan: Plan) -> list[object]:
+        meeting = f"--rdzv-backend={ONE_NODE}"
+        if plan.world.nodes > 1:
+            meeting = '--rdzv-backend=sealed --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'
         return [
-            Raw('"$python" -m torch.distributed.run'),
+            Raw(f'"$python" -m {TORCHRUN}'),
             f"--nnodes={plan.world.nodes}",
             f"--nproc-per-node={plan.world.processes_per_node}",
             f"--max-restarts={plan.max_restarts}",
-            Raw('--rdzv-backend=c10d --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'),
+            Raw(meeting),
         ]
 
     def _inside(self, plan: Plan) -> list[object]:

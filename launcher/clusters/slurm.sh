@@ -84,6 +84,11 @@ find_port() {
     end failed 4 "a hundred ports of $head from $port down are taken"
 }
 
+# By this the nodes know each other, and nobody else gets in: launcher/train/meeting.py.
+make_key() {
+    (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$here/meeting.key") || end failed 3 "$here/meeting.key cannot be written"
+}
+
 # It has cancelled the job, or taken it off these nodes to start it elsewhere: not ours to requeue.
 leave_to_scheduler() { # STATE
     case "$1" in
@@ -243,6 +248,7 @@ tell_prelude
 stop_if_stuck
 find_head
 find_port
+make_key
 export LAUNCHER_HEAD="$head"
 LAUNCHER_DEADLINE=$(end_of_job)
 export LAUNCHER_DEADLINE

@@ -17,6 +17,8 @@ import torch.distributed as dist
 
 from launcher.findings import nonce_file
 from launcher.train.examine import Patient
+from launcher.train.proof import prove
+from launcher.train.ranks import gather
 
 FILES_SECONDS = 10.0
 """A file written on one node must be seen on all others by then; NFS may keep a directory for some seconds."""
@@ -29,8 +31,7 @@ LATENCY_ROUNDS = 20
 def examine(patient: Patient, *, nccl: bool) -> None:
     """Fill in `files`, `clock`, `sum` and `links`. Over NCCL where every process has a working GPU, else over gloo."""
     rank = patient.place.rank
-    spoken: list[Any] = [None] * patient.place.world
-    dist.all_gather_object(spoken, patient.node if patient.place.local_rank == 0 else None)
+    spoken = gather(patient.node if patient.place.local_rank == 0 else None, None, patient.place.world)
     leaders = [other for other, node in enumerate(spoken) if node is not None]
     names = [spoken[leader] for leader in leaders]
     device = torch.device("cuda", patient.place.local_rank) if nccl else torch.device("cpu")
@@ -43,10 +44,14 @@ def examine(patient: Patient, *, nccl: bool) -> None:
         patient.facts["clock"] = _clock(rank, leaders, 5.0 if "clock" in patient.drills else 0.0)
     patient.enter("sum")
     everybody = dist.new_group(backend=backend)
+    if not nccl:
+        prove(everybody, "doctor.sum")
     patient.facts["sum"] = _sum(rank, patient.place.world, everybody, device, SUM_BYTES[backend], corrupt="sum" in patient.drills)
     patient.enter("links")
     group = dist.new_group(leaders, backend=backend)
     if rank in leaders and len(leaders) > 1:
+        if not nccl:
+            prove(group, "doctor.links")
         patient.facts["links"] = _links(rank, leaders, names, group, device, LINK_BYTES[backend], corrupt="link" in patient.drills)
     dist.barrier()
 
@@ -61,8 +66,9 @@ def _files(patient: Patient, leaders: list[int], names: list[str]) -> None:
             file.write(nonce)
             file.flush()
             os.fsync(file.fileno())
-    nonces: list[Any] = [None] * patient.place.world
-    dist.all_gather_object(nonces, nonce)  # after it every file is there; nobody has looked for one before, so no cache says it is not
+    nonces = gather(
+        nonce, None, patient.place.world
+    )  # after it every file is there; nobody has looked for one before, so no cache says it is not
     if rank in leaders:
         began = time.monotonic()
         left = dict(zip(leaders, names, strict=True))

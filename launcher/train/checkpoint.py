@@ -111,10 +111,11 @@ class CheckpointStore:
         Tells through `say` which were passed over, and sets them aside, with those of a step after `newest`. Raises CheckpointError when
         there are checkpoints and none is good: starting over would throw a run away in silence.
         """
-        found = self._ranks.from_first(self._newest_good(say, newest) if self._ranks.is_first else None)
-        if isinstance(found, str):
-            raise CheckpointError(found)
-        return found
+        found = self._newest_good(say, newest) if self._ranks.is_first else None
+        told = self._ranks.from_first({**vars(found), "path": str(found.path)} if isinstance(found, Checkpoint) else found)
+        if isinstance(told, str):
+            raise CheckpointError(told)
+        return None if told is None else Checkpoint(**{**told, "path": Path(told["path"])})
 
     def _newest_good(self, say: Callable[[str], None], newest: float) -> Checkpoint | str | None:
         steps = by_step(self.path)
@@ -140,20 +141,20 @@ class CheckpointStore:
 
     def _agree(self, action: Callable[[], Any] | None) -> list[Any]:
         """Do one stage here, learn how it went everywhere: no rank goes on alone, none hangs behind one that failed."""
-        result, problem = None, None
+        result, problem, spoilt = None, "", False
         try:
             result = action() if action else None
         except OSError as error:
-            problem = RunError(f"rank {self._ranks.rank}: {error.strerror or error}")
+            problem = f"rank {self._ranks.rank}: {error.strerror or error}"
         except LaunchError as error:
-            problem = error
-        answers = self._ranks.gather((result, problem))
-        problems = [problem for _, problem in answers if problem]
+            problem, spoilt = str(error), isinstance(error, BadNumbers)
+        answers = self._ranks.gather((result, problem, spoilt))
+        problems = {problem: spoilt for _, problem, spoilt in answers if problem}
         if problems:
             if self._ranks.is_first:
                 shutil.rmtree(self._temporary, ignore_errors=True)
             raise _joined(self.path, problems)
-        return [result for result, _ in answers]
+        return [result for result, _, _ in answers]
 
     def _make_room(self, step: int) -> bool:
         """False where the step needs no saving. Raises RunError for an attempt that is not the newest."""
@@ -224,9 +225,10 @@ class CheckpointStore:
         crash.here("after_prune")
 
 
-def _joined(path: Path, problems: list[LaunchError]) -> LaunchError:
-    told = "; ".join(dict.fromkeys(str(problem) for problem in problems))
-    if any(isinstance(problem, BadNumbers) for problem in problems):
+def _joined(path: Path, problems: dict[str, bool]) -> LaunchError:
+    """`problems`: what each is, and whether it is of the numbers."""
+    told = "; ".join(problems)
+    if any(problems.values()):
         return BadNumbers(told)
     return RunError(f"{path}: the checkpoint could not be written ({told}); the ones before it are intact: make room and resume the run")
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
-from launcher.train import between, health
+from launcher.train import between, health, meeting
 from launcher.train.examine import EXAMINE_SECONDS, JOIN_SECONDS, Patient
+from launcher.train.proof import prove
+from launcher.train.ranks import gather
 
 NEVER = timedelta(hours=1)
 """Nothing in torch is to time out: the thread of Patient does, and knows what was going on."""
@@ -43,11 +44,10 @@ def examine(patient: Patient) -> list[dict[str, Any]] | None:
     dist.all_reduce(healthy, op=dist.ReduceOp.MIN)
     between.examine(patient, nccl=device == "cuda" and bool(healthy))
     patient.enter("gather")
-    gathered: list[Any] | None = [None] * patient.place.world if patient.place.rank == 0 else None
     facts["stage"] = "end"  # in what is gathered
-    dist.gather_object(facts, gathered)
+    gathered = gather(facts, None, patient.place.world)
     dist.barrier()
-    return gathered
+    return gathered if patient.place.rank == 0 else None
 
 
 def _join(patient: Patient) -> None:
@@ -56,11 +56,12 @@ def _join(patient: Patient) -> None:
         time.sleep(86_400)
     patient.enter("join", JOIN_SECONDS)
     rank, world = patient.place.rank, patient.place.world
-    patient.store = next(iter(rendezvous("env://", timeout=NEVER)))[0]
-    store = next(iter(rendezvous("env://", timeout=NEVER)))[0]
+    patient.store = meeting.store(patient.plan, patient.place, NEVER)
+    store = meeting.store(patient.plan, patient.place, NEVER)
     store.set(f"doctor/{rank}", patient.node)
     store.wait([f"doctor/{other}" for other in range(world)], NEVER)
     dist.init_process_group("gloo", store=dist.PrefixStore("doctor", store), rank=rank, world_size=world, timeout=NEVER)  # pyright: ignore[reportPrivateImportUsage]
+    prove(None, "doctor")
 
 
 def _safely(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Ability(NamedTuple):
 
 def agree(asked: str, device: torch.device, ranks: Ranks, stored: str) -> tuple[str, str]:
     """`settle` for all ranks of a world, the same on each. `stored`: what the run computes in already, empty where it begins."""
-    return settle(asked, ranks.gather(ability(device)), stored)
+    told = [Ability(host, tuple(fast), tuple(slow), why) for host, fast, slow, why in ranks.gather(ability(device))]
+    return settle(asked, told, stored)
 
 
 def choose(asked: str, device: torch.device) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -39,21 +40,41 @@ class Ranks:
         return dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self.group, async_op=True)
 
     def gather(self, value: Any) -> list[Any]:
-        """Everybody's value, on every rank."""
-        if self.group is None:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.group)
-        return values
+        """Everybody's value, on every rank: what JSON can hold, a tuple as a list."""
+        return gather(value, self.group, self.world)
 
     def from_first(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
+        """Rank 0's value, on every rank: what JSON can hold, a tuple as a list."""
         if self.group is None:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.group)
-        return box[0]
+        text = _text(value) if self.is_first else torch.empty(0, dtype=torch.uint8)
+        length = torch.tensor([text.numel()])
+        dist.broadcast(length, src=0, group=self.group)
+        text = text if self.is_first else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(text, src=0, group=self.group)
+        return _value(text)
 
     def wait(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)
+
+
+def gather(value: Any, group: Any, world: int) -> list[Any]:
+    """As `Ranks.gather`. Not torch's all_gather_object: that unpickles what comes, and a pickle is a program."""
+    if world == 1:
+        return [value]
+    text = _text(value)
+    lengths = [torch.empty(1, dtype=torch.int64) for _ in range(world)]
+    dist.all_gather(lengths, torch.tensor([text.numel()]), group=group)
+    longest = max(int(length) for length in lengths)
+    texts = [torch.empty(longest, dtype=torch.uint8) for _ in range(world)]
+    dist.all_gather(texts, torch.nn.functional.pad(text, (0, longest - text.numel())), group=group)
+    return [_value(other[: int(length)]) for other, length in zip(texts, lengths, strict=True)]
+
+
+def _text(value: Any) -> torch.Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _value(text: torch.Tensor) -> Any:
+    return json.loads(bytes(text.tolist()))

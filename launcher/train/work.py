@@ -67,7 +67,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     strategy: Strategy = targets.build(config["strategy"])
     patience = Patience.of(train.hang_seconds)
     world.join(plan, place, patience)
-    ranks = Ranks(place.rank, place.world, patience.gloo)
+    ranks = world.ranks(place, patience, "ranks")
     precision, reason = agree(train.precision, device, ranks, ranks.from_first(stored_precision(run.checkpoints) if ranks.is_first else ""))
     accelerator = world.accelerate(plan, place, precision, strategy)
     if ranks.from_first(_is_done(run)):
@@ -124,7 +124,7 @@ def _build(
     watch = Watch(run, place, ranks, train.hang_seconds, patience.watch, device.type) if patience.watch else NoWatch()
     agreement, metrics = Agreement(ranks), MetricsFile(run.metrics)
     deadline = Deadline(_end_of_job(), run.attempt(place.attempt) / "trained", agreement.reach)
-    store = CheckpointStore(run.checkpoints, Ranks(place.rank, place.world, patience.gloo), claim, place.attempt, train.keep, metrics.sync)
+    store = CheckpointStore(run.checkpoints, world.ranks(place, patience, "saving"), claim, place.attempt, train.keep, metrics.sync)
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     if train.deterministic:

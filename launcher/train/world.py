@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch.distributed.rendezvous import rendezvous
 
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.place import Place
 from launcher.plan import Plan, Strategy
-from launcher.train.patience import MEETING, Patience, tell_nccl
+from launcher.train import meeting
+from launcher.train.patience import Patience, tell_nccl
 from launcher.train.precision import accelerate_name
+from launcher.train.proof import prove
 from launcher.train.ranks import Ranks
 
 
@@ -57,22 +58,30 @@ def accelerate(plan: Plan, place: Place, precision: str, strategy: Strategy) -> 
 
 
 def _join_group(plan: Plan, place: Place, patience: Patience) -> None:
-    """Make the process group ourselves; Accelerate takes the one it finds.
+    """Make the process group ourselves, of processes that have the key; Accelerate takes the one it finds.
 
-    torchrun shares its store with the workers and keeps it when it restarts them, keys of the dead included: the living then connect to the
-    addresses of the dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart reads and writes under a prefix.
+    NCCL's connections need no proof of ours: whoever connects has to know the number that rank 0 left in the store.
     """
-    store, rank, world = next(iter(rendezvous("env://", timeout=MEETING)))
     on_cpu = plan.world.device == "cpu"
     if not on_cpu:
         tell_nccl(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"), patience)
     dist.init_process_group(
         "gloo" if on_cpu else "nccl",
-        store=dist.PrefixStore(f"restart_{place.restart}", store),  # pyright: ignore[reportPrivateImportUsage]  # documented as public
-        rank=rank,
-        world_size=world,
+        store=meeting.store(plan, place),
+        rank=place.rank,
+        world_size=place.world,
         timeout=patience.gloo if on_cpu else patience.nccl,
     )
+    if on_cpu:
+        prove(None, f"world.{place.restart}")
+
+
+def ranks(place: Place, patience: Patience, name: str) -> Ranks:
+    """A group for small messages; `name`: another for each."""
+    made = Ranks(place.rank, place.world, patience.gloo)
+    if made.group is not None:
+        prove(made.group, f"{name}.{place.restart}")
+    return made
 
 
 def leave(accelerator: Accelerator, ranks: Ranks) -> None:

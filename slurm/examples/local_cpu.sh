@@ -17,11 +17,9 @@ done
 
 export PYTHONPATH=/home/ada/launcher"${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS=16
-# One machine needs no network, and its own name may not resolve. What is set already stays.
-if [ -z "${GLOO_SOCKET_IFNAME:-}" ]; then
-    case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac
-    export GLOO_SOCKET_IFNAME
-fi
+# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.
+case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac
+export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"
 
 # One directory per attempt. mkdir is atomic: two starts never share one.
 attempt=0
@@ -36,8 +34,8 @@ ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for peo
 export LAUNCHER_AGENT_PID=$$
 echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"
 exec /home/ada/project/.venv/bin/python \
-    -m torch.distributed.run \
-    --standalone \
+    -m launcher.train.torchrun \
+    --rdzv-backend=one-node \
     --local-addr=127.0.0.1 \
     --nproc-per-node=1 \
     --max-restarts=0 \

@@ -1,0 +1,86 @@
+"""torchrun, with two places of ours to meet: `python -m launcher.train.torchrun` and torchrun's own words.
+
+`--rdzv-backend=one-node` needs no port, `--rdzv-backend=sealed` a key (launcher/train/meeting.py). torch's own listens on every interface,
+asks nobody who he is, and unpickles what it finds. torch would also load a handler by its entry point: that takes a launcher which is
+installed, and a job runs a copy of its code, in a container maybe.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from torch.distributed import HashStore, run  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+    rendezvous_handler_registry,
+)
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend, create_backend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
+
+from launcher.errors import LaunchError
+from launcher.train import meeting
+from launcher.train.sealed import Sealed
+
+
+class OneNode(RendezvousHandler):
+    """There is nobody to wait for; the workers meet in files."""
+
+    def __init__(self, parameters: RendezvousParameters) -> None:
+        if parameters.max_nodes != 1:
+            raise ValueError(f"--rdzv-backend=one-node is for one node, not for {parameters.max_nodes}")
+        self._run_id = parameters.run_id
+        meeting.make()
+
+    def get_backend(self) -> str:
+        return "one-node"
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        # MASTER_ADDR and MASTER_PORT of the workers: port 0 is nobody's, so that nothing is reached by mistake
+        return RendezvousInfo(HashStore(), 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
+
+    def is_closed(self) -> bool:
+        return False
+
+    def set_closed(self) -> None:
+        pass
+
+    def num_nodes_waiting(self) -> int:
+        return 0
+
+    def get_run_id(self) -> str:
+        return self._run_id
+
+    def shutdown(self) -> bool:
+        return True
+
+
+def sealed(parameters: RendezvousParameters) -> RendezvousHandler:
+    """torch's own handler over a store that is sealed: what it unpickles was written by who has the key."""
+    _, tcp = create_backend(parameters)
+    store = Sealed(tcp, meeting.secret(), "nodes")
+    backend = C10dRendezvousBackend(store, f"sealed.{parameters.run_id}")  # create_backend has left a plain word under the plain name
+    return create_handler(store, backend, parameters)
+
+
+def register() -> None:
+    rendezvous_handler_registry.register("one-node", OneNode)
+    rendezvous_handler_registry.register("sealed", sealed)
+
+
+def main(words: list[str]) -> int:
+    os.environ.pop("TORCH_GLOO_LAZY_INIT", None)  # a connection that is made later is not proven (launcher/train/proof.py)
+    register()
+    try:
+        run.main(["--rdzv-endpoint=none", *words])  # without one torch warns of an address that nobody gave
+    except LaunchError as error:
+        print(f"launcher: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
