@@ -406,5 +406,5 @@ def test_a_script_of_an_older_launcher_is_refused_with_the_way_out(monkeypatch: 
     from launcher.train import meeting
 
     monkeypatch.delenv(meeting.HERE, raising=False)
-    with pytest.raises(ConfigError, match=r"resume RUN cluster\.processes_per_node=…"):
+    with pytest.raises(ConfigError, match=r"rm job\.sh in the run's directory, and resume again"):
         meeting.secret()

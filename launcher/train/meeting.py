@@ -39,8 +39,8 @@ def secret() -> bytes:
     """What every process of this attempt has read, and no other account of this machine or network can. Raises ConfigError."""
     if not (place := os.environ.get(HERE)):
         raise ConfigError(
-            "this run's job.sh is of a launcher whose processes met at a port that was open to all; have it rendered anew: "
-            "python -m launcher resume RUN cluster.processes_per_node=…, with the number it has"
+            "this run's job.sh is of an older launcher, whose processes met at a port that was open to all; to have it written anew, type: "
+            "rm job.sh in the run's directory, and resume again"
         )
     path = Path(place, KEY)
     try:
