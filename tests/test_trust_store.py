@@ -238,9 +238,11 @@ def test_two_nodes_with_one_key_meet_and_one_with_another_does_not(tmp_path: Pat
     program = (
         "import sys\n"
         "from torch.distributed.elastic.rendezvous import RendezvousParameters\n"
+        "from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler\n"
         "from launcher.train import torchrun\n"
         "where = RendezvousParameters('sealed', sys.argv[1], '7.000', 2, 2, '127.0.0.1', is_host='false', join_timeout='8')\n"
-        "found = torchrun.sealed(where).next_rendezvous()\n"
+        "torchrun.register()\n"
+        "found = get_rendezvous_handler(where).next_rendezvous()\n"
         "print(found.rank, found.world_size, found.bootstrap_store_info.master_addr)\n"
     )
 

@@ -58,11 +58,18 @@ class OneNode(RendezvousHandler):
         return True
 
 
+class _SealedBackend(C10dRendezvousBackend):
+    @property
+    def name(self) -> str:
+        """torch compares it with the word of the command."""
+        return "sealed"
+
+
 def sealed(parameters: RendezvousParameters) -> RendezvousHandler:
     """torch's own handler over a store that is sealed: what it unpickles was written by who has the key."""
     _, tcp = create_backend(parameters)
     store = Sealed(tcp, meeting.secret(), "nodes")
-    backend = C10dRendezvousBackend(store, f"sealed.{parameters.run_id}")  # create_backend has left a plain word under the plain name
+    backend = _SealedBackend(store, f"sealed.{parameters.run_id}")  # create_backend has left a plain word under the plain name
     return create_handler(store, backend, parameters)
 
 
