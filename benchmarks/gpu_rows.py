@@ -142,7 +142,8 @@ def save(device: str) -> str:
     from launcher.train.ema import NoEma
     from launcher.train.metrics import Meter
     from launcher.train.span import span
-    from launcher.train.state import Parts, Snapshot, TrainState
+    from launcher.train.state import Parts, Snapshot
+    from launcher.train.stored import TrainState
 
     where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
     model = torch.nn.Linear(1, 1, device=where)

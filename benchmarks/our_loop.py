@@ -30,9 +30,10 @@ from launcher.train.precision import accelerate_name
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
-from launcher.train.state import Parts, TrainState, replicated
+from launcher.train.state import Parts, replicated
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
+from launcher.train.stored import TrainState
 from launcher.train.watch import Watch
 
 CONTENDERS = ("A", "B", "B'")

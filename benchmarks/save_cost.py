@@ -29,8 +29,9 @@ from launcher.train.metrics import Meter
 from launcher.train.optim import sgd
 from launcher.train.ranks import Ranks
 from launcher.train.saver import FLOOR_SECONDS, Interval, Saver
-from launcher.train.state import Parts, TrainState
+from launcher.train.state import Parts
 from launcher.train.stop import Deadline
+from launcher.train.stored import TrainState
 from models.resnet9 import ResNet9
 
 CONTENDERS = ("none", "background", "synchronous")

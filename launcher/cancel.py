@@ -16,6 +16,8 @@ def cancel(words: list[str]) -> int:
     runs = [entry.run for entry in found.entries()] if found else [_find(words[0], everywhere)]
     for run in runs:
         owner.refuse(run.path)  # its ledger may name any job
+    if not runs:
+        raise RunError(f"{words[0]}: a sweep without members; nothing to cancel")
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0

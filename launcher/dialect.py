@@ -11,12 +11,14 @@ from typing import Any
 import yaml
 from omegaconf import _utils
 
+from launcher import bounds
+
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 
 
 @functools.cache
 def _loader() -> Any:
-    return _utils.get_yaml_loader()
+    return bounds.bounded(_utils.get_yaml_loader())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -56,7 +58,7 @@ def as_typed() -> Generator[None]:
     original = _utils.get_yaml_loader
 
     def loader() -> Any:
-        made = original()
+        made = bounds.bounded(original())
         made.add_constructor("tag:yaml.org,2002:int", _whole_number)
         return made
 

@@ -5,16 +5,15 @@ Every file may be missing, torn, huge or no text at all.
 
 from __future__ import annotations
 
-import json
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher import progress
+from launcher import progress, reading
+from launcher.plan import MOST_PROCESSES
 from launcher.rundir import RunDir
 
 _TAIL_BYTES = 65_536
@@ -79,20 +78,22 @@ def newest_report(run: RunDir, attempt: int) -> Report | None:
         return None
     restart, path = max(found)
     try:
-        raw: Any = json.loads("\n".join(_last_bytes(path, 2**20)))
+        raw = reading.record(reading.whole(path))
+        if (rank := reading.whole_number(raw.get("rank"), MOST_PROCESSES)) is None:
+            return None
         return Report(
             restart=restart,
-            rank=int(raw["rank"]),
+            rank=rank,
             host=str(raw.get("host") or ""),
-            step=int(raw.get("step") or 0),
-            time=float(raw.get("time") or 0),
-            exit_code=int(raw.get("exit_code") or 1),
+            step=reading.whole_number(raw.get("step")) or 0,
+            time=reading.number(raw.get("time")) or 0.0,
+            exit_code=reading.whole_number(raw.get("exit_code"), 255) or 1,
             exception=str(raw.get("exception") or ""),
             message=str(raw.get("message") or ""),
             traceback=str(raw.get("traceback") or ""),
             refused=raw.get("refused") is True,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError):
         return None  # torn: the disk was full
 
 
@@ -165,26 +166,13 @@ def step(run: RunDir, attempt: int, rank: int | None = None) -> int | None:
 
 def tail(path: Path, limit: int = _TAIL_BYTES) -> list[str]:
     """The last lines of a file, each no longer than can be shown; none of what is no file."""
-    return [line[:_LINE_CHARACTERS] for line in _last_bytes(path, limit)]
+    return [line[:_LINE_CHARACTERS] for line in reading.last_lines(path, limit)]
 
 
 def plain(text: str) -> str:
     """One line, no longer than can be read, of printable characters alone: a log may hold commands to the terminal."""
     text = "".join(character if character.isprintable() else " " for character in text)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-
-
-def _last_bytes(path: Path, limit: int) -> list[str]:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
-            return []
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - limit))
-            lines = file.read(limit).decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return lines[1:] if size > limit and len(lines) > 1 else lines  # the first one was cut
 
 
 def changed(path: Path) -> float:

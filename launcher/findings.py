@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher import reading
 from launcher.errors import LaunchError
 from launcher.judge import Verdict, judge
 from launcher.plan import Plan
@@ -31,6 +32,10 @@ DRILL = "LAUNCHER_DOCTOR_FAULT"
 matmul: the product is corrupted; hang: a process stops for ever before it meets the others; link: what it sends is corrupted;
 sum: what it adds is corrupted; files: its file is not written; clock: its clock is 5 s ahead.
 """
+
+
+MOST_NODES = 100_000
+_MOST_CHARACTERS = 100_000
 
 
 def rank_file(run: RunDir, attempt: int, rank: int) -> Path:
@@ -53,7 +58,7 @@ def bad_nodes_file(run: RunDir, attempt: int) -> Path:
 def read_report(run: RunDir, attempt: int) -> dict[str, Any] | None:
     """None where there is none yet. It is replaced atomically, so it is whole."""
     path = report_file(run, attempt)
-    return json.loads(read_text(path)) if path.exists() else None
+    return reading.record(read_text(path)) if path.exists() else None
 
 
 def left_behind(run: RunDir, attempt: int, plan: Plan) -> dict[str, Any]:
@@ -62,7 +67,7 @@ def left_behind(run: RunDir, attempt: int, plan: Plan) -> dict[str, Any]:
     for rank in range(plan.world.size):
         path = rank_file(run, attempt, rank)
         if path.exists():
-            ranks.append(json.loads(read_text(path)))
+            ranks.append(reading.record(read_text(path)))
     allotted = next((entry["allotted"] for entry in ranks if entry["allotted"]), None) or _allotted(run, attempt)
     return report_of(run, attempt, ranks, allotted, complete=False)
 
@@ -96,31 +101,40 @@ def drills(node: str) -> frozenset[str]:
 
 
 def expand(nodes: str) -> list[str]:
-    """`rack[1-2]n[01-02],login` -> its names, in order."""
+    """`rack[1-2]n[01-02],login` -> its names, in order. Raises ValueError for what is no such list, or one of more than there are."""
+    if len(nodes) > _MOST_CHARACTERS:
+        raise ValueError("a list of nodes that is too long")
     found: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):
-        found.extend(_expand_one(part))
+        found.extend(_expand_one(part, MOST_NODES - len(found)))
     return found
 
 
-def _expand_one(text: str) -> list[str]:
-    head, bracket, rest = text.partition("[")
-    if not bracket:
-        return [text]
-    inside, _, tail = rest.partition("]")
-    names: list[str] = []
-    for piece in inside.split(","):
-        low, _, high = piece.partition("-")
-        numbers = [str(number).zfill(len(low)) for number in range(int(low), int(high or low) + 1)]
-        names.extend(f"{head}{number}{after}" for number in numbers for after in _expand_one(tail))
+def _expand_one(text: str, most: int) -> list[str]:
+    names = [""]
+    for plain, inside in re.findall(r"([^\[]*)(?:\[([^\]]*)\])?", text):
+        ends = [_numbers(piece) for piece in inside.split(",")] if inside else []
+        count = len(names) * sum(len(numbers) for numbers, _ in ends) if ends else len(names)
+        if count > most:
+            raise ValueError(f"a list of more than {MOST_NODES:,} nodes")
+        middle = [str(number).zfill(width) for numbers, width in ends for number in numbers] or [""]
+        names = [f"{name}{plain}{number}" for name in names for number in middle]
     return names
+
+
+def _numbers(piece: str) -> tuple[range, int]:
+    """And how many digits they have."""
+    low, _, high = piece.partition("-")
+    if max(len(low), len(high)) > 9:
+        raise ValueError("a list of nodes with a number that is too long")
+    return range(int(low), int(high or low) + 1), len(low)
 
 
 def _allotted(run: RunDir, attempt: int) -> str:
     """The batch shell's line in the ledger."""
     for event in run.read_events():
-        if event["event"] == "attempt" and event["attempt"] == attempt:
-            return str(event["reason"]).removeprefix("nodes ")
+        if event["event"] == "attempt" and event.get("attempt") == attempt:
+            return str(event.get("reason")).removeprefix("nodes ")
     return ""
 
 

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from launcher import owner
+from launcher import owner, reading
 from launcher.errors import RunError
 
 
@@ -14,10 +14,11 @@ def check(path: Path) -> None:
     """Raises PermissionError where the run or the sweep at `path` may not be read; whatever else is wrong with it is others' to say."""
     for name in ("plan.json", "sweep.json"):
         try:
-            (path / name).open("rb").close()
+            with reading.opened(path / name):
+                pass
         except PermissionError:
             raise
-        except (OSError, ValueError):  # the latter for a word with a zero in it
+        except OSError:
             continue
 
 

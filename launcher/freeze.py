@@ -113,7 +113,7 @@ def stored_config(run: RunDir) -> dict[str, Any]:
     try:
         config = dialect.read(rundir.read_text(run.config))
     except yaml.YAMLError as error:
-        raise RunError(f"{run.config} is not readable as YAML; start a new run") from error
+        raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
     if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
         raise RunError(f"{run.config} is not the config of a run; start a new run")
     found = cast("dict[str, Any]", config)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from launcher import standin, writing
+from launcher import reading, standin, writing
 from launcher.errors import RunError
 
 LOOK_SECONDS = 0.5
@@ -161,4 +161,6 @@ def _held(path: Path) -> str:
 
 
 def _holder(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() or "another process"
+    with contextlib.suppress(OSError):
+        return reading.first_line(path) or "another process"
+    return "another process"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from launcher import lookup, standing, submit, sweep
+from launcher import lookup, reading, standing, submit, sweep
 from launcher.errors import ConfigError
 from launcher.rundir import RunDir
 from launcher.status import waiting
@@ -48,6 +49,16 @@ def _check(run: RunDir, attempt: int | None, rank: int | None) -> None:
         raise ConfigError(f"{run} has no attempt {attempt}; the newest is {run.newest_attempt()}")
 
 
+def _warn_of(path: Path) -> None:
+    try:
+        with reading.opened(path):
+            return
+    except FileNotFoundError:  # not yet
+        return
+    except OSError as error:
+        print(f"launcher: warning: {path} cannot be read ({error.strerror})", file=sys.stderr)
+
+
 class _Follower:
     """The lines of one attempt after the other."""
 
@@ -77,14 +88,17 @@ class _Follower:
     def _print(self, attempt: int) -> None:
         names = [f"rank_{self._rank}.log"] if self._rank is not None else self._names(attempt)
         for name in names:
-            tail = self._tails.setdefault(name, Tail(self._run.attempt(attempt) / name))
+            if name not in self._tails:
+                self._tails[name] = Tail(self._run.attempt(attempt) / name)
+                _warn_of(self._tails[name].path)
+            tail = self._tails[name]
             mark = "" if name == "rank_0.log" or self._rank is not None else f"[{name.removesuffix('.log').replace('_', ' ')}] "
             for line in tail.lines():
                 print(f"{mark}{line}", flush=True)
 
     def _names(self, attempt: int) -> list[str]:
         found = [path.name for path in self._run.attempt(attempt).glob("rank_*.log")]
-        return sorted(found, key=lambda name: int(name[5:-4]))
+        return sorted((name for name in found if name[5:-4].isdecimal()), key=lambda name: (int(name[5:-4]), name))
 
     def _goes_on(self) -> bool:
         """Whether there may be more. A scheduler is not asked more often than every few seconds."""

@@ -8,19 +8,17 @@ Its runs are those in ./runs, those where conf/local says that runs go, and thos
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-from launcher import CONF, foreign, owner, writing
-from launcher.errors import ConfigError
-from launcher.rundir import RunDir
+from launcher import CONF, foreign, owner, reading, writing
+from launcher.errors import ConfigError, RunError
+from launcher.rundir import LEDGER_BYTES, RunDir
 
 _AHEAD_SECONDS = 86_400.0
 """How far another machine's clock may be ahead of ours. A later time comes of a clock that was wrong: it would win for ever."""
@@ -46,8 +44,7 @@ def remember(runs_dir: Path) -> None:
 
 def _remembered() -> list[str]:
     try:
-        known = _state_file()
-        return known.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if known.is_file() else []
+        return reading.whole(_state_file()).decode("utf-8", "surrogateescape").splitlines()
     except (OSError, RuntimeError):  # the latter where there is no home
         return []
 
@@ -66,7 +63,7 @@ def _project() -> tuple[Path, ...]:
 def _configured() -> list[Path]:
     """Where conf/local says that runs go. Read without a yaml parser, for whose import `status` would wait."""
     try:
-        text = (CONF / "local" / "machine.yaml").read_text(encoding="utf-8")
+        text = reading.text(CONF / "local" / "machine.yaml")
     except (OSError, UnicodeDecodeError):
         return []
     said = re.search(r"^runs_dir:[ \t]*(['\"]?)([^'\"#\n]+?)\1[ \t]*(?:#.*)?$", text, re.MULTILINE)
@@ -102,7 +99,26 @@ def _own(project: Sequence[Path]) -> list[Path]:
 
 
 def _in(root: Path) -> list[Path]:
-    return [path.parent.resolve() for path in root.glob("*/*/plan.json") if os.access(path, os.R_OK)]
+    return [path.parent.resolve() for path in root.glob("*/*/plan.json") if path.is_file() and os.access(path, os.R_OK)]
+
+
+def damaged() -> list[str]:
+    """What lies in the project at hand where a run should be and is none, with a word of why."""
+    return [f"{place}: {why}" for root in _own(_project()) for place in sorted(root.glob("[!.]*/[!.]*")) if (why := _no_run(place))]
+
+
+def _no_run(place: Path) -> str:
+    """Empty where it is one, or nothing that a launcher has made."""
+    try:
+        if not place.is_dir():
+            return "a link in a circle" if place.is_symlink() and not place.exists() else ""
+        inside = {path.name for path in place.iterdir()}
+        if "plan.json" in inside:
+            with reading.opened(place / "plan.json"):
+                return ""
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return "a run directory without its plan" if not inside or inside & {"config.yaml", "job.sh", "events.jsonl", "attempts"} else ""
 
 
 def closed() -> str:
@@ -132,8 +148,8 @@ def _visible(place: Path) -> list[Path]:
 def _typed_in(run: Path) -> Path | None:
     """The directory in which the command was typed, by the plan."""
     try:
-        return Path(json.loads((run / "plan.json").read_text(encoding="utf-8"))["directory"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return Path(reading.record(reading.whole(run / "plan.json"))["directory"])
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -147,23 +163,19 @@ def by_age(runs: Iterable[RunDir]) -> list[RunDir]:
 
 def submitted(run: RunDir) -> float:
     """Seconds since the epoch: the first line of the ledger, or the first one that has a time; else the age of the plan."""
-    with contextlib.suppress(OSError), run.events.open("rb") as ledger:
-        for line in iter(lambda: ledger.readline(1 << 20), b""):
-            with contextlib.suppress(ValueError, RecursionError):
-                entry: Any = json.loads(line)
-                when: Any = cast("dict[str, Any]", entry).get("time") if isinstance(entry, dict) else None
-                if _believable(when):
-                    return float(when)
+    with contextlib.suppress(OSError):
+        for entry in reading.records(reading.whole(run.events, LEDGER_BYTES).splitlines()):
+            if (when := _believable(entry.get("time"))) is not None:
+                return when
     with contextlib.suppress(OSError):
         written = run.plan.stat().st_mtime
-        return written if _believable(written) else 0.0
+        return _believable(written) or 0.0
     return 0.0
 
 
-def _believable(when: object) -> bool:
-    if isinstance(when, bool) or not isinstance(when, int | float):
-        return False
-    return math.isfinite(when) and 0 < when < time.time() + _AHEAD_SECONDS
+def _believable(when: object) -> float | None:
+    seconds = reading.number(when)
+    return seconds if seconds is not None and 0 < seconds < time.time() + _AHEAD_SECONDS else None
 
 
 def _changed(run: RunDir) -> float:
@@ -192,6 +204,8 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     foreign.check(path)
     if (path / "plan.json").is_file():
         return RunDir(path.resolve())
+    if (path / "plan.json").is_symlink() or (path / "plan.json").exists():
+        raise RunError(f"{path}: {_no_run(path)}; type another path")
     runs = known()
     within = runs.all() if everywhere else runs.here
     exact = mine_first([run for run in within if word in (run.path.name, run.label)])
@@ -247,8 +261,8 @@ def _sweep(root: Path, word: str) -> Path | None:
 def _first_typed_in(place: Path) -> Path | None:
     """Of a sweep: by its first member, which lies beside it."""
     try:
-        first = Path(json.loads((place / "sweep.json").read_text(encoding="utf-8"))["members"][0]["run"])
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+        first = Path(reading.record(reading.whole(place / "sweep.json"))["members"][0]["run"])
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
         return None
     return _typed_in(place.parent.parent / first.parent.name / first.name) or _typed_in(first)
 

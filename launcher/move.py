@@ -12,9 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from launcher import home, typed
 from launcher.check import NotDivisible
 from launcher.compose import one_line
-from launcher.config import TrainConfig
 from launcher.errors import ConfigError
-from launcher.freeze import freeze
+from launcher.freeze import freeze, stored_config
 from launcher.plan import Cluster
 from launcher.rendered import mark
 from launcher.rundir import RunDir, write_atomic
@@ -35,12 +34,10 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
     if not cluster.attached:
         raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
-    config = OmegaConf.load(here.config)
-    assert isinstance(config, DictConfig)
+    config = OmegaConf.create(stored_config(here))
     old = here.read_plan()
-    known = {"train": dataclasses.asdict(TrainConfig())}  # of what an older launcher did not know yet
     try:
-        frozen = freeze(_changed(DictConfig(OmegaConf.merge(known, config)), words), [*old.overrides, *words])
+        frozen = freeze(_changed(config, words), [*old.overrides, *words])
     except NotDivisible as error:
         train = config["train"]
         counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from launcher import reading
 from launcher.errors import RunError
 from launcher.rundir import RunDir
+
+_JOB, _CLUSTER = re.compile(r"[0-9]{1,12}(_[0-9]{1,9})?"), re.compile(r"[\w.-]{0,99}")
+"""What of a ledger becomes an argument of the scheduler's programs."""
 
 
 def is_at(run: RunDir, planned: str) -> bool:
@@ -37,8 +42,9 @@ def own_jobs(run: RunDir) -> list[str]:
     """
     jobs: list[str] = []
     for event in run.read_events():
-        if event["event"] == "queued" and "job" in event:
-            jobs.append(f"{event['job']};{event['cluster']}" if event.get("cluster") else str(event["job"]))
+        job, cluster = str(event.get("job")), str(event.get("cluster") or "")
+        if event["event"] == "queued" and _JOB.fullmatch(job) and _CLUSTER.fullmatch(cluster):
+            jobs.append(f"{job};{cluster}" if cluster else job)
         elif event["event"] == "moved" and event.get("copy") is True:
             jobs = []
     return [] if jobs and original(run) is not None else jobs
@@ -46,7 +52,7 @@ def own_jobs(run: RunDir) -> list[str]:
 
 def _first_line(run: RunDir) -> bytes:
     try:
-        with run.events.open("rb") as ledger:
-            return ledger.readline(1 << 20)
+        with reading.opened(run.events) as ledger:
+            return ledger.read(reading.LINE_BYTES).partition(b"\n")[0]
     except OSError:
         return b""

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from launcher import reading
 from launcher.errors import ConfigError, RunError
 
+MOST_PROCESSES = 1_000_000
+"""Of one run: ten times the largest machine. A plan that says more is damaged, and nobody is to count so far."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names and ids: they become directories, job names and TensorBoard runs."""
 
@@ -70,11 +73,11 @@ class Plan:
     def from_json(cls, text: str, where: str | Path) -> Plan:
         """Read a plan back. Raises RunError where the text is not a plan of this version's shape."""
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw = reading.record(text)
             raw["world"] = World(**raw["world"])
-            raw["env"] = tuple((str(name), str(value)) for name, value in raw["env"])
-            raw["overrides"] = tuple(raw["overrides"])
-            raw["packages"] = tuple((str(name), str(digest)) for name, digest in raw.get("packages", ()))
+            raw["env"] = tuple((_text(name), _text(value)) for name, value in raw["env"])
+            raw["overrides"] = tuple(_text(word) for word in raw["overrides"])
+            raw["packages"] = tuple((_text(name), _text(digest)) for name, digest in raw.get("packages", ()))
             plan = cls(**raw)
             check_name("name", plan.name)
             check_name("id", plan.id)
@@ -82,6 +85,7 @@ class Plan:
                 _check_type(key, value, plan)
             if plan.umask not in ("027", "077"):
                 raise ValueError(f"umask is {plan.umask!r}")
+            _check_counts(plan)
             return plan
         except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error
@@ -95,6 +99,23 @@ def _check_type(key: str, value: Any, plan: Plan) -> None:
         raise ValueError(f"{key} is {value!r}")
     if isinstance(value, str) and {"\n", "\r", "\0"} & {*value}:
         raise ValueError(f"{key} is {value!r}")
+
+
+def _check_counts(plan: Plan) -> None:
+    """Raises ValueError."""
+    world = plan.world
+    counts = {"nodes": world.nodes, "processes_per_node": world.processes_per_node, "threads": plan.threads, "processes": world.size}
+    for key, count in counts.items():
+        if not 0 < count <= MOST_PROCESSES:
+            raise ValueError(f"{key} is no number from 1 to {MOST_PROCESSES:,}")
+    if plan.max_restarts < 0 or world.device not in ("cpu", "cuda"):
+        raise ValueError("max_restarts or device is none")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("what should be a text is none")
+    return value
 
 
 def check_name(key: str, value: object) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from launcher.progress import duration
 from launcher.rundir import RunDir
+
+Figure = TypeVar("Figure")
 
 
 def closing(run: RunDir, summary: dict[str, Any]) -> str:
@@ -15,19 +18,30 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
     if summary.get("data_is_standin"):
         rows.append(("data", "THE BUILT-IN STAND-IN, not the real set: these figures say nothing about it"))
     for name, value in summary.items():
-        if name.startswith("test_"):
-            rows.append((name.replace("_", " "), f"{value:.2%}" if name == "test_accuracy" else f"{value:.4f}"))
+        if name.startswith("test_") and isinstance(value, int | float) and (number := _of(lambda of=value: float(of))) is not None:
+            rows.append((name.replace("_", " "), f"{number:.2%}" if name == "test_accuracy" else f"{number:.4f}"))
+    figures: dict[str, Callable[[], str]] = {
+        "speed": lambda: f"{summary['samples_per_second']:,.0f} samples/s while training",
+        "time": lambda: f"{duration(summary['seconds'])} in {summary['attempts']} attempt{'s' * (summary['attempts'] > 1)}",
+        "training": lambda: f"{summary['effective']:.1%} of {duration(summary['wall_seconds'])}{_rest(summary)}",
+        "steps": lambda: f"{summary['steps']:,} ({summary['samples']:,} samples)",
+    }
+    rows += [(name, text) for name, figure in figures.items() if (text := _of(figure))]
     rows += [
-        ("speed", f"{summary['samples_per_second']:,.0f} samples/s while training"),
-        ("time", f"{duration(summary['seconds'])} in {summary['attempts']} attempt{'s' * (summary['attempts'] > 1)}"),
-        ("training", f"{summary['effective']:.1%} of {duration(summary['wall_seconds'])}{_rest(summary)}"),
-        ("steps", f"{summary['steps']:,} ({summary['samples']:,} samples)"),
         ("metrics", str(run.metrics)),
         ("checkpoints", str(run.checkpoints)),
         ("logs", str(run.attempts)),
         ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _of(figure: Callable[[], Figure]) -> Figure | None:
+    """None where the summary is not as a run has written it."""
+    try:
+        return figure()
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return None
 
 
 def _rest(summary: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ runs/<name>/<id>/         fixed at submit; survives every attempt; 0700, files 0
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -26,12 +25,17 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from launcher import owner, writing
+from launcher import owner, reading, writing
 from launcher.errors import RunError
 from launcher.plan import Plan
 from launcher.secret import mask
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
+"""For how a run or an attempt ended."""
+LEDGER_BYTES = 1 << 20
+"""Ten thousand events: a run that was begun more often than that is none."""
 
 
 class RunDir:
@@ -72,20 +76,26 @@ class RunDir:
     def newest_attempt(self) -> int | None:
         """Number of the newest attempt, None before the first."""
         try:
-            numbers = [int(entry.name) for entry in self.attempts.iterdir() if re.fullmatch(r"\d{3}|[1-9]\d{3,}", entry.name)]
+            return max(self._attempts(), default=None)
         except OSError:
             return None
-        return max(numbers, default=None)
+
+    def _attempts(self) -> list[int]:
+        """Raises OSError."""
+        return [int(entry.name) for entry in self.attempts.iterdir() if re.fullmatch(r"[0-9]{3}|[1-9][0-9]{3,8}", entry.name)]
 
     def attempt_of(self, agent: int, after: int | None = None) -> int | None:
         """Number of the newest attempt that the process `agent` started: another may have started one beside ours.
 
         `after`: the newest attempt before it started. In a container an earlier one may have had the same number as a process.
         """
-        newest = self.newest_attempt()
-        for number in range(-1 if newest is None else newest, -1 if after is None else after, -1):
+        try:
+            later = [number for number in self._attempts() if after is None or number > after]
+        except OSError:
+            return None
+        for number in sorted(later, reverse=True):
             with contextlib.suppress(OSError):
-                if (self.attempt(number) / "agent.pid").read_text(encoding="utf-8").strip() == str(agent):
+                if reading.first_line(self.attempt(number) / "agent.pid") == str(agent):
                     return number
         return None
 
@@ -117,23 +127,29 @@ class RunDir:
             os.close(descriptor)
 
     def read_events(self) -> list[dict[str, Any]]:
-        """What the ledger holds that is an event; other lines a full disk or an editor has left."""
-        return [line for line in read_jsonl(self.events) if isinstance(line.get("event"), str)]
+        """What the ledger holds that is an event; other lines a full disk or an editor has left. What else is in one may be anything."""
+        try:
+            found = reading.whole(self.events, LEDGER_BYTES)
+        except OSError:
+            return []
+        return [line for line in reading.records(found.splitlines()) if isinstance(line.get("event"), str)]
 
     def how_it_ended(self, attempt: int) -> str:
         """The first word that was left of it: requeued-…, stopped, interrupted, failed, done, …; empty where it was killed first."""
         for path in (self.attempt(attempt) / "ended", self.outcome(attempt)):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                if words := path.read_text(encoding="utf-8").split():
+            with contextlib.suppress(OSError):
+                if words := _WORD.match(reading.first_line(path)):
                     return words[0]
         return ""
 
     def read_summary(self) -> dict[str, Any] | None:
+        """None where there is none yet, or it is damaged. `state` is a word; what else is in it may be anything."""
         try:
-            summary: Any = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            summary = reading.record(reading.whole(self.summary, LEDGER_BYTES))
+        except (OSError, ValueError):
             return None
-        return cast("dict[str, Any]", summary) if isinstance(summary, dict) and "state" in summary else None
+        state = summary.get("state")
+        return summary if isinstance(state, str) and _WORD.fullmatch(state) else None
 
     def freeze(self, plan: Plan, config: str, script: str, *, sync: bool = True) -> None:
         """Write the frozen inputs into a new directory; the plan last, for it says that the rest is there.
@@ -232,26 +248,14 @@ def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
 def read_text(path: Path) -> str:
     """Raises RunError."""
     try:
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            return path.read_text(encoding="utf-8")  # NFS: it was replaced while it was read; opened anew it is the new one
-    except (OSError, UnicodeDecodeError) as error:
+        return reading.text(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); this is no complete run directory") from error
+    except UnicodeDecodeError as error:
         raise RunError(f"{path} cannot be read ({error}); this is no complete run directory") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Whole lines that are an object; a torn last line is not one yet."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        try:
-            record: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            yield cast("dict[str, Any]", record)
+    with contextlib.suppress(OSError):
+        yield from reading.records(reading.lines(path))

@@ -17,7 +17,7 @@ import socket
 import time
 from pathlib import Path
 
-from launcher import writing
+from launcher import reading, writing
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 """What flock answers there; the last one in a sandbox."""
@@ -96,7 +96,7 @@ def _is_new(held: Path) -> bool:
 
 def _read(held: Path) -> str:
     try:
-        return held.read_text(encoding="utf-8", errors="replace") if held.is_file() else ""  # of a pipe nothing would ever come
+        return reading.first_line(held)
     except OSError:
         return ""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher import lock, origin, scheduler
+from launcher import lock, origin, reading, scheduler
 from launcher.errors import ClusterError
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
@@ -128,7 +128,7 @@ def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
 def _ended(run: RunDir, attempt: int) -> str:
     """The word that the batch shell left at the end of an attempt; empty where it was killed first."""
     try:
-        return (run.attempt(attempt) / "ended").read_text(encoding="utf-8").strip()
+        return reading.first_line(run.attempt(attempt) / "ended")[:40]
     except OSError:
         return ""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-from launcher import lookup, progress, standing, sweep
+from launcher import evidence, flaws, lookup, progress, reading, standing, sweep
 from launcher.errors import ConfigError
 from launcher.lookup import Known
 from launcher.rundir import RunDir
@@ -50,6 +49,8 @@ def status(words: list[str]) -> int:
         _print_left_out(known, len(runs))
     if unread := lookup.closed():
         print(unread)
+    for found in lookup.damaged():
+        print(f"launcher: warning: {found}", file=sys.stderr)
     return 0
 
 
@@ -68,7 +69,15 @@ def print_table(runs: list[RunDir], *, with_place: bool = False) -> Queue:
     places = [("directory",), *((str(run),) for run in runs)] if with_place else [()] * (len(runs) + 1)
     rows = [COLUMNS, *(_row(run, standing.standing(run, queue)) for run in runs)]
     _print_rows([row + place for row, place in zip(rows, places, strict=True)])
+    _warn_of(*runs)
     return queue
+
+
+def _warn_of(*runs: RunDir) -> None:
+    """A line for each that has a damaged file."""
+    for run in runs:
+        if found := flaws.of(run):
+            print(f"launcher: warning: {run}: {found}", file=sys.stderr)
 
 
 def _ask(runs: list[RunDir]) -> Queue:
@@ -95,6 +104,7 @@ def _print_sweep(found: Sweep) -> None:
         counts[row[1]] += 1
         rows.append((str(entry.number), " ".join(entry.overrides), *row[1:]))
     _print_rows([("member", "overrides", *COLUMNS[1:]), *rows])
+    _warn_of(*(entry.run for entry in entries))
     print(f"\n{len(rows)} members: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
     print(f"directory  {found.path}")
 
@@ -102,9 +112,10 @@ def _print_sweep(found: Sweep) -> None:
 def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
     started = [event for event in run.read_events() if event["event"] == "started"]
     last = _last_metrics(run)
-    step, total = last.get("step", 0), started[-1].get("steps", 0) if started else 0
-    summary = run.read_summary() or {}
-    accuracy = summary.get("test_accuracy")
+    step = reading.whole_number(last.get("step")) or 0
+    total = reading.whole_number(started[-1].get("steps")) or 0 if started else 0
+    loss = reading.number(last.get("loss"))
+    accuracy = reading.number((run.read_summary() or {}).get("test_accuracy"))
     return (
         run.label,
         now.word,
@@ -113,7 +124,7 @@ def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
         _eta(run) if now.word == "running" else "",
         str(len(started)),
         now.job.nodes if now.job is not None and now.alive else "",
-        f"{last['loss']:.4g}" if "loss" in last else "",
+        "" if loss is None else f"{loss:.4g}",
         "" if accuracy is None else f"{accuracy:.2%}",
         _ago(run),
     )
@@ -122,7 +133,7 @@ def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
 def _eta(run: RunDir) -> str:
     """Out of the last line of progress in rank 0's log."""
     newest = run.newest_attempt()
-    lines = [] if newest is None else _last_lines(run.rank_log(newest, 0))
+    lines = [] if newest is None else reading.last_lines(run.rank_log(newest, 0), _TAIL_BYTES)
     for line in reversed(lines):
         shown = progress.parse(line)
         if shown is not None:
@@ -132,29 +143,15 @@ def _eta(run: RunDir) -> str:
 
 def _last_metrics(run: RunDir) -> dict[str, Any]:
     """The last line of metrics.jsonl that is about training."""
-    for line in reversed(_last_lines(run.metrics)):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record.get("split") == "train":
-            return record
+    for line in reversed(reading.last_lines(run.metrics, _TAIL_BYTES)):
+        with contextlib.suppress(ValueError):
+            if (record := reading.record(line)).get("split") == "train":
+                return record
     return {}
 
 
-def _last_lines(path: Path) -> list[str]:
-    """From the end of the file alone: a log may be large."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            return file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-
-
 def _ago(run: RunDir) -> str:
-    changed = max((path.stat().st_mtime for path in (run.metrics, run.events, run.plan) if path.exists()), default=0.0)
-    seconds = max(0, time.time() - changed)
+    seconds = max(0, time.time() - max(evidence.changed(path) for path in (run.metrics, run.events, run.plan)))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import foreign, lookup, rundir
+from launcher import foreign, lookup, reading, rundir
 from launcher.errors import ConfigError, RunError
-from launcher.objective import Objective, is_number
+from launcher.objective import Objective, is_number, is_objective
 from launcher.rundir import RunDir, write_atomic
 from launcher.secret import mask
 
@@ -53,7 +53,16 @@ class Sweep:
 
     def entries(self) -> list[Entry]:
         """Raises RunError."""
-        return [Entry(raw["number"], tuple(raw["overrides"]), self._member(Path(raw["run"]))) for raw in self._read()["members"]]
+        try:
+            return [self._entry(raw) for raw in self._read()["members"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._damaged(error) from error
+
+    def _entry(self, raw: dict[str, Any]) -> Entry:
+        """Raises ValueError, TypeError or KeyError for what `write` has not written."""
+        if (number := reading.whole_number(raw["number"])) is None or "\0" in raw["run"]:
+            raise ValueError("a member without a number or a path")
+        return Entry(number, tuple(map(str, raw["overrides"])), self._member(Path(raw["run"])))
 
     def _member(self, written: Path) -> RunDir:
         """Beside the sweep, be that moved or copied; else where it was."""
@@ -62,13 +71,19 @@ class Sweep:
 
     @property
     def objective(self) -> Objective:
-        return Objective.of(self._read()["objective"])
+        written = self._read().get("objective")
+        if not is_objective(written):
+            raise self._damaged(f"its objective is {str(written)[:80]!r}")
+        return Objective.of(written)
 
     def _read(self) -> dict[str, Any]:
         try:
-            return json.loads(rundir.read_text(self.ledger))
+            return reading.record(rundir.read_text(self.ledger))
         except ValueError as error:
-            raise RunError(f"{self.ledger} is no ledger of a sweep ({error}); look at its members one by one") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, why: object) -> RunError:
+        return RunError(f"{self.ledger} is no ledger of a sweep ({why}); look at its members one by one")
 
 
 def where(runs_dir: Path, sweep_id: str) -> Sweep:
@@ -116,10 +131,14 @@ def results(sweep: Sweep) -> tuple[list[dict[str, Any]], Objective]:
 def _rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for entry in sweep.entries():
         summary = entry.run.read_summary() or {}
-        metrics = {name: value for name, value in summary.items() if name.startswith(("test_", "val_"))}
+        metrics = {name: value for name, value in summary.items() if name.startswith(("test_", "val_")) and _may_be_shown(value)}
         settings = {key: value for key, _, value in (word.lstrip("+").partition("=") for word in entry.overrides)}
-        shared = {"steps": summary.get("steps"), "seconds": summary.get("seconds")}
+        shared = {name: value for name in ("steps", "seconds") if _may_be_shown(value := summary.get(name))}
         yield {"number": entry.number, **settings, "state": summary.get("state", "missing"), **metrics, **shared, "run": str(entry.run)}
+
+
+def _may_be_shown(value: object) -> bool:
+    return value is None or isinstance(value, float) or reading.number(value) is not None
 
 
 def _order(objective: Objective) -> Any:

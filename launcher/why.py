@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, lookup, origin, progress, rundir, scheduler, signatures, site, standing
+from launcher import evidence, flaws, lookup, origin, progress, rundir, scheduler, signatures, site, standing
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -60,28 +60,17 @@ class Case:
     def __init__(self, run: RunDir) -> None:
         self.run = run
         self.newest = run.newest_attempt()
-        ledger, summary = self._read()
-        self.events: list[dict[str, Any]] = [line for line in ledger if isinstance(line, dict) and "event" in line]
+        self.events = run.read_events()
         self.jobs = origin.own_jobs(run)
         self.newest_job = [job.partition(";")[0] for job in self.jobs[-1:]]  # without its cluster
-        self.summary: dict[str, Any] = summary if isinstance(summary, dict) else {}
+        self.summary: dict[str, Any] = run.read_summary() or {}
         self.word = shlex.quote(str(run))
         self.resume = f"python -m launcher resume {self.word}"
         self.now, self.excuse = self._look()
 
-    def _read(self) -> tuple[list[Any], Any]:
-        try:
-            return list(rundir.read_jsonl(self.run.events)), self.run.read_summary()
-        except RecursionError:  # of brackets without end
-            return [], None
-
     def _look(self) -> tuple[Standing, str]:
-        try:
-            queue = standing.ask([self.run])
-            now = standing.standing(self.run, queue)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return Standing("unknown"), "the ledger or the summary of the run is damaged"
-        return now, f"the scheduler does not say: {queue.excuse}" if queue.excuse else ""
+        queue = standing.ask([self.run])
+        return standing.standing(self.run, queue), f"the scheduler does not say: {queue.excuse}" if queue.excuse else ""
 
     @property
     def is_batch(self) -> bool:
@@ -113,8 +102,8 @@ def why(words: list[str]) -> int:
     if len(words) != 1:
         raise ConfigError("why takes one run: a path, an id or a name; for example: python -m launcher why cifar")
     case = Case(lookup.find(words[0], everywhere=everywhere))
-    if case.excuse:
-        print(f"launcher: warning: {case.excuse}", file=sys.stderr)
+    for problem in filter(None, (case.excuse, flaws.of(case.run))):
+        print(f"launcher: warning: {problem}", file=sys.stderr)
     answer = _answer(case)
     because = [("" if number else "because", line) for number, line in enumerate(answer.because[:5])]
     told = ("prelude", evidence.prelude(case.events))

@@ -170,7 +170,8 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
 
 def naive_store() -> type[Any]:
     """The guards taken out: files go straight to where they are looked for, and what is there is believed."""
-    from launcher.train.checkpoint import Checkpoint, CheckpointStore, by_step
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.manifest import Checkpoint, by_step
 
     class Naive(CheckpointStore):
         def save(self, step: int, files: Any, judged: float = 0) -> None:

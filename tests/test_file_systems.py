@@ -13,7 +13,7 @@ from fake_slurm import FakeSlurm
 from helpers import records, run_dir
 from test_homes import NO_LINKS, REFUSALS, refusing
 
-from launcher import rundir
+from launcher import reading, rundir
 from launcher.rundir import RunDir
 
 NOTHING = f"{NO_LINKS},flock={{0}}"
@@ -107,15 +107,15 @@ def test_a_lock_file_that_stays_stale_is_one_line(tmp_path: Path, environment: d
 
 
 def test_what_was_replaced_while_it_was_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[OSError | str] = [OSError(errno.ESTALE, "Stale file handle"), "007\n"]
+    answers: list[OSError | bytes] = [OSError(errno.ESTALE, "Stale file handle"), b"007\n"]
 
-    def read(*_: object, **__: object) -> str:
+    def read(*_: object, **__: object) -> bytes:
         answer = answers.pop(0)
         if isinstance(answer, OSError):
             raise answer
         return answer
 
-    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(reading, "_whole", read)
     assert rundir.read_text(tmp_path / ".claim") == "007\n"
 
 

@@ -15,7 +15,8 @@ from launcher.train.ema import NoEma
 from launcher.train.layers import Layers
 from launcher.train.metrics import Meter
 from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, Snapshot, TrainState, restore
+from launcher.train.state import Parts, Snapshot, restore
+from launcher.train.stored import TrainState
 
 CPU = torch.device("cpu")
 

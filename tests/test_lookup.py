@@ -76,7 +76,7 @@ def test_a_ledger_without_its_first_time_costs_the_plan_s_age_to_be_believed(
     assert [run.path.name for run in lookup.known().here] == ["first", "odd", "last"]
     for words in ((), (str(odd),)):
         shown = command("status", *words)
-        assert (shown.code, shown.err) == (0, "")
+        assert (shown.code, shown.lines) == (0, [])
         assert "toy/odd" in shown.out
 
 

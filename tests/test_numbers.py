@@ -11,8 +11,8 @@ from processes import events, finish, lines, losses, toy_words
 from safetensors.torch import load_file
 
 from launcher.errors import ConfigError
-from launcher.train.checkpoint import verify
 from launcher.train.guard import HISTORY, BadNumbers, Guard
+from launcher.train.manifest import verify
 from launcher.train.metrics import Meter
 from launcher.train.optim import start_momentum
 from launcher.train.skip import Skipper

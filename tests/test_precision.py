@@ -17,7 +17,7 @@ from launcher.train import precision
 from launcher.train.checkpoint import CheckpointStore
 from launcher.train.precision import Ability, settle
 from launcher.train.ranks import Ranks
-from launcher.train.state import stored_precision
+from launcher.train.stored import stored_precision
 
 GPU = torch.device("cuda", 0)
 

@@ -19,10 +19,11 @@ from test_kill import shards
 from torch import nn
 
 from launcher.train import seeds
-from launcher.train.checkpoint import CheckpointStore, verify
+from launcher.train.checkpoint import CheckpointStore
 from launcher.train.clock import Clock
 from launcher.train.evaluate import evaluating
 from launcher.train.guard import HISTORY, BadNumbers, Guard
+from launcher.train.manifest import verify
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 

@@ -18,8 +18,9 @@ from launcher.train.metrics import Meter
 from launcher.train.ranks import Ranks
 from launcher.train.saver import FLOOR_SECONDS, Interval, Saver
 from launcher.train.span import span
-from launcher.train.state import Parts, TrainState
+from launcher.train.state import Parts
 from launcher.train.stop import Deadline
+from launcher.train.stored import TrainState
 
 
 def test_the_interval_is_youngs() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from launcher.rundir import RunDir
-from launcher.train.state import TrainState
+from launcher.train.stored import TrainState
 
 
 def account(run: RunDir, state: TrainState, attempt: int) -> dict[str, Any]:

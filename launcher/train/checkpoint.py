@@ -4,7 +4,8 @@
     checkpoints/step_000000400/   the same directory after: manifest with every sha256, fsync, rename, fsync of the parent
     checkpoints/tmp.step_…/       an old one on its way out
 
-Files are bytes to this module (launcher/train/state.py knows what is in them). Nothing is ever unpickled.
+Files are bytes to this module (launcher/train/state.py knows what is in them), and launcher/train/manifest.py verifies them. Nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,58 +25,37 @@ from launcher.claim import Claim
 from launcher.errors import CheckpointError, LaunchError, RunError
 from launcher.train import crash
 from launcher.train.guard import BadNumbers
+from launcher.train.manifest import FORMAT, MANIFEST, Checkpoint, by_step, directory_name, seal, verify
 from launcher.train.ranks import Ranks
 
-FORMAT = 4
-_READABLE = (3, FORMAT)
-"""3 did not hold what a run has learned about itself (launcher/train/history.py); it begins to learn anew then."""
-MANIFEST = "manifest.json"
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
 NAMES_LOST = "after a loss of power the newest checkpoint may be missing; choose a runs_dir=… on another file system for that"
-_STEP = re.compile(r"step_(\d{9,})")
 
 Content = Iterable[bytes | memoryview]
 """A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One complete directory and the manifest that describes it."""
-
-    path: Path
-    step: int
-    files: dict[str, dict[str, Any]]
-    """File name -> {"bytes", "sha256"}."""
-    world: int
-
-    def read(self, name: str) -> bytes:
-        """One file, verified. Raises CheckpointError that names it."""
-        if name not in self.files:
-            raise CheckpointError(f"{self.path} has no {name}")
-        path = self.path / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
-        wanted = self.files[name]
-        if len(data) != wanted["bytes"]:
-            raise CheckpointError(f"{path} has {len(data)} bytes of {wanted['bytes']}")
-        if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-            raise CheckpointError(f"{path} does not have the sha256 it was written with")
-        return data
 
 
 class CheckpointStore:
     """The checkpoints of one run. Every rank calls every method at the same step."""
 
     def __init__(
-        self, path: Path, ranks: Ranks, claim: Claim, attempt: int, keep: int, before_commit: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        ranks: Ranks,
+        claim: Claim,
+        attempt: int,
+        keep: int,
+        before_commit: Callable[[], None] = lambda: None,
+        examine: Callable[[Checkpoint], None] = lambda checkpoint: None,
     ) -> None:
-        """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError."""
+        """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError.
+        `examine`, on rank 0: raises CheckpointError where the files of one that verifies are not what they are named.
+        """
         self.path = path
         self.keep = keep
         self._before_commit = before_commit
+        self._examine = examine
         self._ranks = ranks
         self._claim = claim
         self._temporary = path / f"tmp.{attempt:03d}"
@@ -125,6 +102,7 @@ class CheckpointStore:
         for number, path in candidates:
             try:
                 good = verify(path)
+                self._examine(good)
             except CheckpointError as error:
                 say(f"checkpoint {path.name} is damaged and passed over: {error}")
                 continue
@@ -168,7 +146,7 @@ class CheckpointStore:
 
     def _has(self, step: int) -> bool:
         """A good checkpoint of a step is never written over itself. A damaged one is set aside, for its name is needed."""
-        path = self.path / _name(step)
+        path = self.path / directory_name(step)
         if not path.exists():
             return False
         try:
@@ -184,12 +162,12 @@ class CheckpointStore:
         return {"bytes": size, "sha256": sha256}
 
     def _commit(self, step: int, manifest: dict[str, Any], judged: float) -> None:
-        _write_synced(self._temporary / MANIFEST, (_seal(manifest),), "in_manifest")
+        _write_synced(self._temporary / MANIFEST, (seal(manifest),), "in_manifest")
         self._sync_directory(self._temporary)
         self._before_commit()
         self._claim.check()
         crash.here("before_rename")
-        self._temporary.rename(self.path / _name(step))  # fails where it exists: then it is a newer attempt's
+        self._temporary.rename(self.path / directory_name(step))  # fails where it exists: then it is a newer attempt's
         crash.here("after_rename")
         self._sync_directory(self.path)
         crash.here("after_commit")
@@ -231,54 +209,6 @@ def _joined(path: Path, problems: dict[str, bool]) -> LaunchError:
     if any(problems.values()):
         return BadNumbers(told)
     return RunError(f"{path}: the checkpoint could not be written ({told}); the ones before it are intact: make room and resume the run")
-
-
-def by_step(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints in it, newest first, by name: clocks jump. None where there is no such directory."""
-    entries = folder.iterdir() if folder.is_dir() else ()
-    matches = [(_STEP.fullmatch(entry.name), entry) for entry in entries]
-    return sorted(((int(match[1]), entry) for match, entry in matches if match), reverse=True)
-
-
-def verify(path: Path) -> Checkpoint:
-    """Read a checkpoint's manifest and check every byte it lists. Raises CheckpointError that names the file."""
-    checkpoint = describe(path)
-    for name in checkpoint.files:
-        checkpoint.read(name)
-    return checkpoint
-
-
-def describe(path: Path) -> Checkpoint:
-    """What a checkpoint's manifest says of it; its files are checked as they are read. Raises CheckpointError."""
-    manifest_path = path / MANIFEST
-    try:
-        manifest = _unseal(manifest_path.read_bytes())
-        checkpoint = Checkpoint(path, manifest["step"], manifest["files"], manifest["world"])
-        if manifest["format"] not in _READABLE or path.name != _name(checkpoint.step):
-            raise ValueError(f"format {manifest['format']}, step {checkpoint.step}")
-        return Checkpoint(path, checkpoint.step, dict(checkpoint.files), checkpoint.world)
-    except OSError as error:
-        raise CheckpointError(f"{manifest_path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{manifest_path} is no manifest of this directory ({error})") from error
-
-
-def _seal(manifest: dict[str, Any]) -> bytes:
-    """The manifest with its own checksum: it vouches for every other file, so it needs somebody to vouch for it."""
-    body = json.dumps(manifest, indent=1, sort_keys=True)
-    return json.dumps({"manifest": manifest, "sha256": hashlib.sha256(body.encode()).hexdigest()}, indent=1, sort_keys=True).encode()
-
-
-def _unseal(data: bytes) -> dict[str, Any]:
-    """Raises ValueError for any byte that is not as `_seal` wrote it."""
-    manifest = json.loads(data)["manifest"]
-    if _seal(manifest) != data:
-        raise ValueError("its checksum does not match")
-    return manifest
-
-
-def _name(step: int) -> str:
-    return f"step_{step:09d}"
 
 
 def _set_aside(path: Path) -> None:

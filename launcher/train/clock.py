@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from launcher.pulse import EVALUATION, SAVE
-from launcher.train.state import TrainState
+from launcher.train.stored import TrainState
 
 
 class Lap(NamedTuple):

@@ -7,8 +7,8 @@ it is of the machines and not of the run: what saves cost (launcher/train/saver.
 
 from __future__ import annotations
 
-from launcher.train.checkpoint import Checkpoint
 from launcher.train.job import Job
+from launcher.train.manifest import Checkpoint
 from launcher.train.state import restore
 
 

@@ -19,9 +19,10 @@ from launcher.train.metrics import MetricsFile
 from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Saver
-from launcher.train.state import Parts, TrainState
+from launcher.train.state import Parts
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
+from launcher.train.stored import TrainState
 from launcher.train.watch import NoWatch, Watch
 
 

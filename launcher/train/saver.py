@@ -16,8 +16,9 @@ import torch
 
 from launcher.train.checkpoint import CheckpointStore, Content
 from launcher.train.span import Span, span
-from launcher.train.state import Parts, Snapshot, TrainState
+from launcher.train.state import Parts, Snapshot
 from launcher.train.stop import Deadline
+from launcher.train.stored import TrainState
 
 FLOOR_SECONDS = 1.0
 """Between two saves at least; also before the first, when nothing is known of their cost."""

@@ -14,11 +14,9 @@ The learning-rate schedule and the order of samples are pure functions of what i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,44 +25,13 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import Checkpoint, Content, by_step, describe
+from launcher.train.checkpoint import Content
 from launcher.train.ema import Ema, NoEma
 from launcher.train.layers import Layers
+from launcher.train.manifest import Checkpoint
 from launcher.train.metrics import Meter
+from launcher.train.stored import TrainState, as_written, record_in, state_of
 from launcher.train.tensorfile import HostMemory
-
-
-@dataclass
-class TrainState:
-    """Where a run is. At a step boundary nothing else moves."""
-
-    step: int = 0
-    """Optimizer updates done."""
-    samples: int = 0
-    """Training samples consumed over the world; with the seed and the length of an epoch, the position in the data."""
-    seconds: float = 0.0
-    """Wall time of all attempts so far."""
-    train_seconds: float = 0.0
-    """Of these, in training steps."""
-    data_seconds: float = 0.0
-    """Of the time in steps, waiting for data."""
-    evaluation_seconds: float = 0.0
-    slowest_evaluation: float = 0.0
-    """Seconds: a new attempt has to leave room for one before it has seen any."""
-    save_seconds: float = 0.0
-    """In which training stood still for a save."""
-    passed_over: int = 0
-    """Updates' worth of batches left out after numbers went bad: update n uses batches n + passed_over."""
-    rollbacks: int = 0
-    """In the whole run; what came after the last save is in the ledger."""
-    skipped: int = 0
-    """Updates left out, up to the last line of metrics."""
-    precision: str = ""
-    """The arithmetic of the run, which no attempt changes; empty in a checkpoint of an older format."""
-    losses: list[float] = field(default_factory=list[float])
-    """By which the next jump is judged."""
-    layers: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What each layer's gradients were, and what was said of them."""
 
 
 @dataclass
@@ -116,22 +83,6 @@ class Snapshot:
         return files
 
 
-def stored_precision(folder: Path) -> str:
-    """What the run whose checkpoints these are computes in; empty where none is there that says."""
-    for _, path in by_step(folder):
-        with contextlib.suppress(CheckpointError):  # damaged: the one before knows it too
-            return json.loads(describe(path).read("state.json"))["state"].get("precision", "")
-    return ""
-
-
-def foreign(checkpoint: Checkpoint) -> str:
-    """What to warn of where another version of torch wrote a checkpoint; empty where it was this one."""
-    version = json.loads(checkpoint.read("state.json")).get("torch", "an older version")
-    if version == torch.__version__:
-        return ""
-    return f"{checkpoint.path.name} was written with torch {version}, this is {torch.__version__}: the last bits may differ from here on"
-
-
 def inexact(device: torch.device, deterministic: bool) -> str:
     """What to say of a resume that may differ in the last bits; empty where it may not."""
     if device.type == "cpu" or deterministic:
@@ -145,7 +96,12 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
     In another world than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals, and a
     rank that was not there before keeps the generators it has.
     """
-    shared = json.loads(checkpoint.read("state.json"))
+    with as_written(checkpoint):
+        return _restore(parts, checkpoint, rank, world)
+
+
+def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
+    shared = record_in(checkpoint, "state.json")
     own, own_tensors = _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank)
     with torch.no_grad():
         _copy(checkpoint, "model.safetensors", dict(parts.model.named_parameters()))
@@ -161,12 +117,12 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
         parts.layers.load(own_tensors)
     if rank < checkpoint.world:
         _restore_generators(own["generators"], own_tensors, parts.device)
-    return TrainState(**shared["state"])
+    return state_of(shared)
 
 
 def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What a rank wrote."""
-    return json.loads(checkpoint.read(f"rank_{rank}.json")), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    return record_in(checkpoint, f"rank_{rank}.json"), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
 
 
 def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

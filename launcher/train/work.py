@@ -41,9 +41,10 @@ from launcher.train.ranks import Ranks
 from launcher.train.replicas import Replicas
 from launcher.train.saver import Interval, Saver
 from launcher.train.skip import Skipper
-from launcher.train.state import Parts, TrainState, foreign, inexact, replicated, stored_precision
+from launcher.train.state import Parts, inexact, replicated
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
+from launcher.train.stored import TrainState, examine, foreign, stored_precision
 from launcher.train.told import told
 from launcher.train.watch import NoWatch, Watch
 
@@ -93,7 +94,7 @@ def _is_done(run: RunDir) -> bool:
 
 def read_config(run: RunDir) -> dict[str, Any]:
     """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = home.everywhere(references.resolved(OmegaConf.load(run.config)))
+    values: Any = home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))
     targets.check(values, values["trust"])
     return values
 
@@ -124,7 +125,8 @@ def _build(
     watch = Watch(run, place, ranks, train.hang_seconds, patience.watch, device.type) if patience.watch else NoWatch()
     agreement, metrics = Agreement(ranks), MetricsFile(run.metrics)
     deadline = Deadline(_end_of_job(), run.attempt(place.attempt) / "trained", agreement.reach)
-    store = CheckpointStore(run.checkpoints, world.ranks(place, patience, "saving"), claim, place.attempt, train.keep, metrics.sync)
+    own = world.ranks(place, patience, "saving")
+    store = CheckpointStore(run.checkpoints, own, claim, place.attempt, train.keep, metrics.sync, examine)
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     if train.deterministic:
