@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from launcher import evidence, findings, gpu_words, writing
+from launcher import evidence, findings, gpu_words, reading, writing
 from launcher.rundir import RunDir
 
 
@@ -33,7 +33,7 @@ def blames_node(run: RunDir, attempt: int, text: str, node: str = "") -> bool:
 
 def _nodes_in(path: Path) -> set[str]:
     try:
-        return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+        return set(reading.whole(path).decode("utf-8", "replace").split())
     except OSError:
         return set()
 

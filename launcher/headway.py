@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher import reading
 from launcher.errors import RunError
 from launcher.rundir import RunDir, write_atomic
 
@@ -136,7 +137,7 @@ def _step(checkpoint: str) -> int:
 
 def _word(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[:200].partition("\n")[0].strip()
+        return reading.first_line(path)[:200]
     except OSError:
         return ""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from launcher import writing
+from launcher import reading, writing
 from launcher.claim import Claim
 from launcher.pulse import EVALUATION, SAVE
 from launcher.train.ranks import Ranks
@@ -104,7 +104,7 @@ class Deadline:
 def _before(trained: Path | None) -> float:
     """Of an earlier start within this attempt: torchrun has started the processes again."""
     try:
-        return float(trained.read_text(encoding="utf-8").split()[0]) if trained is not None and trained.is_file() else 0.0
+        return float(reading.first_line(trained).split()[0]) if trained is not None else 0.0
     except (OSError, ValueError, IndexError):
         return 0.0
 
