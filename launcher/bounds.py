@@ -29,6 +29,7 @@ def bounded(loader: Any) -> Any:
             if len(text) > YAML_BYTES:
                 raise yaml.YAMLError(f"a yaml of more than {YAML_BYTES >> 10} KiB, which no config is")
             super().__init__(text)  # pyright: ignore[reportUnknownMemberType]
+            self.name = getattr(stream, "name", "a yaml")  # for whoever corrects it
             self._level = self._nodes = 0
             self._weights: dict[int, int] = {}
 
