@@ -17,7 +17,7 @@ from data import owner
 
 def notice(line: str) -> None:
     """One line on stderr, which is the user's terminal at submit and the rank's log later."""
-    print(line, file=sys.stderr, flush=True)
+    print("".join(each if each.isprintable() else ascii(each)[1:-1] for each in line), file=sys.stderr, flush=True)
 
 
 def first_line(error: BaseException) -> str:

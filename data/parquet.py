@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,16 @@ def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refu
     if encoded is None:
         raise refuse(f"has no image in row {row}")
     try:
-        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:  # not every decoder that Pillow has
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))  # not every decoder that Pillow has
+        with image:
+            found = (image.height, image.width)
+            pixels = np.asarray(image.convert("RGB")) if found == size else None  # 43 KB may be two gigabytes of one colour
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refuse(f"has an image in row {row} that cannot be decoded ({first_line(error)})") from error
-    if pixels.shape[:2] != size:
-        raise refuse(f"has an image of {pixels.shape[0]}x{pixels.shape[1]} in row {row}, not {size[0]}x{size[1]}")
+    if pixels is None:
+        raise refuse(f"has an image of {found[0]}x{found[1]} in row {row}, not {size[0]}x{size[1]}")
     return pixels
 
 

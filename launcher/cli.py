@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
-from launcher import put_ours_first
+from launcher import put_ours_first, terminal
 from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
 from launcher.secret import mask
 from launcher.sieve import masked
@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sys.stdout, sys.stderr = map(masked, streams)
     try:
-        code = _main(words)
+        with terminal.guarded():
+            code = _main(words)
     except SystemExit:
         _leave(streams)
         raise

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher import CONF, dialect, home, sources, typed
+from launcher import CONF, dialect, home, preflight, sources, typed
 from launcher.config import GROUPS, Config
 from launcher.errors import ConfigError, RunError
 from launcher.explain import SEVERAL, explain, version_base
@@ -71,6 +71,8 @@ def compose(arguments: list[str], job: Job) -> None:
 
 def prepare(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them: `exp=` is `+exp=`, the schema is known. Raises ConfigError for what it must not see."""
+    preflight.install()
+    preflight.check_words(arguments)
     arguments = [f"+{word}" if word.startswith("exp=") else word for word in arguments]
     arguments = [home.in_word(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
     _check_arguments(arguments)

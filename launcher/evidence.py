@@ -20,8 +20,6 @@ _TAIL_BYTES = 65_536
 _LINE_CHARACTERS = 1_000
 """Of a line that is longer, the rest is not looked at: it may be a whole tensor."""
 
-_SHOWN_CHARACTERS = 300
-
 _REPORT = re.compile(r"error(?:\.(\d{1,9}))?\.json")
 _RANK = re.compile(r"rank_(\d{1,9})\.log")
 _AGENT = re.compile(r"agent_(\d{1,9})\.log")
@@ -167,12 +165,6 @@ def step(run: RunDir, attempt: int, rank: int | None = None) -> int | None:
 def tail(path: Path, limit: int = _TAIL_BYTES) -> list[str]:
     """The last lines of a file, each no longer than can be shown; none of what is no file."""
     return [line[:_LINE_CHARACTERS] for line in reading.last_lines(path, limit)]
-
-
-def plain(text: str) -> str:
-    """One line, no longer than can be read, of printable characters alone: a log may hold commands to the terminal."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def changed(path: Path) -> float:

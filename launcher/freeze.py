@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import launcher
-from launcher import PROJECT, check, code_hash, dialect, home, owner, references, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, code_hash, dialect, home, owner, preflight, references, rundir, snapshot, targets, tree
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
@@ -131,6 +131,7 @@ def stored_cluster(run: RunDir) -> Cluster:
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Plain values, every interpolation resolved. Raises ConfigError."""
+    preflight.install()
     return home.everywhere(references.resolved(config))
 
 

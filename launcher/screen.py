@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from launcher import progress
+from launcher import progress, terminal
 from launcher.secret import mask
 
 PENDING_LINES = 1000
@@ -44,7 +44,7 @@ class BarScreen:
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+        columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[text]}", markup=False))
         self._bar: Any = RichProgress(*columns, transient=True, console=Console(file=_unbuffered()))
         self._task = self._bar.add_task("train", total=None, text="starting")
         self._bar.start()
@@ -79,7 +79,7 @@ class Screen:
 
     def line(self, text: str | None) -> None:
         with contextlib.suppress(queue.Full):
-            self._lines.put_nowait(text)
+            self._lines.put_nowait(None if text is None else terminal.plain(text))
 
     def close(self) -> None:
         self.line(None)
@@ -95,7 +95,7 @@ def tell(text: str) -> None:
 
 def _write_error(text: str) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, text.encode(errors="backslashreplace"))
+        os.write(2, terminal.plain(text).encode(errors="backslashreplace"))
 
 
 def _is_terminal() -> bool:

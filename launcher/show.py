@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher import terminal
 from launcher.compose import compose
 from launcher.errors import ConfigError
 from launcher.freeze import Frozen, freeze
@@ -9,7 +10,7 @@ from launcher.freeze import Frozen, freeze
 
 def render(words: list[str]) -> int:
     """Print the script that `run` would start."""
-    print(_frozen(words, "render").script, end="")
+    terminal.exactly(_frozen(words, "render").script)
     return 0
 
 

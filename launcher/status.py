@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from launcher import evidence, flaws, lookup, progress, reading, standing, sweep
+from launcher import evidence, flaws, lookup, progress, reading, standing, sweep, terminal
 from launcher.errors import ConfigError
 from launcher.lookup import Known
 from launcher.rundir import RunDir
@@ -88,6 +88,7 @@ def _ask(runs: list[RunDir]) -> Queue:
 
 
 def _print_rows(rows: list[tuple[str, ...]]) -> None:
+    rows = [tuple(map(terminal.one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -165,7 +166,7 @@ def _print_details(run: RunDir, now: Standing) -> None:
         print(f"job        {now.job.id}{where}: {waiting(now.job) if now.waits else now.job.state.lower()}")
     for event in run.read_events()[-8:]:
         fields = ", ".join(f"{name}={value}" for name, value in event.items() if name not in ("time", "event"))
-        print(f"{_clock(event.get('time'))}  {event['event']}  {fields}")
+        print(terminal.one_line(f"{_clock(event.get('time'))}  {event['event']}  {fields}"))
 
 
 def _clock(when: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher import evidence, flaws, lookup, origin, progress, rundir, scheduler, signatures, site, standing
+from launcher import evidence, flaws, lookup, origin, progress, rundir, scheduler, signatures, site, standing, terminal
 from launcher.clusters.slurm import Slurm
 from launcher.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -109,7 +109,7 @@ def why(words: list[str]) -> int:
     told = ("prelude", evidence.prelude(case.events))
     for name, text in (("verdict", answer.verdict), ("where", answer.where), *because, told, ("next", answer.next)):
         if text:
-            print(f"{name:<11}{evidence.plain(text)}")
+            print(f"{name:<11}{terminal.one_line(text)}")
     _print_attempts(case)
     print(f"{'directory':<11}{case.run}")
     return 0
@@ -302,5 +302,5 @@ def _print_attempts(case: Case) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
     for row in rows:
-        print(evidence.plain("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()))
+        print(terminal.one_line("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()))
     print()

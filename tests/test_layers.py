@@ -38,7 +38,9 @@ RULES: dict[str, Rule] = {
     # module, or package.* for everything in it; the first line that fits decides
     "launcher.errors": Rule(only=(), stdlib=False),
     "launcher.reading": Rule(only=()),
-    "launcher.bounds": Rule(only=("launcher.errors", "omegaconf", "yaml")),
+    "launcher.bounds": Rule(only=("yaml",)),
+    "launcher.preflight": Rule(only=("launcher.bounds", "launcher.errors", "hydra", "omegaconf")),
+    "launcher.terminal": Rule(only=()),
     "launcher.plan": Rule(only=("launcher.errors", "launcher.reading")),
     "launcher.secret": Rule(only=()),
     "launcher.sieve": Rule(only=("launcher.secret",)),
