@@ -25,7 +25,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from launcher import owner, reading, writing
 from launcher.errors import RunError
