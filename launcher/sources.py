@@ -22,6 +22,8 @@ from launcher.errors import ConfigError
 
 _loader: Any = ConfigLoaderImpl
 
+_OURS = ("structured://", "pkg://hydra.conf")
+"""Hydra's own files, those of a plug-in that is installed, our schema."""
 _CHOICES = {"job_logging": "none", "hydra_logging": "none", "launcher": "basic"}
 """What is chosen of Hydra's own groups; of the others, `default`."""
 _PLAIN = re.compile(
@@ -40,18 +42,24 @@ def judged(arguments: Sequence[str], check: Callable[[Sequence[str]], None]) -> 
     Raises ConfigError that names the file, the key and where it may be said.
     """
     named = [Path(place).absolute().resolve() for place in config_dirs(arguments)]
+    primary: list[str | None] = [None]
     load, search = _loader._load_single_config, _loader._process_config_searchpath
 
     def load_single(self: Any, default: Any, repo: Any) -> Any:
         _check_name(str(default.config_path))
         found = load(self, default=default, repo=repo)
-        _judge(str(default.config_path), str(found.path), found.config, named, check)
+        if primary[0] is not None or not str(found.path).startswith(_OURS):  # `--hydra-help` composes Hydra's own files, and no other
+            _judge(str(default.config_path), str(found.path), found.config, named, check)
         return found
 
     def search_path(self: Any, config_name: str | None, parsed_overrides: Any, repo: Any) -> None:
         _check_name(config_name or "")
-        primary = repo.load_config(config_path=config_name) if config_name else None
-        if isinstance(node := primary and primary.config, DictConfig) and tree.look_up(_plain(node), "hydra.searchpath") is not tree.ABSENT:
+        primary[0] = config_name
+        named_first = repo.load_config(config_path=config_name) if config_name else None
+        if (
+            isinstance(node := named_first and named_first.config, DictConfig)
+            and tree.look_up(_plain(node), "hydra.searchpath") is not tree.ABSENT
+        ):
             raise ConfigError(f"{config_name}: hydra.searchpath would take files from anywhere; type --config-dir DIR")
         search(self, config_name, parsed_overrides, repo)
 
@@ -83,7 +91,7 @@ def _plain(config: Any) -> Any:
 
 
 def _judge(name: str, place: str, config: Any, named: Sequence[Path], check: Callable[[Sequence[str]], None]) -> None:
-    ours = place.startswith(("structured://", "pkg://hydra.conf"))  # Hydra's, a plug-in's that is installed, our schema
+    ours = place.startswith(_OURS)
     if name.startswith("hydra/"):
         _judge_choice(name, ours)
     if ours:

@@ -27,7 +27,7 @@ EXPS = {
     "two": "defaults: [override /model: resnet8, override /optim: adamw]\nname: two-${optim.lr}\ntrain: {steps: 7}",
     "asks": "name: asks-${hydra:runtime.choices.model}-${hydra:job.num}\nseed: ${hydra:job.num}",
     "params": "hydra: {sweeper: {params: {seed: '1,2', +model.extra: 'choice(a,b)', optim.lr: '${resume}'}}}\nresume: 0.1,0.2",
-    "secrets": "hydra: {sweeper: {params: {name: '${oc.env:TEST_SECRET}'}}}}",
+    "secrets": "hydra: {sweeper: {params: {name: '${oc.env:TEST_SECRET}'}}}",
     "mean": "defaults: [override /hydra/sweeper: installed]",
     "now": "name: a-${now:%Y%m%d-%H%M%S}",
     "secret": "data: {root: '${oc.env:TEST_SECRET}/x'}",
