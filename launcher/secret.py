@@ -17,7 +17,8 @@ from typing import cast
 SHORTEST = 6
 """Characters of a value that is cut out. A shorter one is in every other word, and anybody can guess it."""
 
-_SECRET = r"(TOKEN|KEY|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDS|COOKIE|JWT|AUTH|DSN)S?(_?\d+)?$|(^|_)(PW|PAT)(_?\d+)?$|SECRET|CREDENTIAL"
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD", "CREDENTIAL", "CREDS", "COOKIE", "JWT", "AUTH",
+           "DSN")  # fmt: skip
 _PUBLIC = (
     r"(USER|LOGNAME|HOME|HOSTNAME|HOST|PWD|OLDPWD|TMP|TEMP|SHELL|LANG)|(.*_)?(USER|HOME|DIR|ROOT|PATH|FOLDER|SCRATCH|WORK|STORE|PROJECT"
     r"|ACCOUNT|PARTITION|QOS|CLUSTER|HOST|GROUP|TMPDIR|STORAGE|RUN|RUN_NAME|EXPERIMENT|EXPERIMENT_NAME)S?"
@@ -29,7 +30,12 @@ _NUMBER = r"(?i)[+-]?[\d_.]+(e[+-]?\d+)?|true|false|null|none"
 
 
 def looks_secret(name: str) -> bool:
-    return bool(re.search(_SECRET, name.upper())) and not re.fullmatch(_PUBLIC, name.upper())
+    """By its end, `…_TOKENS_2` too."""
+    plain = name.upper()
+    stem = plain.rstrip("0123456789").rstrip("_")
+    said = stem.endswith(_SECRET) or stem.removesuffix("S").endswith(_SECRET) or stem.rpartition("_")[2] in ("PW", "PAT")
+    said = said or "SECRET" in plain or "CREDENTIAL" in plain
+    return said and plain not in ("PWD", "OLDPWD") and not re.fullmatch(_PUBLIC, plain)
 
 
 def looks_public(name: str) -> bool:
