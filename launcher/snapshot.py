@@ -47,17 +47,14 @@ class Source:
         return total.hexdigest()
 
     def copy_to(self, destination: Path) -> None:
-        """Make `destination`, whole or not at all; directories and executables 0700, other files 0600; the group reads them where it may
-        read the directory above.
-
+        """Make `destination`, whole or not at all; 0700 and 0600, and its group reads it where that may read the directory above.
         Raises RunError where it cannot be written, ConfigError where a file cannot be read.
         """
         spare = destination.with_name(f".{destination.name}.{os.getpid()}")
         try:
-            group = 0o040 if destination.parent.stat().st_mode & stat.S_IRGRP else 0
-            spare.mkdir(mode=0o700)
+            group = 0o050 if destination.parent.stat().st_mode & stat.S_IRGRP else 0
+            spare.mkdir(mode=0o700 | group)
             self._write_below(spare, group)
-            spare.chmod(spare.stat().st_mode | group | (group >> 2))
             spare.rename(destination)
         except OSError as error:
             raise RunError(f"{destination} cannot be written ({error.strerror}); make room or choose another runs_dir=…") from error
@@ -72,14 +69,14 @@ class Source:
 
     def _write_below(self, root: Path, group: int) -> None:
         for folder in sorted(_parents(name for name, _ in self.files)):
-            (root / folder).mkdir(mode=0o700 | group | (group >> 2))
+            (root / folder).mkdir(mode=0o700 | group)
         for name, path, kind, content in self._contents():
             if kind == b"l":
                 with contextlib.suppress(OSError):
                     (root / name).symlink_to(os.fsdecode(content))
                     continue
                 content = path.read_bytes()  # no links here
-            mode = 0o700 | group | (group >> 2) if kind == b"x" else 0o600 | group
+            mode = (0o700 | group) & (0o777 if kind == b"x" else 0o666)
             with os.fdopen(os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(content)
 
