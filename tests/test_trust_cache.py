@@ -252,8 +252,10 @@ def test_it_is_built_where_nobody_can_take_it_away(mode: int, user: int, fine: b
     if fine:
         assert label_in(cache) == 1
         return
+    decoded: list[int] = []
     with pytest.raises(OSError, match=r"could put other data in the place of yours; set data\.cache="):
-        label_in(cache)
+        label_in(cache, sources=lambda: decoded.append(1) or data(1))
+    assert not decoded, "it is refused before the work is done"
 
 
 def lock_of(cache: Path) -> Path:
