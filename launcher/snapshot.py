@@ -13,17 +13,14 @@ import shutil
 import stat
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher import git, no_code, no_secret, packages
+from launcher.code_size import refuse_above_cap, shown
 from launcher.errors import ConfigError, RunError
-
-MOST_BYTES = 64 * 2**20
-"""Source is small: what is larger is data or results that somebody forgot to ignore, copied again with every run."""
 
 PACKAGES = ("launcher", "models", "data")
 
@@ -98,7 +95,7 @@ def find(project: Path, trust: Sequence[str]) -> Source:
             found = {name: here for name, here in found.items() if name not in in_the_way} | more
     secret = no_secret.left_out({name: here.path for name, here in found.items()}, {name: here.size for name, here in found.items()})
     found = {name: here for name, here in found.items() if name not in secret}
-    _refuse_above_cap(found)
+    refuse_above_cap({name: here.size for name, here in found.items()})
     return Source(tuple(sorted((name, here.path) for name, here in found.items())))
 
 
@@ -132,7 +129,7 @@ def _refused(project: Path, refusal: str) -> _Listing:
     """Of a repository that git does not list all is taken that is not ignored: what was left out would be missed after the queue."""
     names = git.names_without_its_word(project)
     how = "there is no git to read .gitignore either" if names is None else "what .gitignore names is left out even where it is tracked"
-    advice = f"to have git list it: git config --global --add safe.directory {_shown(str(project))}"
+    advice = f"to have git list it: git config --global --add safe.directory {shown(str(project))}"
     print(f"launcher: warning: the code is copied without git ({refusal}); {how}; {advice}", file=sys.stderr)
     return _walked(project) if names is None else _listed(project, names)
 
@@ -165,7 +162,7 @@ def _walked(folder: Path) -> _Listing:
             if here and not stat.S_ISDIR(here.mode) and name != ".git" and not name.endswith(".pyc") and not no_code.is_left_behind(name):
                 found[here.path.relative_to(folder).as_posix()] = here
             if len(found) > _MOST_WALKED:
-                reason = f"{_shown(str(folder))} holds more than {_MOST_WALKED:,} files, which is no code"
+                reason = f"{shown(str(folder))} holds more than {_MOST_WALKED:,} files, which is no code"
                 raise ConfigError(f"{reason}; add it, or the link to it, to .gitignore, or move it out of the project")
         folders[:] = [name for name in folders if not no_code.is_no_code(Path(place, name))]
     return found
@@ -251,7 +248,7 @@ def _behind(name: str, link: _Found, within: tuple[Path, ...]) -> _Listing:
     if stat.S_ISREG(here.mode):
         return {name: here}
     if any(real in (folder, *folder.parents) for folder in within):
-        raise ConfigError(f"{_shown(str(link.path))} is a link to {_shown(str(real))}, around itself; add it to .gitignore")
+        raise ConfigError(f"{shown(str(link.path))} is a link to {shown(str(real))}, around itself; add it to .gitignore")
     return _below(name, _self_contained(_by_git(real) or _walked(real), (*within, real)))
 
 
@@ -273,50 +270,5 @@ def _read(path: Path, patience: float = 0.2) -> tuple[bytes, bytes]:
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
-    reason = f"{_shown(str(path))} is to be kept with the run and cannot be read ({error.strerror})"
+    reason = f"{shown(str(path))} is to be kept with the run and cannot be read ({error.strerror})"
     return ConfigError(f"{reason}; make it readable, or add it to .gitignore, and type the command again")
-
-
-def _shown(name: str) -> str:
-    return name if name.isprintable() else ascii(name)
-
-
-# ---------------------------------------------------------------- the cap
-
-
-def _refuse_above_cap(found: _Listing) -> None:
-    sizes = {name: here.size for name, here in found.items()}
-    total = sum(sizes.values())
-    if total > MOST_BYTES:
-        largest = ", ".join(f"{_shown(name)} ({_mebibytes(size)})" for name, size in _largest(sizes))
-        raise ConfigError(
-            f"the code to be kept with the run has {_mebibytes(total)}, and {_mebibytes(MOST_BYTES)} is the most; the largest: {largest}; "
-            "what is no code, add to .gitignore (and `git rm --cached` it if it is tracked), or move out of the project"
-        )
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
-
-
-def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The three largest files or directories; what is in a directory instead of it, where three things are most of it."""
-    totals, inside = Counter(sizes), defaultdict[str, set[str]](set)
-    for name, size in sizes.items():
-        while name:
-            parent = name.rpartition("/")[0]
-            totals[parent] += size
-            inside[parent].add(name)
-            name = parent
-
-    def three(names: Iterable[str]) -> list[str]:
-        return sorted(names, key=lambda name: (-totals[name], name))[:3]
-
-    def opens(name: str) -> bool:
-        return sum(totals[child] for child in three(inside[name])) >= 0.9 * totals[name]
-
-    choice = inside.pop("")
-    while folder := next((name for name in three(choice) if name in inside and opens(name)), ""):
-        choice = choice - {folder} | inside[folder]
-    shown = (name for name in three(choice) if totals[name] >= 0.01 * totals[""])
-    return [(f"{name}/" if name in inside else name, totals[name]) for name in shown]

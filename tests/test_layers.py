@@ -72,7 +72,10 @@ RULES: dict[str, Rule] = {
     "launcher.claim": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.node": Rule(only=("launcher.errors", "launcher.headway", "launcher.rundir", "launcher.writing")),
     "launcher.headway": Rule(only=("launcher.errors", "launcher.reading", "launcher.rundir")),
-    "launcher.snapshot": Rule(only=("launcher.errors", "launcher.git", "launcher.no_code", "launcher.no_secret", "launcher.packages")),
+    "launcher.code_size": Rule(only=("launcher.errors",)),
+    "launcher.snapshot": Rule(
+        only=("launcher.code_size", "launcher.errors", "launcher.git", "launcher.no_code", "launcher.no_secret", "launcher.packages")
+    ),
     "launcher.no_secret": Rule(only=("launcher.git",)),
     "launcher.packages": Rule(only=()),
     "launcher.code_hash": Rule(only=("launcher.no_code", "launcher.packages", "launcher.snapshot")),

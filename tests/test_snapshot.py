@@ -577,9 +577,9 @@ def test_the_largest_are_named_where_they_are(sizes: dict[str, int], largest: st
 def test_the_cap_counts_to_the_byte_and_trusted_packages_too(project: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(elsewhere, {"snap_toy/x.yaml": "x" * 1000})
     size = sum(path.stat().st_size for _, path in find(project, ["snap_toy"]).files)
-    monkeypatch.setattr(snapshot, "MOST_BYTES", size)
+    monkeypatch.setattr(code_size, "MOST_BYTES", size)
     find(project, ["snap_toy"])
-    monkeypatch.setattr(snapshot, "MOST_BYTES", size - 1)
+    monkeypatch.setattr(code_size, "MOST_BYTES", size - 1)
     with pytest.raises(ConfigError, match=r"snap_toy/x\.yaml"):
         find(project, ["snap_toy"])
     find(project, [])

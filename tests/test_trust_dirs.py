@@ -23,9 +23,9 @@ from test_rundir import frozen
 
 from launcher import PROJECT, lookup, owner, rendered
 from launcher.errors import ConfigError, RunError
+from launcher.freeze import stored_cluster
 from launcher.plan import World
 from launcher.rundir import RunDir, create
-from launcher.settle import settled_cluster
 
 SOMEBODY = 65_534
 Command = Callable[..., Answer]
@@ -52,7 +52,7 @@ def rendered_in(runs_dir: Path, **changes: object) -> RunDir:
     """A run with the script that its plan renders."""
     here = create(runs_dir / "toy" / "1")
     here.config.write_text(CLUSTER)
-    cluster = settled_cluster(here)
+    cluster = stored_cluster(here)
     plan = dataclasses.replace(PLAN, **{"name": "toy", "id": "1", "run_dir": str(here), "directory": str(runs_dir.parent), **changes})
     plan = dataclasses.replace(plan, project=changes.get("project", str(PROJECT)), python=changes.get("python", sys.executable))
     plan = dataclasses.replace(plan, world=World(1, 1, "cpu"))
@@ -273,8 +273,6 @@ def test_their_ledger_names_no_job_of_mine(project: RunDir, command: Command, mo
 
 
 def test_trust_in_their_config_builds_nothing(project: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from launcher.freeze import stored_cluster
-
     theirs = plant(project, "evil", "x")
     (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass C: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -326,7 +324,7 @@ def test_a_script_that_was_not_rendered_is_not_run(edit: Callable[[RunDir], None
 
 def test_the_one_that_was_rendered_is(tmp_path: Path) -> None:
     run = rendered_in(tmp_path / "runs")
-    plan, cluster = run.read_plan(), settled_cluster(run)
+    plan, cluster = run.read_plan(), stored_cluster(run)
     text = run.script.read_text()
     for ledger in (run.events.read_text(), '{"time": 1.0, "event": "submitted"}\n'):
         run.events.write_text(ledger)
@@ -341,10 +339,10 @@ def test_nor_is_what_the_plan_names_where_it_is_theirs(what: str, tmp_path: Path
     place = tmp_path / "elsewhere"
     place.mkdir()
     run = rendered_in(tmp_path / "runs", **{what: str(place)})
-    rendered.refuse_another(run, run.read_plan(), lambda: settled_cluster(run))
+    rendered.refuse_another(run, run.read_plan(), lambda: stored_cluster(run))
     place.chmod(0o777)
     with pytest.raises(RunError, match=f"would run {place}, which may be another's: everybody may write"):
-        rendered.refuse_another(run, run.read_plan(), lambda: settled_cluster(run))
+        rendered.refuse_another(run, run.read_plan(), lambda: stored_cluster(run))
 
 
 @pytest.mark.parametrize("change", [
