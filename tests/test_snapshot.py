@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from launcher import git, snapshot
+from launcher import code_size, git, snapshot
 from launcher.errors import ConfigError, RunError
 from launcher.snapshot import Source, find
 

@@ -61,32 +61,38 @@ def store(plan: Plan, place: Place, timeout: timedelta = MEETING) -> Any:
     torchrun keeps its store when it restarts the workers, keys of the dead included: the living would connect to the addresses of the
     dead (pytorch#135712; seen with torch 2.13, docs/log.md). So each restart has a file or a prefix of its own.
     """
-    if plan.world.nodes == 1:
+    prefix = f"restart_{place.restart}"
+    if plan.world.nodes > 1:
+        tcp, _, _ = next(iter(rendezvous("env://", timeout=timeout)))
+    elif port := int(os.environ["MASTER_PORT"]):  # of torchrun's on the loopback, where files cannot be locked
+        tcp = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timeout)  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+    else:
         secret()
-        path = f"{os.environ[HERE]}/restart_{place.restart}"
+        path = f"{os.environ[HERE]}/{prefix}"
         files = dist.FileStore(path, place.world)  # pyright: ignore[reportPrivateImportUsage]  # documented as public
         files.set_timeout(timeout)
         return files
-    tcp, _, _ = next(iter(rendezvous("env://", timeout=timeout)))
-    return dist.PrefixStore(f"restart_{place.restart}", Sealed(tcp, secret(), "workers"))  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+    return dist.PrefixStore(prefix, Sealed(tcp, secret(), "workers"))  # pyright: ignore[reportPrivateImportUsage]  # documented as public
 
 
 # ---------------------------------------------------------------- the directory
 
 
-def make() -> None:
+def make() -> bool:
     """A directory for this process and those it starts, 0700, with a key; gone when this process is, or swept by the next that makes one.
 
-    On a disk of this machine: FileStore locks its file, which a network file system may not do. Raises ConfigError where none will do.
+    On a disk of this machine. False where files cannot be locked, as FileStore does: in some sandboxes the kernel itself has no flock.
+    Raises ConfigError where no directory will do.
     """
-    refused = ""
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/dev/shm", "/tmp")):
+    refused, parents = "", tuple(dict.fromkeys((tempfile.gettempdir(), "/dev/shm", "/tmp")))
+    for parent, locks in [*((parent, True) for parent in parents), *((parent, False) for parent in parents)]:
         place = None
         try:
             sweep(Path(parent))
             place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends; systemd-tmpfiles leaves what is locked
+            if locks:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends; systemd-tmpfiles leaves what is locked
             _write_key(place / KEY)
         except OSError as error:
             refused = refused or f"{parent}: {error.strerror}"
@@ -95,7 +101,7 @@ def make() -> None:
             continue
         os.environ[HERE] = str(place)
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        return
+        return locks
     raise ConfigError(f"no directory for the processes to meet in ({refused}); set TMPDIR to a directory on a disk of this machine")
 
 

@@ -8,9 +8,11 @@ installed, and a job runs a copy of its code, in a container maybe.
 from __future__ import annotations
 
 import os
+import socket
 import sys
+from typing import Any
 
-from torch.distributed import HashStore, run  # pyright: ignore[reportPrivateImportUsage]  # documented as public
+from torch.distributed import HashStore, TCPStore, run  # pyright: ignore[reportPrivateImportUsage]  # documented as public
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
@@ -27,20 +29,20 @@ from launcher.train.sealed import Sealed
 
 
 class OneNode(RendezvousHandler):
-    """There is nobody to wait for; the workers meet in files."""
+    """There is nobody to wait for; the workers meet in files, or where those cannot be locked at a sealed port of the loopback."""
 
     def __init__(self, parameters: RendezvousParameters) -> None:
         if parameters.max_nodes != 1:
             raise ValueError(f"--rdzv-backend=one-node is for one node, not for {parameters.max_nodes}")
         self._run_id = parameters.run_id
-        meeting.make()
+        self._tcp = None if meeting.make() else _on_loopback()
 
     def get_backend(self) -> str:
         return "one-node"
 
     def next_rendezvous(self) -> RendezvousInfo:
         # MASTER_ADDR and MASTER_PORT of the workers: port 0 is nobody's, so that nothing is reached by mistake
-        return RendezvousInfo(HashStore(), 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
+        return RendezvousInfo(HashStore(), 0, 1, RendezvousStoreInfo("127.0.0.1", self._tcp.port if self._tcp else 0))
 
     def is_closed(self) -> bool:
         return False
@@ -63,6 +65,13 @@ class _SealedBackend(C10dRendezvousBackend):
     def name(self) -> str:
         """torch compares it with the word of the command."""
         return "sealed"
+
+
+def _on_loopback() -> Any:
+    """torch's own listens on every interface, unless it is given a socket that does not."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    return TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 def sealed(parameters: RendezvousParameters) -> RendezvousHandler:
