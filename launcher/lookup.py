@@ -116,6 +116,8 @@ def _no_run(place: Path) -> str:
         if "plan.json" in inside:
             with reading.opened(place / "plan.json"):
                 return ""
+    except PermissionError:  # `closed` counts those
+        return ""
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return "a run directory without its plan" if not inside or inside & {"config.yaml", "job.sh", "events.jsonl", "attempts"} else ""

@@ -51,6 +51,8 @@ def check(config: Mapping[str, Any], trust: Sequence[str]) -> None:
     Raises ConfigError that names the key, says why, and what to type instead.
     """
     for group in OURS.keys() & config.keys():
+        if config[group] == "???":
+            raise ConfigError(f"{group} has no value and needs one; add {group}=…")
         if not tree.is_mapping(config[group]):
             raise ConfigError(f"{group}={tree.shown(config[group])} is no call of a class; choose one with {group}=…")
     nodes = ((path, node) for path, node in tree.walk(config) if tree.is_mapping(node))

@@ -50,7 +50,7 @@ epochs=3                        epochs: no such key; did you mean train.epochs?
 ~train.epochs                   train.epochs
 modl=resnet8                    modl: no such key; did you mean model?
 model=resnet88                  model=resnet88: no such choice; did you mean resnet
-model=../../etc/passwd          no such choice; it takes net, resnet18
+model=../../etc/passwd          a choice is the name of a file below conf/
 model=null                      model=null
 optim=rmsprop                   optim=rmsprop: no such choice; it takes adamw, sgd
 strategy=dpd                    strategy=dpd: no such choice; did you mean ddp?
