@@ -13,12 +13,14 @@ from omegaconf import _utils
 
 from launcher import bounds
 
+_omegaconfs = _utils.get_yaml_loader
+"""As it is before `as_typed` puts another in its place."""
 _PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 
 
 @functools.cache
 def _loader() -> Any:
-    return bounds.bounded(_utils.get_yaml_loader())
+    return bounds.bounded(_omegaconfs())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -58,7 +60,7 @@ def as_typed() -> Generator[None]:
     original = _utils.get_yaml_loader
 
     def loader() -> Any:
-        made = bounds.bounded(original())
+        made = bounds.bounded(_omegaconfs())
         made.add_constructor("tag:yaml.org,2002:int", _whole_number)
         return made
 

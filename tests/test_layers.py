@@ -90,7 +90,7 @@ RULES: dict[str, Rule] = {
     "launcher.tail": Rule(only=("launcher.reading",)),
     "launcher.tree": Rule(only=()),
     "launcher.config": Rule(only=("omegaconf",)),
-    "launcher.targets": Rule(only=("launcher.errors", "launcher.tree")),
+    "launcher.targets": Rule(only=("launcher.errors", "launcher.packages", "launcher.tree")),
     "launcher.clusters.*": Rule(
         only=("launcher.plan", "launcher.shell", "launcher.errors", "launcher.gpus", "launcher.machine", "launcher.clusters")
     ),

@@ -108,7 +108,7 @@ def test_a_text_in_a_list_of_a_yaml_is_one_too(command: Command, tmp_path: Path,
     assert told in (done.err if done.code else done.out), done.err
 
 
-@pytest.mark.parametrize(("word", "told"), [("name=null", "name=null cannot name"), ("runs_dir=null", "runs_dir=null is no path")])
+@pytest.mark.parametrize(("word", "told"), [("name=null", "name=null cannot name"), ("runs_dir=null", "runs_dir=null cannot be")])
 def test_null_is_no_name_and_no_place(command: Command, word: str, told: str) -> None:
     done = command("plan", "+exp=cifar", word)
     assert (done.code, told in done.err) == (2, True), done.err
