@@ -9,9 +9,9 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import home, typed
+from launcher import typed
 from launcher.check import NotDivisible
-from launcher.compose import one_line
+from launcher.compose import one_line, prepare
 from launcher.errors import ConfigError
 from launcher.freeze import freeze, stored_config
 from launcher.plan import Cluster
@@ -56,8 +56,9 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
 def _changed(config: DictConfig, words: list[str]) -> DictConfig:
     """What `words` make of it, read as at a start. Raises ConfigError."""
     OmegaConf.set_struct(config, True)
+    words = prepare(words)
     with one_line(words):
-        overrides = OverridesParser.create().parse_overrides([home.in_word("", word) for word in words])
+        overrides = OverridesParser.create().parse_overrides(words)
         for override in overrides:
             if override.is_sweep_override():
                 raise ConfigError(f"{override.input_line}: several values for one run; it is in one world, type one of them")

@@ -65,7 +65,7 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     for change, said in (
         ("cluster.processes_per_node=3", "train.batch_size=64"),
         ("optim.lr=0.1", "only where a run runs can change"),
-        ("cluster.processes=3", "did you mean processes_per_node?"),
+        ("cluster.processes=3", "did you mean cluster.processes_per_node?"),
         ("cluster._target_=os.system", "only where a run runs can change"),
     ):
         refused = finish(tmp_path, ["resume", run, change])
