@@ -19,7 +19,7 @@ run: $(READY)  ## train CIFAR-10 here: python -m launcher +exp=cifar
 	$(BIN)/python -m launcher +exp=cifar
 
 test: $(READY)  ## the fast suite
-	$(BIN)/python -m pytest -m "not slow and not slurm"
+	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)  ## two processes, kill -9, whole runs
 	$(BIN)/python -m pytest -m "slow and not slurm"

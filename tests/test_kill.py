@@ -89,7 +89,7 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize(
     ("processes", "counts", "kill"),
-    [(1, (2, 4, 4), kill_tree), (2, (12, 60, 200), kill_tree), (2, (2, 25, 100), kill_launcher)],
+    [(1, (2, 4, 4), kill_tree), (2, (6, 60, 200), kill_tree), (2, (2, 25, 100), kill_launcher)],
     ids=["one process", "two processes", "the launcher alone"],
 )
 def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
@@ -102,7 +102,7 @@ def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
     rng = random.Random(SEED)
     kills = many(*counts)
     print(f"seed {SEED}")
-    common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(1600, 40 * kills)}")
+    common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(800, 40 * kills)}")
     notes = {name: tmp_path / f"samples-{name}" for name in ("whole", "killed")}
     for folder in notes.values():
         folder.mkdir()
@@ -128,9 +128,9 @@ def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
 @pytest.mark.timeout(300)
 def test_without_the_generators_the_comparison_turns_red(tmp_path: Path) -> None:
     """The guard taken out: the same check must then fail."""
-    words = ("train.batch_size=16", "train.steps=400", "train.save_every=13")
+    words = ("train.batch_size=16", "train.steps=200", "train.save_every=13")
     assert finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words)).returncode == 0
     rng = random.Random(SEED)
-    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *words), 3, rng, TOY_SABOTAGE="generators")
+    seen, replayed = killed_run(tmp_path, toy_words(tmp_path / "runs", "id=killed", *words), 2, rng, TOY_SABOTAGE="generators")
     assert replayed > 0
     assert seen != {step: {loss} for step, loss in losses(tmp_path / "runs" / "toy" / "whole").items()}

@@ -104,7 +104,7 @@ def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int,
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.02") as process:
         wait_for(lambda: losses(run), what="the first line of metrics")  # a machine with other work takes its time to start
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(many(20, 420, 3600))
+            process.wait(many(8, 420, 3600))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err

@@ -13,7 +13,7 @@ from launcher.train import seeds
 
 LINEAR = ("model._target_=toyproject.net.Linear", "~model.width", "~model.fill", "model.dropout=0")
 """No norm over a batch and no dropout: what it computes does not depend on who computes it."""
-WORDS = ("id=a", *LINEAR, "train.steps=400", "train.save_every=7")
+WORDS = ("id=a", *LINEAR, "train.steps=200", "train.save_every=7")
 
 
 def stop_at(home: Path, words: list[str], step: int) -> None:
@@ -34,8 +34,8 @@ def test_two_one_four_two(tmp_path: Path) -> None:
     assert finish(whole, toy_words(whole / "runs", *words)).returncode == 0
     run = str(moved / "runs" / "toy" / "a")
     stop_at(moved, toy_words(moved / "runs", *words), 50)
-    stop_at(moved, ["resume", run, "cluster.processes_per_node=1"], 130)
-    stop_at(moved, ["resume", run, "cluster.processes_per_node=4"], 200)
+    stop_at(moved, ["resume", run, "cluster.processes_per_node=1"], 90)
+    stop_at(moved, ["resume", run, "cluster.processes_per_node=4"], 130)
     newest = max((Path(run) / "checkpoints").glob("step_*"))
     began = [
         int.from_bytes(bytes(load_file(newest / f"rank_{rank}.safetensors")["generator|cpu"][:8].tolist()), "little") for rank in range(4)
