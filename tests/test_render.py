@@ -171,7 +171,7 @@ def test_a_hostile_string_arrives_byte_for_byte_and_does_nothing(text: str, tmp_
     assert said["argv"] == ["-m", "launcher.train.torchrun", *options, "--module", "launcher.worker", plan.run_dir]
     assert (said["cwd"], said["env"]["OLDPWD"]) == (plan.project, plan.directory)
     assert said["env"]["HOSTILE"] == text
-    assert said["env"]["PYTHONPATH"] == plan.project
+    assert (said["env"]["PYTHONPATH"], said["env"]["PYTHONSAFEPATH"]) == (plan.project, "1")
     assert {path for path in _tree(tmp_path) - before if not path.is_relative_to(plan.run_dir)} == set()
 
 
