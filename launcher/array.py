@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import batch, lookup, owner, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words
+from launcher import batch, lookup, owner, packages, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
@@ -45,6 +45,7 @@ def launch(members: Sequence[Member]) -> None:
     first = resolve(members[0].config)
     sweep_id = time_id() if first["id"] is None else str(first["id"]).rpartition("-")[0]
     here = sweep.where(runs_dir(first), sweep_id)
+    packages.take_in(first["trust"])
     frozen = _freeze(members, sweep_id, Code.now(first["trust"], str(here.code)))
     parts = [Part(RunDir(each.plan.run_dir), each.plan, _slurm(each)) for each in frozen]
     start = max([batch.check(group[0].cluster, frozen[parts.index(group[0])]) for group in _alike(parts)])

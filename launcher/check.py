@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from launcher import tree
+from launcher import search_path, tree
 from launcher.config import Config as Keys
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError
@@ -145,7 +145,9 @@ RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTE
 
 
 def check_environment(environment: Mapping[str, str]) -> list[str]:
-    """Rank variables that the shell carries. Raises ConfigError for garbage; returns a warning for each that is ignored."""
+    """Rank variables that the shell carries, and parts of PYTHONPATH. Raises ConfigError for garbage; returns a warning for each that is
+    ignored.
+    """
     warnings: list[str] = []
     for name in RANK_VARIABLES:
         value = environment.get(name)
@@ -155,4 +157,5 @@ def check_environment(environment: Mapping[str, str]) -> list[str]:
         if not value.isdecimal() or int(value) > highest:
             raise ConfigError(f"{name}={value!r} in the environment is no whole number from 0 to {highest}; type: unset {name}")
         warnings.append(f"{name}={value} from the environment is ignored: the plan decides it (unset {name} to silence this)")
+    warnings += (f"PYTHONPATH: {part} is another directory in each, and not searched; give its whole path" for part in search_path.left_out)
     return warnings

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
-from launcher import put_ours_first, terminal
+from launcher import search_path, terminal
 from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
 from launcher.secret import mask
 from launcher.sieve import masked
@@ -36,9 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry of `python -m launcher` and of the console script, and of a notebook's cell, to which it leaves the umask and the search
     path as they were. Returns the exit code (launcher/errors.py).
     """
-    umask, path, streams = os.umask(0o077), [*sys.path], (sys.stdout, sys.stderr)
+    umask, streams, put_back = os.umask(0o077), (sys.stdout, sys.stderr), search_path.settle()
     mask.begin()
-    put_ours_first()
     _any_terminal()
     words = sys.argv[1:] if argv is None else argv
     sys.stdout, sys.stderr = map(masked, streams)
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         return code
     finally:
         os.umask(umask)
-        sys.path[:] = path
+        put_back()
 
 
 def _leave(streams: tuple[TextIO, TextIO]) -> None:

@@ -136,7 +136,7 @@ def tensorboard(words: list[str]) -> int:
     else:
         roots = dict.fromkeys(str(run.path.parent.parent) for run in runs)
         where = ["--logdir", next(iter(roots))] if len(roots) == 1 else ["--logdir_spec", ",".join(roots)]
-    return submit.become([sys.executable, "-m", "tensorboard.main", *where, *options])
+    return submit.become("tensorboard.main", [*where, *options])
 
 
 def _runs(everywhere: bool) -> list[RunDir]:

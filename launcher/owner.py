@@ -26,11 +26,13 @@ _ACL = "system.posix_acl_access"
 _ACL_USER, _ACL_GROUP, _ACL_WRITE = 0x02, 0x08, 0x02
 
 
-def fault(path: Path) -> str:
-    """Why `path`, or what leads to it, may be another's doing, in a few words that name the place; empty where it is mine."""
+def fault(path: Path, *, at_work: bool = False) -> str:
+    """Why `path`, or what leads to it, may be another's doing, in a few words that name the place; empty where it is mine. What one works
+    in was made with any umask: a group of one may write it.
+    """
     try:
         *way, last = steps(path)
-        return next(filter(None, (_fault(place, on_the_way=True) for place in way)), "") or _fault(last)
+        return next(filter(None, (_fault(place, on_the_way=True) for place in way)), "") or _fault(last, at_work=at_work)
     except OSError as error:
         return f"{error.filename or path}: {error.strerror}"
 
@@ -79,7 +81,7 @@ def _owners() -> frozenset[int]:
     return frozenset({0, os.geteuid(), (PROJECT / "launcher").stat().st_uid})
 
 
-def _fault(place: Path, *, on_the_way: bool = False, closed: bool = False) -> str:
+def _fault(place: Path, *, on_the_way: bool = False, at_work: bool = False, closed: bool = False) -> str:
     if _is_let_out(place):
         return ""
     entry = place.lstat()
@@ -92,7 +94,7 @@ def _fault(place: Path, *, on_the_way: bool = False, closed: bool = False) -> st
     if entry.st_mode & stat.S_IWGRP:
         if others := _named_writers(place):
             return f"{others} may write {place}"
-        if not (on_the_way and _is_private_group(entry.st_gid)):
+        if not ((on_the_way or at_work) and _is_private_group(entry.st_gid)):
             return f"{_group_name(entry.st_gid)} may write {place}"
     return ""
 

@@ -1,5 +1,5 @@
-"""`python -m launcher.prepare`: the data node and what its config asked the environment for as JSON on stdin, what `prepare()` found as the
-last line of stdout.
+"""`python -m launcher.prepare`: the data node, what its config asked the environment for, and where files and modules are looked for, as
+JSON on stdin; what `prepare()` found as the last line of stdout.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from launcher import put_ours_first, targets
+from launcher import targets
 from launcher.errors import ConfigError, LaunchError, RunError
 from launcher.secret import mask
 from launcher.sieve import masked
@@ -20,10 +20,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 
 def main() -> int:
     os.umask(0o077)
-    put_ours_first()
     answer_to = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints, stdout carries the answer alone
     given: dict[str, Any] = json.load(sys.stdin)
+    os.chdir(given["directory"])
+    sys.path[:] = given["path"]
     for name in given["asked"]:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)

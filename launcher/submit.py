@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from launcher import PROJECT
 from launcher.deathsig import die_with_parent
 from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
 from launcher.plan import Cluster, Plan
@@ -96,7 +97,8 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
     """
     done = subprocess.run(
         [sys.executable, "-m", "launcher.prepare"],
-        input=json.dumps({"data": node, "asked": mask.asked}).encode(),
+        cwd=PROJECT,  # where -m looks first
+        input=json.dumps({"data": node, "asked": mask.asked, "directory": os.getcwd(), "path": sys.path}).encode(),  # noqa: PTH109
         stdout=subprocess.PIPE,
         check=False,
     )
@@ -109,7 +111,9 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
     return answer["pinned"]
 
 
-def become(argv: list[str]) -> int:
-    """Replace this process by another program (TensorBoard)."""
+def become(module: str, words: list[str]) -> int:
+    """Replace this process by `python -m module` (TensorBoard), which would look in the working directory first."""
+    start = "import sys; sys.path[:] = filter(None, sys.path); from runpy import run_module as run; "
+    argv = [sys.executable, "-c", f"{start}run({module!r}, run_name='__main__', alter_sys=True)", *words]
     sys.stdout.flush()
     os.execv(argv[0], argv)

@@ -50,6 +50,7 @@ def check(config: Mapping[str, Any], trust: Sequence[str]) -> None:
 
     Raises ConfigError that names the key, says why, and what to type instead.
     """
+    packages.take_in(trust)
     for group in OURS.keys() & config.keys():
         if config[group] == "???":
             raise ConfigError(f"{group} has no value and needs one; add {group}=…")
@@ -185,7 +186,7 @@ def _of_arguments(args: ast.arguments, skip: int) -> Signature:
 def _module(name: str) -> ast.Module | None:
     """Parse a module found by path: `find_spec` of a dotted name would import its parents."""
     top, *rest = name.split(".")
-    spec = importlib.util.find_spec(top)
+    spec = importlib.util.find_spec(top) or packages.in_working_directory(top)  # to be read; it is run only after `take_in`
     if spec is None:
         return None
     if not rest:

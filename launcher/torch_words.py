@@ -52,8 +52,8 @@ def _problem(environment: tuple[tuple[str, str], ...], names: tuple[str, ...]) -
 def _said(environment: Mapping[str, str], seconds: float = _SECONDS) -> str | None:
     """On stderr, where it fails."""
     try:
-        argv = [sys.executable, "-c", _TRY]
-        done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        argv = [sys.executable, "-c", _TRY]  # which looks where it stands first
+        done = subprocess.run(argv, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return f"it did not come to its end within {seconds:.0f} s"
     except OSError:

@@ -15,7 +15,7 @@ import sys
 import traceback
 from typing import Any, TextIO
 
-from launcher import blame, hardware, progress, put_ours_first, sieve, writing
+from launcher import blame, hardware, progress, sieve, writing
 from launcher.deathsig import die_with_parent
 from launcher.diagnose import LOST_PEER
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
@@ -35,7 +35,6 @@ def die_with_agent() -> None:
 
 def main(argv: list[str]) -> int:
     die_with_agent()
-    put_ours_first()
     run = RunDir(argv[1])
     os.umask(umask_of(run))
     try:

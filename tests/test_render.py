@@ -136,6 +136,7 @@ def _hostile_plan(root: Path, text: str) -> Plan:
     run_dir = root / "runs" / component / "id"
     (run_dir / "attempts").mkdir(parents=True)
     (root / "cwd" / component).mkdir(parents=True)
+    (root / "project" / component).mkdir(parents=True)
     return dataclasses.replace(
         PLAN,
         run_dir=str(run_dir),
@@ -168,9 +169,9 @@ def test_a_hostile_string_arrives_byte_for_byte_and_does_nothing(text: str, tmp_
     said = _start(plan)
     options = ["--rdzv-backend=one-node", "--local-addr=127.0.0.1", "--nproc-per-node=4", "--max-restarts=2"]
     assert said["argv"] == ["-m", "launcher.train.torchrun", *options, "--module", "launcher.worker", plan.run_dir]
-    assert said["cwd"] == plan.directory
+    assert (said["cwd"], said["env"]["OLDPWD"]) == (plan.project, plan.directory)
     assert said["env"]["HOSTILE"] == text
-    assert said["env"]["PYTHONPATH"] == plan.project
+    assert (said["env"]["PYTHONPATH"], said["env"]["PYTHONSAFEPATH"]) == (plan.project, "1")
     assert {path for path in _tree(tmp_path) - before if not path.is_relative_to(plan.run_dir)} == set()
 
 

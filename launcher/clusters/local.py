@@ -75,12 +75,13 @@ class Local:
             f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
             "set -euo pipefail",
             command(["umask", plan.umask]),
-            command(["cd", plan.directory]),
+            command(["cd", plan.directory]) + " # where the workers go",
             f"run={command([plan.run_dir])}",
             "",
             *SCRUB,
             "",
             export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
+            SAFE_PATH,
             export("OMP_NUM_THREADS", plan.threads),
             *LOOPBACK,
             *(export(name, value) for name, value in plan.env),
@@ -89,6 +90,7 @@ class Local:
             "",
             export("LAUNCHER_AGENT_PID", Raw("$$")),
             'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',
+            command(["cd", plan.project]) + " # where -m looks first",
             "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"
@@ -103,6 +105,8 @@ LOOPBACK = (
     'case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
     'export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"',
 )
+
+SAFE_PATH = "export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own"
 
 SCRUB = (
     "# torchrun ends at a word here that it does not know, and many programs read the same variable.",

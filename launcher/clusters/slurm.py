@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launcher.clusters import environment, prelude
-from launcher.clusters.local import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SCRUB, TORCHRUN, command_option
+from launcher.clusters.local import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
 from launcher.clusters.slurm_env import check_env
 from launcher.clusters.slurm_values import (
     check_containers,
@@ -170,6 +170,7 @@ class Slurm:
             f"requeue={'yes' if self.requeue else 'no'}",
             "",
             export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
+            SAFE_PATH,
             export("OMP_NUM_THREADS", plan.threads),
             "# Since 22.05 srun no longer takes this from the job.",
             export("SRUN_CPUS_PER_TASK", self._cpus_per_node),
@@ -178,7 +179,7 @@ class Slurm:
             *([export("LAUNCHER_INTERFACE", self.interface)] if self.interface else []),
             *(export(name, value) for name, value in plan.env),
             "",
-            'cd "$code"',
+            'cd "$code" # where -m looks first',
             *NEXT_ATTEMPT,
             "",
             "step() {",

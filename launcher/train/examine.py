@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import Any
 
-from launcher import put_ours_first, writing
+from launcher import writing
 from launcher.errors import LaunchError
 from launcher.findings import ALONE, drills, left_behind, node_name, nonce_file, publish, rank_file, report_file, report_of
 from launcher.place import Place, check_world
@@ -121,7 +121,6 @@ class Patient:
 
 def main(argv: list[str]) -> int:
     die_with_agent()
-    put_ours_first()
     run = RunDir(argv[1])
     os.umask(umask_of(run))
     try:

@@ -7,9 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from launcher import pulse
+from launcher import PROJECT, pulse
 from launcher.place import Place
 from launcher.pulse import DATA, START
 from launcher.rundir import RunDir
@@ -125,7 +124,7 @@ def _start(words: list[object], shared: int) -> subprocess.Popen[bytes] | None:
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "launcher.watchdog", *map(str, words)],
-            cwd=Path(pulse.__file__).parent.parent,  # -m looks in the working directory first, which is the user's
+            cwd=PROJECT,  # where -m looks first
             stdin=subprocess.DEVNULL,
             pass_fds=[shared],
         )

@@ -2,7 +2,7 @@
 # cifar/20261121-081500-123: 1 node x 8 processes on cuda. Rendered by launcher 0.1.0; what runs is this file.
 set -euo pipefail
 umask 077
-cd /home/ada/project
+cd /home/ada/project # where the workers go
 run=/home/ada/project/runs/cifar/20261121-081500-123
 
 # torchrun ends at a word here that it does not know, and many programs read the same variable.
@@ -16,6 +16,7 @@ for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCH
 done
 
 export PYTHONPATH=/home/ada/launcher"${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own
 export OMP_NUM_THREADS=12
 # One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.
 case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac
@@ -34,6 +35,7 @@ ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for peo
 
 export LAUNCHER_AGENT_PID=$$
 echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"
+cd /home/ada/launcher # where -m looks first
 exec /home/ada/project/.venv/bin/python \
     -m launcher.train.torchrun \
     --rdzv-backend=one-node \
