@@ -29,15 +29,18 @@ newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf
 
 read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
 
+# A controller that says nothing, or does not stop, must not keep a job from being requeued.
+ask_job() { { timeout --kill-after=5 60 scontrol show job "$job" -o 2>/dev/null | head -c 65536; } || true; }
+
 # Empty where nobody answers. While it delivers a signal or changes the size, a job is as running as before.
 job_state() {
-    { scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
+    ask_job | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
 }
 
 # Seconds since the epoch at which the scheduler ends this job: its own word, for an administrator may have changed it since.
 end_of_job() {
     local word
-    word=$({ scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.* EndTime=\([0-9T:-]*\) .*/\1/p' | head -n 1)
+    word=$(ask_job | sed -n 's/.* EndTime=\([0-9T:-]*\) .*/\1/p' | head -n 1)
     { [ -n "$word" ] && date -d "$word" +%s 2>/dev/null; } || echo "${SLURM_JOB_END_TIME:-$(($(date +%s) + limit - SECONDS))}"
 }
 
@@ -168,7 +171,7 @@ look_at_nodes() {
 leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
     local bad why=''
     bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
-    exclude=$(scontrol show job "$job" -o 2>/dev/null | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
+    exclude=$(ask_job | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
     exclude="${exclude#(null),}$bad"
     if [ "$1" = doctor ] && [ "$(read_word "$run/.doctor")" = "$job" ]; then
         why="this job has left bad nodes out before"
@@ -176,7 +179,7 @@ leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
         why="cluster.requeue=false"
     elif [ "$(wc -l <"$here/bad_nodes")" -ge "$SLURM_JOB_NUM_NODES" ] && [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
         why="those are all nodes it has"
-    elif [[ "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" == *'not available'* ]]; then
+    elif [[ "$(timeout 60 sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 | head -c 65536 || true)" == *'not available'* ]]; then
         why="without them there are too few"
     fi
     event "$1" "bad: $bad"
@@ -191,7 +194,7 @@ nodes_answer() {
     ! rm "$run/.drill" 2>/dev/null || return 1
     for share in --overlap ''; do # before 20.11 steps share a node without being told to, and srun does not know the word
         # shellcheck disable=SC2086
-        said=$(timeout 60 srun $share --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1) && return 0
+        said=$(timeout 60 srun $share --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1 | head -c 65536) && return 0
         [[ "$said" == *'nrecognized option'* ]] || return 1
     done
 }
