@@ -91,9 +91,11 @@ def _metrics(run: RunDir) -> None:
 
 
 def _shard(run: RunDir) -> None:
-    from launcher.train.checkpoint import _write_synced  # pyright: ignore[reportPrivateUsage]
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
 
-    _write_synced(run.path / "shard", (b"x",), "in_shard")
+    store = CheckpointStore(run.checkpoints, Ranks(0, 1), Claim(run, 0), 0, keep=2)
+    store._write_synced(run.path / "shard", (b"x",), "in_shard")  # pyright: ignore[reportPrivateUsage]
 
 
 def _trained(run: RunDir) -> None:
