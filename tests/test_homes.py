@@ -270,6 +270,22 @@ def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_p
 
 
 @pytest.mark.slow
+def test_a_run_leaves_nothing_among_the_temporary_files(
+    tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
+) -> None:
+    """torchrun makes a directory there at each start and leaves it, and what torch compiles it takes from there, whoever made it."""
+    for name in ("temporary", "home"):
+        (tmp_path / name).mkdir()
+    argv = [sys.executable, "-m", "launcher", *toy_words, "train.steps=2"]
+    env = {**environment, "TMPDIR": str(tmp_path / "temporary"), "HOME": str(tmp_path / "home")}
+    env.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted((tmp_path / "temporary").rglob("*")) == []
+    assert stat.S_IMODE((tmp_path / "home/.cache/launcher/torchinductor").stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, to take the names of users away")
 def test_a_user_without_a_name_and_a_home_trains(tmp_path: Path, toy_words: tuple[str, ...], no_process_left: None) -> None:
     """In an environment as of `env -i`, and with what a login shell may have left: TMPDIR is gone, COLUMNS is no number."""
