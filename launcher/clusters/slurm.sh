@@ -14,8 +14,14 @@ event() { # NAME WORD…: one line of the ledger
     local reason="${*:2}"
     reason="${reason//[[:cntrl:]]/ }"
     reason="${reason//\\/\\\\}"
+    [ ! -L "$run/events.jsonl" ] || return 0
     printf '{"time": %s, "event": "%s", "attempt": %d, "job": "%s", "reason": "%s"}\n' \
         "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${reason//\"/\\\"}" >>"$run/events.jsonl" || true
+}
+
+put() { # FILE TEXT: anew, for in a copy of somebody else's run a link may be in its place, and lead to a file of mine
+    rm -f "$1.new"
+    (set -C && printf '%s\n' "$2" >"$1.new") && mv -fT "$1.new" "$1"
 }
 
 end() { # WORD STATUS REASON…: how this attempt ended, for the next one and for `why`
@@ -126,7 +132,7 @@ requeue() { # WORD REASON…
         sleep 10 &
         wait $! || true
     done
-    printf '%s\n' "$2" >"$run/REQUEUE"
+    put "$run/REQUEUE" "$2"
     event left "no scontrol on $(hostname)"
     end stopped 75 "$2, and this node cannot requeue the job (no scontrol, or no controller); go on with: python -m launcher resume $run"
 }
@@ -184,7 +190,7 @@ leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
     fi
     event "$1" "bad: $bad"
     [ -z "$why" ] || end failed 4 "$2: $bad; $why; the reasons are in $3"
-    [ "$1" != doctor ] || printf '%s\n' "$job" >"$run/.doctor"
+    [ "$1" != doctor ] || put "$run/.doctor" "$job"
     requeue "$1" "goes on without the bad nodes $bad; the reasons are in $3"
 }
 
@@ -204,7 +210,7 @@ warned='' told='' exclude='' anyway=''
 warn() {
     warned=1
     say "the time limit or preemption is near: asking the run to save and stop"
-    printf 'scheduler\n' >"$run/STOP" || true
+    put "$run/STOP" scheduler || true
     [ "$requeue" = no ] || [ -n "$anyway" ] || {
         go_on_anyway &
         anyway=$!
@@ -237,8 +243,7 @@ trap leave_nothing EXIT
 trap 'told=1; say "TERM"' TERM
 
 # From here on no older attempt writes into the run (launcher/claim.py), be it alive on a node that was given up.
-printf '%s\n' "$LAUNCHER_ATTEMPT" >"$run/.claim.new"
-mv -f "$run/.claim.new" "$run/.claim"
+put "$run/.claim" "$LAUNCHER_ATTEMPT"
 
 # What the site's own lines said (launcher/clusters/prelude.sh).
 tell_prelude() {
