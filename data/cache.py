@@ -241,8 +241,13 @@ def _remove(directory: Path) -> None:
 
 
 def _sync(file: IO[Any]) -> None:
+    """Where the file system can: what is lost with the power is found by its checksum, and decoded again."""
     file.flush()
-    os.fsync(file.fileno())
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
 
 
 def _close(file: IO[Any]) -> None:
@@ -252,7 +257,7 @@ def _close(file: IO[Any]) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Where the file system can. What is lost with the power is found by its checksum, and decoded again."""
+    """As far as the file system can."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data import hub, standin
+from data import hub, pages, standin
 from data.cache import Chunks, Split, open_or_build
 from data.corrupt import Corrupt
 from data.files import notice, sha256_file
@@ -235,7 +235,12 @@ def _checked(root: Path, origin: str) -> Path:
 
 
 def _fingerprint(root: Path) -> str:
-    """One sha256 for the two files as they are."""
+    """One sha256 for the two files as they are, which takes as long as they are large. Raises ValueError where they are no parquet."""
+    for name in FILES.values():
+        try:
+            pages.check_footer(root / name)
+        except ValueError as error:
+            raise ValueError(f"data.root={root}: {name} {error}; download it again or point data.root at a good copy") from error
     return hashlib.sha256("\n".join(sha256_file(root / name) for name in FILES.values()).encode()).hexdigest()
 
 

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data import pages
 from data.corrupt import Corrupt
 from data.files import first_line, os_error
 
 ROWS = 1000
+_BATCH = 16 << 20
+"""Bytes a batch may come to; a decoder needs several times as much. Thousands of rows may share one picture of a dictionary."""
 Refusal = Callable[[str], ValueError]
 
 
@@ -36,10 +39,20 @@ def read_images(
         )
 
     try:
-        with pq.ParquetFile(root / name) as file:
+        try:
+            pages.check_footer(root / name)
+        except ValueError as error:
+            raise refuse(str(error)) from error
+        # Page by page, and not a whole row group ahead.
+        with pq.ParquetFile(root / name, buffer_size=1 << 20, pre_buffer=False) as file:
             _check_schema(file.schema_arrow, image, label, refuse)
+            columns = [f"{image}.bytes", label]
+            try:
+                rows = min(ROWS, max(1, _BATCH // pages.largest(root / name, file.metadata, columns)))
+            except ValueError as error:
+                raise refuse(str(error)) from error
             first = 0
-            for batch in file.iter_batches(ROWS, columns=[f"{image}.bytes", label]):
+            for batch in file.iter_batches(rows, columns=columns):
                 samples = zip(batch.column(image).field("bytes").to_pylist(), batch.column(label).to_pylist(), strict=True)
                 good: list[tuple[NDArray[np.uint8], int]] = []
                 for row, (encoded, number) in enumerate(samples, first):

@@ -103,6 +103,8 @@ def queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
             job = active_job(here, clusters_of(cluster))
             if job is not None:
                 raise RunError(already(here, job))
+            if here.log.is_symlink():
+                here.log.unlink()  # the scheduler would write where it leads: it may be a copy of somebody else's run
             allowed = site.environment(read_text(here.script))
             given = scheduler.submit(with_site(cluster.submit_argv(plan), cluster), name, clusters_of(cluster), allowed)
         except NoAnswer as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launcher import program
 from launcher.errors import ConfigError
 
 _SECONDS = 60
@@ -80,14 +80,15 @@ def _ask(folder: Path, words: Sequence[str], given: str = "") -> tuple[list[str]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's GIT_DIR is not ours
     argv = ["git", "-C", str(folder), *_SAFE, *words]
     try:
-        done = subprocess.run(argv, env=environment | _QUIET, input=os.fsencode(given), capture_output=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
+        done = program.hear(argv, _SECONDS, os.fsencode(given), environment | _QUIET)
+    except (TimeoutError, program.TooMuchError) as error:
         shown = str(folder) if str(folder).isprintable() else ascii(str(folder))
-        raise ConfigError(f"{shown}: git took more than {_SECONDS} s to list it; add large directories to .gitignore") from error
+        why = str(error) or f"took more than {_SECONDS} s to list it"
+        raise ConfigError(f"{shown}: git {why}; add large directories to .gitignore") from error
     except OSError:
         return None, ""
-    listed = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    listed = [os.fsdecode(name) for name in done.out.split(b"\0") if name]
     if outside := next((name for name in listed if name.startswith("/") or ".." in name.split("/")), None):
         return None, f"its index names {outside[:200]!a}, outside of it"  # git itself adds none, and believes an index that has one
-    said = done.stderr.decode(errors="replace").split("\n")[0].removeprefix("fatal: ")
-    return (None, said) if done.returncode or "./" in listed else (listed, "")  # "./" is a submodule that is not checked out
+    said = done.err.decode(errors="replace").split("\n")[0].removeprefix("fatal: ")
+    return (None, said) if done.status or "./" in listed else (listed, "")  # "./" is a submodule that is not checked out

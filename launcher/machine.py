@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import resource
+import socket
 import sys
 from pathlib import Path
 
@@ -40,6 +41,24 @@ def threads_asked() -> int:
             if more:
                 _warn(f"of {name}={text} the first counts: {number} threads, and no nested ones")
     return counted
+
+
+def interfaces() -> tuple[str, ...]:
+    try:
+        return tuple(name for _, name in socket.if_nameindex())
+    except OSError:
+        return ()
+
+
+def tell_of_interfaces(chosen: str | None) -> None:
+    """Once, what this shell exports for many nodes and does not count on one. What the config says does: it is meant for this run."""
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        text = os.environ.get(name, "").strip()
+        if (plain := text.lstrip("=")) and plain != chosen and not plain.startswith("lo"):
+            means = (
+                f"cluster.interface={chosen} says" if chosen else "the processes of one machine talk by loopback, which nobody else reaches"
+            )
+            _warn(f"{name}={text} does not count: {means}; for another: cluster.interface={plain}")
 
 
 @functools.cache

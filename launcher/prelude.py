@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from launcher import no_secret, rundir
+from launcher import no_secret, program, rundir
 from launcher.errors import ConfigError
 
 _WORD = re.compile(r"[\w.+@%~*?-]+(?:/[\w.+@%~*?-]+)*")
 """What may be a path, or the end of one, in a shell's text."""
 _MOST_BYTES = 2**20
 """Of one file. A shell file is small; what a prelude names may be anything."""
+_SECONDS = 10.0
 
 
 def check(path: str) -> None:
@@ -26,9 +26,13 @@ def check(path: str) -> None:
     if not Path(path).is_file():
         raise ConfigError(f"cluster.prelude={path} is no file; type the path of a shell script, or null")
     argv = [shutil.which("bash") or "/bin/bash", "-n", "--", path]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        raise ConfigError(f"cluster.prelude: bash cannot read it: {(done.stderr.splitlines() or ['no word why'])[0]}; correct that line")
+    try:
+        done = program.hear(argv, _SECONDS)
+    except (TimeoutError, program.TooMuchError) as error:
+        raise ConfigError(f"cluster.prelude={path}: bash {error or f'did not read it within {_SECONDS:.0f} s'}; type another") from error
+    if done.status:
+        words = done.err.decode(errors="replace").splitlines() or ["no word why"]
+        raise ConfigError(f"cluster.prelude: bash cannot read it: {words[0]}; correct that line")
 
 
 def with_neighbours(path: Path) -> tuple[dict[str, Path], list[str]]:

@@ -230,14 +230,14 @@ def _refuse_a_place_of_others(path: Path) -> None:
 
 
 def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a whole file or nothing: temporary, fsync, rename. Raises RunError."""
+    """Write a whole file or nothing: temporary, fsync where there is one, rename. Raises RunError."""
     spare = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(writing.new(spare), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             if sync:
-                os.fsync(file.fileno())
+                writing.sync(file.fileno())
         spare.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

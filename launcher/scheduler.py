@@ -237,7 +237,7 @@ def partitions(clusters: str = "") -> dict[str, dict[str, str]]:
     reply = ask(["scontrol", *_on(clusters), "--all", "show", "partition", "--oneliner"], SECONDS)
     if reply.status:
         raise _error(reply)
-    records = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in reply.out.splitlines() if "PartitionName=" in line]
+    records = [dict(re.findall(r"\b(\w+)=(\S*)", line)) for line in reply.out.splitlines() if "PartitionName=" in line]
     return {record["PartitionName"]: record for record in records}
 
 

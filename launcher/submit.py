@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
-from launcher import PROJECT
+from launcher import PROJECT, program
 from launcher.deathsig import die_with_parent
 from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
 from launcher.plan import Cluster, Plan
@@ -32,6 +30,10 @@ def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
     )
 
 
+_COMPLAINT = 1 << 14
+"""Bytes: longer is no complaint, and is searched for words."""
+
+
 class Reply(NamedTuple):
     """What a program of the scheduler answered."""
 
@@ -49,37 +51,27 @@ class Reply(NamedTuple):
 
 
 def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str] | None = None) -> Reply:
-    """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing or
-    does not answer within `seconds`: it is ended then, and what it started too, for a site's sbatch may be a script around the real one.
+    """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing,
+    does not answer within `seconds` or does not stop answering.
     """
     name = " ".join([argv[0], *(word for word in argv[1:] if word.startswith("--clusters="))])
     try:
-        program = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            env={**_clean(), **(site or {})},
-            start_new_session=True,
-        )
+        said = program.hear(argv, seconds, text.encode(errors="replace"), {**_clean(), **(site or {})})
     except FileNotFoundError:
         raise NoScheduler(
             f"{argv[0]}: not found; type this on a login node of the cluster, or cluster=local to train on this machine"
         ) from None
+    except TimeoutError:
+        raise NoAnswer(f"{name} did not answer within {seconds:.0f} s") from None
+    except program.TooMuchError as error:
+        raise NoAnswer(f"{name} {error}") from None
     except OSError as error:
         raise ClusterError(f"{argv[0]} cannot be run ({error.strerror})") from error
-    with program:
-        try:
-            out, err = program.communicate(text, timeout=seconds)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise NoAnswer(f"{name} did not answer within {seconds:.0f} s") from None
-            raise
-    return Reply(program.returncode, out, err, name)
+    return Reply(said.status, _text(said.out), _text(said.err[:_COMPLAINT]), name)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace").replace("\r\n", "\n")
 
 
 def _clean() -> dict[str, str]:

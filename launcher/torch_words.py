@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 
+from launcher import program
 from launcher.errors import ConfigError
 
 _HARMLESS = (
@@ -53,12 +53,14 @@ def _said(environment: Mapping[str, str], seconds: float = _SECONDS) -> str | No
     """On stderr, where it fails."""
     try:
         argv = [sys.executable, "-c", _TRY]  # which looks where it stands first
-        done = subprocess.run(argv, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
+        done = program.hear(argv, seconds, environment=environment, place="/")
+    except program.TooMuchError as error:
+        return f"it {error}"
+    except TimeoutError:
         return f"it did not come to its end within {seconds:.0f} s"
     except OSError:
         return None
-    return (done.stderr.decode(errors="replace") or f"it ended with status {done.returncode}") if done.returncode else None
+    return (done.err.decode(errors="replace") or f"it ended with status {done.status}") if done.status else None
 
 
 def _words(said: str) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """The last, for a pipe that nobody reads would be waited for; of a file it changes nothing."""
+NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What fsync answers where there is no such thing, as in some of FUSE and 9p."""
 
 
 def new(path: Path) -> int:
@@ -37,6 +39,19 @@ def over(path: Path, text: str) -> None:
     with os.fdopen(_plain(path, os.O_WRONLY | os.O_CREAT, names=1), "w", encoding="utf-8") as file:
         file.truncate()
         file.write(text)
+
+
+def sync(descriptor: int) -> str:
+    """Onto the disk. Where the file system has no such thing, its word for that, and empty where it has: with the power what was
+    written may be lost. Raises OSError where the disk is full or broken.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+        return error.strerror or errno.errorcode[error.errno]
+    return ""
 
 
 def _mode(path: Path) -> int:

@@ -17,6 +17,7 @@ STUBS = f"""
 export SLURM_JOB_ID=7 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=node1
 hostname() {{ echo 10.0.0.1; }}
 scontrol() {{ case "$1" in show) echo "JobState=RUNNING" ;; esac; }}
+timeout() {{ if [ "$3" = scontrol ]; then "${{@:3}}"; else command timeout "$@"; fi; }}
 srun() {{ case "$*" in *launcher.node*) {STEP} ;; esac; }}
 """
 

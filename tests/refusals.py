@@ -14,8 +14,8 @@ import struct
 import sys
 
 _NUMBERS = {
-    "x86_64": {"symlink": 88, "symlinkat": 266, "link": 86, "linkat": 265, "flock": 73},
-    "aarch64": {"symlinkat": 36, "linkat": 37, "flock": 32},
+    "x86_64": {"symlink": 88, "symlinkat": 266, "link": 86, "linkat": 265, "flock": 73, "fsync": 74},
+    "aarch64": {"symlinkat": 36, "linkat": 37, "flock": 32, "fsync": 82},
 }
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, REPO, TOY, Answer, claimed, refused, refused_process
 
-from launcher import lock, standin
+from launcher import lock, rundir, standin
 from launcher.errors import RunError
 
 REFUSALS = Path(__file__).with_name("refusals.py")
@@ -200,6 +200,62 @@ def test_without_fsync_of_directories_a_checkpoint_is_saved_and_says_once_what_t
     assert capsys.readouterr().out.count("loss of power") == 1
 
 
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_fsync_of_files_too_a_checkpoint_is_saved_and_says_once_what_that_costs(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.metrics import MetricsFile
+    from launcher.train.ranks import Ranks
+
+    def fsync(_: int) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write(1, "train", loss=1.0)
+    store = CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claimed(tmp_path), 0, keep=2, before_commit=metrics.sync)
+    for step in (1, 2):
+        store.save(step, {"model": (b"words",)})
+    found = store.load(print)
+    assert found is not None
+    assert found.step == 2
+    told = capsys.readouterr().out
+    assert told.count("WARNING") == 1
+    assert (
+        f"cannot put a file on the disk for sure ({os.strerror(answer)}): after a loss of power the newest checkpoints may be torn" in told
+    )
+    assert "choose a runs_dir=… on another file system" in told
+
+
+@pytest.mark.parametrize("answer", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_is_full_or_breaks_in_the_fsync_of_a_file_is_not_passed_over(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data import cache
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
+
+    def fsync(_: int) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    claim = claimed(tmp_path)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(RunError, match=f"could not be written.*{os.strerror(answer)}"):
+        CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claim, 0, keep=2).save(1, {"model": (b"words",)})
+    with pytest.raises(RunError, match=os.strerror(answer)):
+        rundir.write_atomic(tmp_path / "plan.json", "{}")
+    with (tmp_path / "array").open("wb") as file, pytest.raises(OSError, match=os.strerror(answer)):
+        cache._sync(file)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.slow
+def test_a_run_trains_without_fsync(tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None) -> None:
+    done = refusing("fsync=EINVAL", [*toy_words, "id=unsure", "train.steps=4", "train.save_every=2"], tmp_path, environment)
+    assert (done.returncode, (done.stdout + done.stderr).count("after a loss of power")) == (0, 1), done.stderr
+    assert (tmp_path / "runs" / "toy" / "unsure" / "checkpoints" / "step_000000004").is_dir()
+
+
 def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from launcher.train.checkpoint import CheckpointStore
     from launcher.train.ranks import Ranks
@@ -211,6 +267,22 @@ def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_p
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(RunError, match="could not be written"):
         CheckpointStore(tmp_path / "checkpoints", Ranks(0, 1), claimed(tmp_path), 0, keep=2).save(1, {"model": (b"words",)})
+
+
+@pytest.mark.slow
+def test_a_run_leaves_nothing_among_the_temporary_files(
+    tmp_path: Path, environment: dict[str, str], toy_words: tuple[str, ...], no_process_left: None
+) -> None:
+    """torchrun makes a directory there at each start and leaves it, and what torch compiles it takes from there, whoever made it."""
+    for name in ("temporary", "home"):
+        (tmp_path / name).mkdir()
+    argv = [sys.executable, "-m", "launcher", *toy_words, "train.steps=2"]
+    env = {**environment, "TMPDIR": str(tmp_path / "temporary"), "HOME": str(tmp_path / "home")}
+    env.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted((tmp_path / "temporary").rglob("*")) == []
+    assert stat.S_IMODE((tmp_path / "home/.cache/launcher/torchinductor").stat().st_mode) == 0o700
 
 
 @pytest.mark.slow

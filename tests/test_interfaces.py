@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import Command
 
 from launcher import machine, node
 from launcher.clusters.local import LOOPBACK, Local
+from launcher.errors import ConfigError
 from launcher.plan import World
 
 
@@ -49,6 +51,52 @@ def test_on_one_machine_it_is_the_loopback_whatever_the_shell_was_told_for_a_clu
         expected,
         f"={expected}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("exported", "chosen", "told"),
+    [
+        ({"GLOO_SOCKET_IFNAME": "ib0"}, None, "GLOO_SOCKET_IFNAME=ib0 does not count: the processes of one machine talk by loopback"),
+        ({"NCCL_SOCKET_IFNAME": "=ib0"}, None, "for another: cluster.interface=ib0\n"),
+        ({"NCCL_SOCKET_IFNAME": "eth1"}, "lo", "NCCL_SOCKET_IFNAME=eth1 does not count: cluster.interface=lo says"),
+        ({"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}, None, ""),
+        ({"GLOO_SOCKET_IFNAME": "lo"}, "lo", ""),
+        ({}, None, ""),
+    ],
+)
+def test_an_interface_that_the_shell_exports_and_that_does_not_count_is_told_once(
+    exported: dict[str, str], chosen: str | None, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine._warn.cache_clear()
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    for _ in range(2):
+        Local(device="cpu", interface=chosen).world()
+    err = capsys.readouterr().err
+    assert (err.count("\n"), told in err) == (bool(told), True), err
+
+
+@pytest.mark.parametrize("name", ["nosuch0", "eth0; id", "", "=lo", "l"])
+def test_an_interface_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"cluster.interface=.*: this machine has .*lo.*; type one of those, or null for loopback"):
+        Local(device="cpu", interface=name).world()
+
+
+def test_the_interface_that_a_config_names_is_the_one(
+    command: Command, toy_words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the shell exports: this is said of this run."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
+    script = command("render", *toy_words, "cluster.interface=lo").out
+    lines = [line for line in script.splitlines() if "SOCKET_IFNAME" in line]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join([*lines, "printenv GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME"])],
+        env={"PATH": os.environ["PATH"], "GLOO_SOCKET_IFNAME": "ib0"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["lo", "=lo"]
+    assert "uname" not in script
 
 
 @pytest.mark.parametrize(

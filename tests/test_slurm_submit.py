@@ -106,6 +106,18 @@ def test_where_it_is_not_known_the_script_is_kept_and_resume_submits_once(
     assert len(fake.submitted) == 2
 
 
+def test_a_job_log_that_is_a_link_is_none_when_the_job_is_submitted(
+    command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm, tmp_path: Path
+) -> None:
+    """The scheduler opens it, and appends where it leads: to a file of mine, in a copy of somebody else's run."""
+    fake.sbatch("exit 1")
+    command(*on_slurm, "id=kept")
+    (Path("runs/toy/kept") / "job.log").symlink_to(tmp_path / "mine")
+    fake.sbatch("accept 5; echo 5")
+    assert command("resume", "kept").code == 0
+    assert not (Path("runs/toy/kept") / "job.log").is_symlink()
+
+
 def test_a_job_that_shows_up_late_is_not_submitted_twice(command: Command, on_slurm: tuple[str, ...], fake: FakeSlurm) -> None:
     fake.sbatch("accept 77; exit 137")
     fake.squeue(f"fail 'squeue: error: {UNREACHABLE}'")

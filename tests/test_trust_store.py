@@ -414,3 +414,19 @@ def test_a_script_of_an_older_launcher_is_refused_with_the_way_out(monkeypatch: 
     monkeypatch.delenv(meeting.HERE, raising=False)
     with pytest.raises(ConfigError, match=r"rm job\.sh in the run's directory, and resume again"):
         meeting.secret()
+
+
+def test_processes_meet_where_python_finds_no_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.errors import ConfigError
+    from launcher.train import meeting
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    def full(prefix: str, dir: str) -> str:
+        raise OSError(28, "No space left on device", dir)
+
+    monkeypatch.setattr(meeting.tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(meeting.tempfile, "mkdtemp", full)
+    with pytest.raises(ConfigError, match=r"no directory for the processes to meet in .*; set TMPDIR"):
+        meeting.make()

@@ -7,13 +7,16 @@ a pipe that somebody does, and a directory. The canaries are the file of mine, w
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import Answer, refused
+from batch_shell import Shell
+from helpers import REPO, Answer, refused
 from test_rundir import frozen
 
 from launcher import blame, hardware, lock, lookup, standin
@@ -91,9 +94,11 @@ def _metrics(run: RunDir) -> None:
 
 
 def _shard(run: RunDir) -> None:
-    from launcher.train.checkpoint import _write_synced  # pyright: ignore[reportPrivateUsage]
+    from launcher.train.checkpoint import CheckpointStore
+    from launcher.train.ranks import Ranks
 
-    _write_synced(run.path / "shard", (b"x",), "in_shard")
+    store = CheckpointStore(run.checkpoints, Ranks(0, 1), Claim(run, 0), 0, keep=2)
+    store._write_synced(run.path / "shard", (b"x",), "in_shard")  # pyright: ignore[reportPrivateUsage]
 
 
 def _trained(run: RunDir) -> None:
@@ -245,3 +250,32 @@ def test_links_within_it_stay(tmp_path: Path) -> None:
     run.code.mkdir()
     (run.code / "data").symlink_to("/")  # as the repository has it
     _refuse_links(run)
+
+
+@pytest.mark.parametrize("name", [".claim", ".claim.new", "STOP", "STOP.new", "REQUEUE.new", ".doctor.new", "events.jsonl"])
+def test_what_a_jobs_shell_writes_goes_through_no_link_of_a_copied_run(name: str, tmp_path: Path) -> None:
+    """Whose own it is by then, and who wrote the run it is a copy of has said where the link leads."""
+    shell = Shell(tmp_path)
+    mine = tmp_path / "mine"
+    mine.write_text("mine\n")
+    (shell.run / name).symlink_to(mine)
+    code, said = shell.start(text="false\n")
+    assert code == 0, said
+    assert mine.read_text() == "mine\n"
+    assert (shell.run / ".claim").read_text() == "000\n"
+    assert not (shell.run / ".claim").is_symlink()
+
+
+@pytest.mark.parametrize("link", [True, False])
+@pytest.mark.parametrize("name", ["REQUEUE", "STOP", ".doctor"])
+def test_a_file_of_the_run_is_put_anew(link: bool, name: str, tmp_path: Path) -> None:
+    text = (REPO / "launcher" / "clusters" / "slurm.sh").read_text(encoding="utf-8")
+    put = next(part for part in text.split("\n\n") if part.startswith("put() {"))
+    assert not re.search(r'[^>]>"\$run/', text), "only put writes there"
+    mine, new = tmp_path / "mine", tmp_path / name
+    mine.write_text("mine\n")
+    for place in (new, tmp_path / f"{name}.new"):
+        place.symlink_to(mine) if link else place.write_text("old\n")
+    subprocess.run(["bash", "-c", f'set -euo pipefail\n{put}\nput "$0" "a text"', new], check=True)
+    assert (new.read_text(), new.is_symlink(), mine.read_text()) == ("a text\n", False, "mine\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mine", name])

@@ -31,6 +31,9 @@ class Local:
     requeue: bool = True
     """Start another attempt after a rank was killed or hung; three in a row that get nowhere end the run."""
 
+    interface: str | None = None
+    """Network interface by which its processes talk to each other; null: loopback, which nobody else reaches."""
+
     attached: ClassVar[bool] = True
 
     def world(self) -> World:
@@ -43,6 +46,10 @@ class Local:
             raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
         if (files := machine.open_files()) < LEAST_FILES:
             raise ConfigError(f"a process may open {files} files here and needs {LEAST_FILES}; type: ulimit -n 4096")
+        if self.interface is not None and self.interface not in machine.interfaces():
+            known = ", ".join(machine.interfaces()) or "none that can be listed"
+            raise ConfigError(f"cluster.interface={self.interface}: this machine has {known}; type one of those, or null for loopback")
+        machine.tell_of_interfaces(self.interface)
         found = gpus.find()
         device = self.device if self.device != "auto" else ("cuda" if found.count else "cpu")
         if device == "cuda" and not found.count and found.sure:
@@ -83,7 +90,7 @@ class Local:
             export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
             SAFE_PATH,
             export("OMP_NUM_THREADS", plan.threads),
-            *LOOPBACK,
+            *(LOOPBACK if self.interface is None else _by(self.interface)),
             *(export(name, value) for name, value in plan.env),
             "",
             *NEXT_ATTEMPT,
@@ -107,6 +114,12 @@ LOOPBACK = (
 )
 
 SAFE_PATH = "export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own"
+
+
+def _by(interface: str) -> list[str]:
+    """NCCL takes a bare name for a prefix."""
+    return [export("GLOO_SOCKET_IFNAME", interface), export("NCCL_SOCKET_IFNAME", f"={interface}")]
+
 
 SCRUB = (
     "# torchrun ends at a word here that it does not know, and many programs read the same variable.",

@@ -20,7 +20,7 @@ launcher_take_over() { # FILE: NAME=VALUE, each with a zero byte behind it
 launcher_ends() { # WHAT FAILED: before this job has an attempt
     local reason="${1//[[:cntrl:]]/ }"
     reason="${reason//\\/\\\\}"
-    printf '{"time": %s, "event": "prelude", "ends": true, "job": "%s", "reason": "%s"}\n' \
+    [ -L "$2" ] || printf '{"time": %s, "event": "prelude", "ends": true, "job": "%s", "reason": "%s"}\n' \
         "$(date +%s)" "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-${SLURM_JOB_ID:-}}" "${reason//\"/\\\"}" >>"$2" || true
     echo "launcher: the prelude ended the job: $1"
     exit 4

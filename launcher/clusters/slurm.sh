@@ -14,8 +14,14 @@ event() { # NAME WORD…: one line of the ledger
     local reason="${*:2}"
     reason="${reason//[[:cntrl:]]/ }"
     reason="${reason//\\/\\\\}"
+    [ ! -L "$run/events.jsonl" ] || return 0
     printf '{"time": %s, "event": "%s", "attempt": %d, "job": "%s", "reason": "%s"}\n' \
         "$(date +%s)" "$1" "$((10#$LAUNCHER_ATTEMPT))" "$job" "${reason//\"/\\\"}" >>"$run/events.jsonl" || true
+}
+
+put() { # FILE TEXT: anew, for in a copy of somebody else's run a link may be in its place, and lead to a file of mine
+    rm -f "$1.new"
+    (set -C && printf '%s\n' "$2" >"$1.new") && mv -fT "$1.new" "$1"
 }
 
 end() { # WORD STATUS REASON…: how this attempt ended, for the next one and for `why`
@@ -29,15 +35,18 @@ newest_checkpoint() { find "$run/checkpoints" -maxdepth 1 -name 'step_*' -printf
 
 read_word() { { head -c 200 "$1" | head -n 1; } 2>/dev/null || true; }
 
+# A controller that says nothing, or does not stop, must not keep a job from being requeued.
+ask_job() { { timeout --kill-after=5 60 scontrol show job "$job" -o 2>/dev/null | head -c 65536; } || true; }
+
 # Empty where nobody answers. While it delivers a signal or changes the size, a job is as running as before.
 job_state() {
-    { scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
+    ask_job | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | head -n 1 | sed 's/SIGNALING\|RESIZING/RUNNING/'
 }
 
 # Seconds since the epoch at which the scheduler ends this job: its own word, for an administrator may have changed it since.
 end_of_job() {
     local word
-    word=$({ scontrol show job "$job" -o 2>/dev/null || true; } | sed -n 's/.* EndTime=\([0-9T:-]*\) .*/\1/p' | head -n 1)
+    word=$(ask_job | sed -n 's/.* EndTime=\([0-9T:-]*\) .*/\1/p' | head -n 1)
     { [ -n "$word" ] && date -d "$word" +%s 2>/dev/null; } || echo "${SLURM_JOB_END_TIME:-$(($(date +%s) + limit - SECONDS))}"
 }
 
@@ -123,7 +132,7 @@ requeue() { # WORD REASON…
         sleep 10 &
         wait $! || true
     done
-    printf '%s\n' "$2" >"$run/REQUEUE"
+    put "$run/REQUEUE" "$2"
     event left "no scontrol on $(hostname)"
     end stopped 75 "$2, and this node cannot requeue the job (no scontrol, or no controller); go on with: python -m launcher resume $run"
 }
@@ -168,7 +177,7 @@ look_at_nodes() {
 leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
     local bad why=''
     bad=$(paste -sd, "$here/bad_nodes" 2>/dev/null || true)
-    exclude=$(scontrol show job "$job" -o 2>/dev/null | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
+    exclude=$(ask_job | sed -n 's/.* ExcNodeList=\([^ ]*\).*/\1,/p' | head -n 1 || true)
     exclude="${exclude#(null),}$bad"
     if [ "$1" = doctor ] && [ "$(read_word "$run/.doctor")" = "$job" ]; then
         why="this job has left bad nodes out before"
@@ -176,12 +185,12 @@ leave_bad_out() { # WORD, WHAT FOUND THEM, WHERE THE REASONS ARE
         why="cluster.requeue=false"
     elif [ "$(wc -l <"$here/bad_nodes")" -ge "$SLURM_JOB_NUM_NODES" ] && [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
         why="those are all nodes it has"
-    elif [[ "$(sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 || true)" == *'not available'* ]]; then
+    elif [[ "$(timeout 60 sbatch --test-only --chdir="$run" --exclude="$exclude" "$run/job.sh" 2>&1 | head -c 65536 || true)" == *'not available'* ]]; then
         why="without them there are too few"
     fi
     event "$1" "bad: $bad"
     [ -z "$why" ] || end failed 4 "$2: $bad; $why; the reasons are in $3"
-    [ "$1" != doctor ] || printf '%s\n' "$job" >"$run/.doctor"
+    [ "$1" != doctor ] || put "$run/.doctor" "$job"
     requeue "$1" "goes on without the bad nodes $bad; the reasons are in $3"
 }
 
@@ -191,7 +200,7 @@ nodes_answer() {
     ! rm "$run/.drill" 2>/dev/null || return 1
     for share in --overlap ''; do # before 20.11 steps share a node without being told to, and srun does not know the word
         # shellcheck disable=SC2086
-        said=$(timeout 60 srun $share --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1) && return 0
+        said=$(timeout 60 srun $share --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --input=none true 2>&1 | head -c 65536) && return 0
         [[ "$said" == *'nrecognized option'* ]] || return 1
     done
 }
@@ -201,7 +210,7 @@ warned='' told='' exclude='' anyway=''
 warn() {
     warned=1
     say "the time limit or preemption is near: asking the run to save and stop"
-    printf 'scheduler\n' >"$run/STOP" || true
+    put "$run/STOP" scheduler || true
     [ "$requeue" = no ] || [ -n "$anyway" ] || {
         go_on_anyway &
         anyway=$!
@@ -234,8 +243,7 @@ trap leave_nothing EXIT
 trap 'told=1; say "TERM"' TERM
 
 # From here on no older attempt writes into the run (launcher/claim.py), be it alive on a node that was given up.
-printf '%s\n' "$LAUNCHER_ATTEMPT" >"$run/.claim.new"
-mv -f "$run/.claim.new" "$run/.claim"
+put "$run/.claim" "$LAUNCHER_ATTEMPT"
 
 # What the site's own lines said (launcher/clusters/prelude.sh).
 tell_prelude() {

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from launcher import writing
 from launcher.findings import nonce_file
 from launcher.train.examine import Patient
 from launcher.train.proof import prove
@@ -65,7 +66,7 @@ def _files(patient: Patient, leaders: list[int], names: list[str]) -> None:
         with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(nonce)
             file.flush()
-            os.fsync(file.fileno())
+            writing.sync(file.fileno())
     nonces = gather(
         nonce, None, patient.place.world
     )  # after it every file is there; nobody has looked for one before, so no cache says it is not

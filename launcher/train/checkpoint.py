@@ -28,9 +28,10 @@ from launcher.train.guard import BadNumbers
 from launcher.train.manifest import FORMAT, MANIFEST, Checkpoint, by_step, directory_name, seal, verify
 from launcher.train.ranks import Ranks
 
-NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
+NO_DIRECTORIES = (*writing.NO_SYNC, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
-NAMES_LOST = "after a loss of power the newest checkpoint may be missing; choose a runs_dir=… on another file system for that"
+NAMES_LOST = "after a loss of power the newest checkpoint may be missing"
+BYTES_LOST = "after a loss of power the newest checkpoints may be torn, and the run goes on from an older one, if one is whole"
 
 Content = Iterable[bytes | memoryview]
 """A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving."""
@@ -157,12 +158,12 @@ class CheckpointStore:
         return True
 
     def _write(self, name: str, content: Content) -> dict[str, Any]:
-        size, sha256 = _write_synced(self._temporary / name, content, "in_shard")
+        size, sha256 = self._write_synced(self._temporary / name, content, "in_shard")
         crash.here("after_shard")
         return {"bytes": size, "sha256": sha256}
 
     def _commit(self, step: int, manifest: dict[str, Any], judged: float) -> None:
-        _write_synced(self._temporary / MANIFEST, (seal(manifest),), "in_manifest")
+        self._write_synced(self._temporary / MANIFEST, (seal(manifest),), "in_manifest")
         self._sync_directory(self._temporary)
         self._before_commit()
         self._claim.check()
@@ -186,11 +187,30 @@ class CheckpointStore:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if error.errno not in NO_SYNC:
+            if error.errno not in NO_DIRECTORIES:
                 raise
-            if not self._told:
-                print(f"WARNING: {self.path}: the file system cannot put a directory on the disk ({error.strerror}): {NAMES_LOST}")
-            self._told = True
+            self._tell(f"put a directory on the disk ({error.strerror}): {NAMES_LOST}")
+
+    def _write_synced(self, path: Path, content: Content, point: str) -> tuple[int, str]:
+        """Returns (bytes, sha256) of what was to be written, not of what the disk made of it."""
+        size, digest = 0, hashlib.sha256()
+        with os.fdopen(writing.new(path), "wb") as file:
+            for piece in content:
+                file.write(piece)
+                digest.update(piece)
+                size += len(piece)
+                crash.here(point)
+            file.flush()
+            crash.here("before_fsync")
+            if refused := writing.sync(file.fileno()):
+                self._tell(f"put a file on the disk for sure ({refused}): {BYTES_LOST}")
+        return size, digest.hexdigest()
+
+    def _tell(self, cannot: str) -> None:
+        """Once, and first what costs more: files are written before their directories."""
+        if not self._told:
+            print(f"WARNING: {self.path}: the file system cannot {cannot}; choose a runs_dir=… on another file system for that")
+        self._told = True
 
     def _prune(self, path: Path) -> None:
         """Away with its name first: half of it is no damaged checkpoint. What is left of it, the next attempt removes."""
@@ -214,18 +234,3 @@ def _joined(path: Path, problems: dict[str, bool]) -> LaunchError:
 def _set_aside(path: Path) -> None:
     spare = next(name for n in range(10_000) if not (name := path.with_name(f"aside_{path.name}.{n}")).exists())
     path.rename(spare)
-
-
-def _write_synced(path: Path, content: Content, point: str) -> tuple[int, str]:
-    """Returns (bytes, sha256) of what was to be written, not of what the disk made of it."""
-    size, digest = 0, hashlib.sha256()
-    with os.fdopen(writing.new(path), "wb") as file:
-        for piece in content:
-            file.write(piece)
-            digest.update(piece)
-            size += len(piece)
-            crash.here(point)
-        file.flush()
-        crash.here("before_fsync")
-        os.fsync(file.fileno())
-    return size, digest.hexdigest()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 from collections.abc import Mapping
 from typing import Any
+
+from launcher import program
 
 SLOWED = {0x08: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
 """Bits of NVML's clocks event reasons that mean trouble; those of an idle GPU, a power cap and set clocks do not."""
@@ -24,7 +25,7 @@ def examine(uuid: str) -> dict[str, Any]:
         excuse = f"pynvml: {error}"
     try:
         return _by_smi(name)
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
+    except (OSError, program.TooMuchError, ValueError, LookupError) as error:
         return {"by": "", "ecc": None, "throttle": [], "why": " ".join(f"{excuse}; nvidia-smi: {error}".split())[:300]}
 
 
@@ -47,16 +48,11 @@ def _by_smi(uuid: str) -> dict[str, Any]:
     said = ""
     for field in _REASONS:
         query = f"--query-gpu=ecc.errors.uncorrected.volatile.total,{field}"
-        done = subprocess.run(
-            ["nvidia-smi", f"--id={uuid}", query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        if done.returncode == 0:
-            return {"by": "nvidia-smi", **read_smi(done.stdout)}
-        said = done.stdout.strip() or done.stderr.strip() or f"ended with status {done.returncode}"
+        done = program.hear(["nvidia-smi", f"--id={uuid}", query, "--format=csv,noheader,nounits"], _SECONDS)
+        out, err = (raw.decode(errors="replace").strip() for raw in (done.out, done.err))
+        if done.status == 0:
+            return {"by": "nvidia-smi", **read_smi(out)}
+        said = out or err or f"ended with status {done.status}"
     raise ValueError(said)
 
 

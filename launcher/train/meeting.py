@@ -84,7 +84,7 @@ def make() -> bool:
     On a disk of this machine. False where files cannot be locked, as FileStore does: in some sandboxes the kernel itself has no flock.
     Raises ConfigError where no directory will do.
     """
-    refused, parents = "", tuple(dict.fromkeys((tempfile.gettempdir(), "/dev/shm", "/tmp")))
+    refused, parents = "", tuple(dict.fromkeys((*_temporary(), "/dev/shm", "/tmp")))
     for parent, locks in [*((parent, True) for parent in parents), *((parent, False) for parent in parents)]:
         place = None
         try:
@@ -103,6 +103,13 @@ def make() -> bool:
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         return locks
     raise ConfigError(f"no directory for the processes to meet in ({refused}); set TMPDIR to a directory on a disk of this machine")
+
+
+def _temporary() -> tuple[str, ...]:
+    """None where Python finds no directory that it can write."""
+    with contextlib.suppress(FileNotFoundError):
+        return (tempfile.gettempdir(),)
+    return ()
 
 
 def _write_key(path: Path) -> None:

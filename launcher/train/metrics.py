@@ -105,7 +105,7 @@ class MetricsFile:
     def sync(self) -> None:
         """Before a checkpoint says that the steps up to its own are done, their lines are on the disk. Raises OSError."""
         if self._descriptor is not None:
-            os.fsync(self._descriptor)
+            writing.sync(self._descriptor)  # the checkpoint says where that is nothing
 
 
 def last(path: Path, split: str) -> dict[str, Any]:

@@ -7,9 +7,11 @@ installed, and a job runs a copy of its code, in a container maybe.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from torch.distributed import HashStore, TCPStore, run  # pyright: ignore[reportPrivateImportUsage]  # documented as public
@@ -82,6 +84,17 @@ def sealed(parameters: RendezvousParameters) -> RendezvousHandler:
     return create_handler(store, backend, parameters)
 
 
+def keep_compiled() -> None:
+    """What torch compiles it would look for in TMPDIR, below the user's name, and run, whoever has put it there: not in one's home.
+    Where there is no home it stays so.
+    """
+    with contextlib.suppress(OSError, RuntimeError):
+        place = Path("~/.cache/launcher/torchinductor").expanduser().absolute()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if place.stat().st_uid == os.geteuid() and os.access(place, os.W_OK):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
+
+
 def register() -> None:
     rendezvous_handler_registry.register("one-node", OneNode)
     rendezvous_handler_registry.register("sealed", sealed)
@@ -90,8 +103,11 @@ def register() -> None:
 def main(words: list[str]) -> int:
     os.environ.pop("TORCH_GLOO_LAZY_INIT", None)  # a connection that is made later is not proven (launcher/train/proof.py)
     register()
+    keep_compiled()
     try:
-        run.main(["--rdzv-endpoint=none", *words])  # without one torch warns of an address that nobody gave
+        # Without an endpoint torch warns of an address that nobody gave. Without the other it makes a directory in TMPDIR at each start,
+        # for logs and errors that ours write into the run, and leaves it there.
+        run.main(["--rdzv-endpoint=none", f"--log-dir={os.devnull}", *words])
     except LaunchError as error:
         print(f"launcher: {error}", file=sys.stderr)
         return error.exit_code
