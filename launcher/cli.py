@@ -94,7 +94,7 @@ def _main(words: list[str]) -> int:
     except OSError as error:  # of the machine, not of ours: a disk, a home, a directory that is gone
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
-        print(f"launcher: {_said(error)}", file=sys.stderr)
+        print(f"launcher: {RunError(_said(error))}", file=sys.stderr)  # whose file names may be of any length, and of several lines
         return RunError.exit_code
 
 

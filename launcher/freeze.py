@@ -125,6 +125,7 @@ def stored_config(run: RunDir) -> dict[str, Any]:
 def stored_cluster(run: RunDir) -> Cluster:
     """Raises RunError, or ConfigError for a target outside the allowlist."""
     config = stored_config(run)
+    preflight.created(config)
     targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else config["trust"])
     return targets.build(references.late(config["cluster"]))
 

@@ -9,7 +9,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import typed
+from launcher import preflight, typed
 from launcher.check import NotDivisible
 from launcher.compose import one_line, prepare
 from launcher.errors import ConfigError
@@ -34,7 +34,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
     if not cluster.attached:
         raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
-    config = OmegaConf.create(stored_config(here))
+    config = preflight.created(stored_config(here))
     old = here.read_plan()
     try:
         frozen = freeze(_changed(config, words), [*old.overrides, *words])

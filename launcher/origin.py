@@ -30,7 +30,12 @@ def original(run: RunDir) -> Path | None:
         other = RunDir(run.read_plan().run_dir)
     except RunError:
         return None
-    if is_at(run, str(other)) or not other.plan.is_file():
+    try:
+        if is_at(run, str(other)) or not other.plan.is_file():
+            return None
+    except PermissionError:  # it may be there
+        return other.path
+    except OSError:  # what is no path of this machine, as one with a name of a thousand characters
         return None
     mine = _first_line(run)  # a ledger that was left out of the copying says nothing
     return other.path if mine in (b"", _first_line(other)) else None

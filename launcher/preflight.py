@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.base import Container
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -91,6 +91,18 @@ def check(config: Any) -> None:
         _Walk().of(config, "")
     finally:
         _Limits.followed = before
+
+
+def created(values: Any) -> Any:
+    """The config that a run was frozen with, which somebody else may have written since, for OmegaConf. Raises ConfigError."""
+    install()
+    try:
+        config = OmegaConf.create(values)
+        check(config)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        raise ConfigError(f"{key}: the stored config cannot be read: {str(error).splitlines()[0]}; start a new run") from error
+    return config
 
 
 class _Limits:

@@ -51,6 +51,14 @@ def opened(path: Path) -> Generator[io.FileIO]:
         yield file
 
 
+def is_file(path: Path) -> bool:
+    """Of a path that a file names: one that cannot be looked at is none, where `Path.is_file` raises for a name that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def whole(path: Path, limit: int = WHOLE_BYTES) -> bytes:
     """All of it. Raises OSError, of one that is longer too."""
     try:

@@ -67,7 +67,7 @@ class Sweep:
     def _member(self, written: Path) -> RunDir:
         """Beside the sweep, be that moved or copied; else where it was."""
         beside = RunDir(self.path.parent.parent / written.parent.name / written.name)
-        return beside if beside.plan.is_file() else RunDir(written)
+        return beside if reading.is_file(beside.plan) else RunDir(written)
 
     @property
     def objective(self) -> Objective:

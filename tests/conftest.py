@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
     parser.addoption("--full", action="store_true", help="everything, and faults by the hundred: an hour on two cores (make chaos)")
     parser.addoption("--long", action="store_true", help="with --full: as many faults as a night has time for (make chaos-long)")
+    parser.addoption("--seed", type=int, help="of the texts of make fuzz; each run of it prints its own")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

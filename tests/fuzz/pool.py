@@ -1,0 +1,91 @@
+"""All texts, on several processes; the figures."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from fake_slurm import FakeSlurm
+
+from fuzz.config import Config
+from fuzz.fields import Field, all_fields
+from fuzz.sandbox import Sandbox
+from fuzz.stored import Stored
+from fuzz.tally import Tally
+from launcher import freeze, scheduler, submit
+from launcher.deathsig import die_with_parent
+from launcher.snapshot import Source
+
+_STUB = '#!/bin/bash\nfor last; do :; done\nenv -0 >"$last/seen"\nexit 1\n'
+"""In place of Python, for a run on this machine: what torchrun would be started with."""
+
+
+def _no_copy(source: Source, place: Path) -> None:
+    """Which code is copied has nothing to do with a text, and takes as long as all the rest: tests/test_snapshot.py."""
+    place.mkdir()
+
+
+@contextmanager
+def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
+    """A sandbox to be in, with a scheduler that answers and a Python that does nothing."""
+    root = Path(tempfile.mkdtemp(prefix="launcher-fuzz-"))
+    environment, executable, here = dict(os.environ), sys.executable, Path.cwd()
+    prepared, patience, copied, code = submit.prepare_data, scheduler.PATIENCE, Source.copy_to, freeze.Code.now([])
+    now = freeze.Code.now
+    try:
+        sandbox, fake = Sandbox(root / "sandbox"), FakeSlurm(root / "fake")
+        fake.scontrol(":")  # any partition is one
+        stub = root / "python"
+        stub.write_text(_STUB)
+        stub.chmod(0o755)
+        inside = sandbox.environment()
+        os.environ.clear()
+        os.environ.update(inside, FUZZ_PATH=inside["PATH"], PATH=f"{fake.bin}:{inside['PATH']}")
+        sys.executable, submit.prepare_data, scheduler.PATIENCE = str(stub), lambda node: {}, (0.01,)
+        Source.copy_to, freeze.Code.now = _no_copy, lambda trust, place=None: code  # type: ignore[method-assign]
+        os.chdir(sandbox.home)
+        yield sandbox, fake
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.executable, submit.prepare_data, scheduler.PATIENCE = executable, prepared, patience
+        Source.copy_to, freeze.Code.now = copied, now  # type: ignore[method-assign]
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def of_texts(texts: Sequence[str], fields: Sequence[Field], seed: int) -> Tally:
+    """In this process."""
+    tally = Tally()
+    with place() as (sandbox, fake):
+        for text in texts:
+            chance = random.Random(f"{seed} {text!r}")
+            Config(sandbox, fake, text, tally, chance).all([*fields])
+            Stored(sandbox, fake, text, tally).all()
+            gc.collect()
+    return tally
+
+
+def fuzz(texts: Sequence[str], fields: Sequence[Field], seed: int, processes: int = 2, said: bool = False) -> Tally:
+    """Of all of them together."""
+    total, begun = Tally(), time.monotonic()
+    parts = [texts[start : start + 5] for start in range(0, len(texts), 5)]
+    with ProcessPoolExecutor(processes, get_context("spawn"), die_with_parent) as pool:
+        for number, done in enumerate(as_completed([pool.submit(of_texts, part, fields, seed) for part in parts]), 1):
+            total.add(done.result())
+            if said:
+                print(f"{number * 5}/{len(texts)} texts, {time.monotonic() - begun:.0f} s, {len(total.found)} faults", flush=True)
+    return total
+
+
+__all__ = ["all_fields", "fuzz", "of_texts", "place"]
