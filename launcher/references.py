@@ -164,7 +164,7 @@ def late(node: Any) -> Any:
     if "${" not in str(node):
         return node
     marks = _Marks()
-    return _late(marks.resolve(node), marks, "cluster")
+    return _late(marks.resolve({"cluster": node})["cluster"], marks, "cluster")  # so that an error names the whole key
 
 
 def _late(marked: Any, marks: _Marks, path: str) -> Any:

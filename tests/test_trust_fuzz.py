@@ -29,7 +29,7 @@ from launcher import check, shell, terminal
 from launcher.clusters.slurm import Slurm
 from launcher.config import Text
 
-TEXTS, FIELDS = 4, 8
+TEXTS, FIELDS = 3, 6
 """Of the part that every test run has: so many texts, each in so many fields of its own."""
 
 
@@ -181,6 +181,16 @@ def test_a_reference_in_a_stored_config_that_is_none_is_one_line(text: str, insi
     answer = sandbox.call("resume", str(here), writes=(here,))
     assert (answer.code, answer.faults) == (2, []), answer
     assert "the stored config cannot be read" in answer.err
+
+
+def test_an_error_in_a_stored_config_names_the_whole_key(inside: tuple[Sandbox, FakeSlurm]) -> None:
+    """`warning: …` alone looked like one."""
+    here = stored.Stored(*inside, "x", Tally()).model()
+    written = yaml.safe_load((here / "config.yaml").read_text())
+    (here / "config.yaml").write_text(yaml.safe_dump({**written, "cluster": {**written["cluster"], "warning": "${..nothing}"}}))
+    answer = inside[0].call("resume", str(here), writes=(here,))
+    assert (answer.code, answer.faults) == (2, []), answer
+    assert answer.err.startswith("launcher: cluster.warning: ")
 
 
 def test_the_words_arrive(inside: tuple[Sandbox, FakeSlurm], tmp_path: Path) -> None:
