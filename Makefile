@@ -33,7 +33,7 @@ chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliabilit
 chaos-long: $(READY)  ## the same with more of each, three hours
 	$(BIN)/python -m pytest -m chaos --full --long -s
 
-fuzz: $(READY)  ## 300 hostile texts in every text field through the verbs, ten minutes on two idle cores; SEED=7 chooses them
+fuzz: $(READY)  ## 300 hostile texts in every text field, through the verbs; SEED=7 chooses them
 	$(BIN)/python -m pytest -m fuzz --full -s $(if $(SEED),--seed $(SEED))
 
 gpu: $(READY)  ## what only a GPU can show, on one, in less than nine minutes: a table

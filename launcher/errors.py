@@ -20,7 +20,7 @@ from __future__ import annotations
 _CHARACTERS = 1_000
 
 
-def _readable(message: str) -> str:
+def readable(message: str) -> str:
     """One line, of a long one its beginning, and its end, for that says what to type."""
     line = " ".join(message.split())
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS * 3 // 4]} … {line[-_CHARACTERS // 4 :]}"
@@ -30,7 +30,7 @@ class LaunchError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(_readable(message))  # whatever was quoted in it
+        super().__init__(readable(message))  # whatever was quoted in it
 
 
 class TrainingFailed(LaunchError):

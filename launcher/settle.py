@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from launcher import PROJECT, origin, owner
-from launcher.errors import RunError
+from launcher.errors import RunError, readable
 from launcher.freeze import stored_cluster, stored_config, worker_env
 from launcher.plan import Cluster, Plan
 from launcher.rendered import mark
@@ -39,7 +39,7 @@ def settle(here: RunDir) -> None:
     what = f"a copy of {plan.run_dir}" if copied else f"a run that was at {plan.run_dir} before"
     if stayed:
         what = f"a run of {plan.directory}, {plan.project} and {plan.python}, not all of which are there any more"
-    print(f"launcher: {here} is {what}; it goes on in {settled.directory if stayed else 'this place'}", file=sys.stderr)
+    print(readable(f"launcher: {here} is {what}; it goes on in {settled.directory if stayed else 'this place'}"), file=sys.stderr)
 
 
 def _refuse_links(here: RunDir) -> None:

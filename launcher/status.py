@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from launcher import evidence, flaws, lookup, progress, reading, standing, sweep, terminal
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, readable
 from launcher.lookup import Known
 from launcher.rundir import RunDir
 from launcher.scheduler import Job
@@ -50,7 +50,7 @@ def status(words: list[str]) -> int:
     if unread := lookup.closed():
         print(unread)
     for found in lookup.damaged():
-        print(f"launcher: warning: {found}", file=sys.stderr)
+        print(readable(f"launcher: warning: {found}"), file=sys.stderr)
     return 0
 
 
@@ -77,7 +77,7 @@ def _warn_of(*runs: RunDir) -> None:
     """A line for each that has a damaged file."""
     for run in runs:
         if found := flaws.of(run):
-            print(f"launcher: warning: {run}: {found}", file=sys.stderr)
+            print(readable(f"launcher: warning: {run}: {found}"), file=sys.stderr)
 
 
 def _ask(runs: list[RunDir]) -> Queue:

@@ -67,7 +67,10 @@ RULES: dict[str, Rule] = {
     "launcher.lock": Rule(only=("launcher.errors", "launcher.reading", "launcher.standin", "launcher.writing")),
     "launcher.standin": Rule(only=("launcher.reading", "launcher.writing")),
     "launcher.home": Rule(only=("launcher.errors",)),
-    "launcher.submit": Rule(only=("launcher.errors", "launcher.plan", "launcher.deathsig", "launcher.secret")),
+    "launcher.program": Rule(only=()),
+    "launcher.submit": Rule(
+        only=("launcher.PROJECT", "launcher.deathsig", "launcher.errors", "launcher.plan", "launcher.program", "launcher.secret")
+    ),
     "launcher.deathsig": Rule(only=()),
     "launcher.claim": Rule(only=("launcher.errors", "launcher.rundir")),
     "launcher.node": Rule(only=("launcher.errors", "launcher.headway", "launcher.rundir", "launcher.writing")),
@@ -77,9 +80,9 @@ RULES: dict[str, Rule] = {
         only=("launcher.code_size", "launcher.errors", "launcher.git", "launcher.no_code", "launcher.no_secret", "launcher.packages")
     ),
     "launcher.no_secret": Rule(only=("launcher.git",)),
-    "launcher.packages": Rule(only=()),
+    "launcher.packages": Rule(only=("launcher.errors", "launcher.owner")),
     "launcher.code_hash": Rule(only=("launcher.no_code", "launcher.packages", "launcher.snapshot")),
-    "launcher.git": Rule(only=("launcher.errors",)),
+    "launcher.git": Rule(only=("launcher.errors", "launcher.program")),
     "launcher.site": Rule(only=("launcher.clusters.slurm_options",)),
     "launcher.no_code": Rule(only=()),
     "launcher.scheduler": Rule(only=("launcher.errors", "launcher.submit")),

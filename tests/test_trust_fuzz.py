@@ -170,6 +170,15 @@ def test_an_error_of_the_machine_s_is_one_line_too(command: Command) -> None:
     refused(command("status", "x\n" * 1_500), 3, "File name too long")
 
 
+def test_where_a_run_was_before_is_told_in_a_line_of_a_thousand_characters(inside: tuple[Sandbox, FakeSlurm]) -> None:
+    here = stored.Stored(*inside, "x", Tally()).model()
+    (inside[1].home / "queue").write_text("")
+    _planned(here, run_dir="/".join(["x" * 200] * 15))
+    answer = inside[0].call("resume", str(here), writes=(here,))
+    assert (answer.code, answer.faults) == (0, []), answer
+    assert "is a run that was at xxx" in answer.err
+
+
 @pytest.mark.parametrize("text", ["${oc.select:x,$(touch x)}", "${", "${a${", "${.B}${.B}"])
 def test_a_reference_in_a_stored_config_that_is_none_is_one_line(text: str, inside: tuple[Sandbox, FakeSlurm]) -> None:
     sandbox, fake = inside
