@@ -118,8 +118,9 @@ def test_a_hole_is_seen(kind: str, inside: tuple[Sandbox, FakeSlurm], monkeypatc
 
 
 def test_a_run_with_a_text_in_each_of_its_files_is_tried(inside: tuple[Sandbox, FakeSlurm], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "ALONE", 1)
     tally = Tally()
-    stored.Stored(*inside, "\x1b[2J", tally).all()
+    stored.Stored(*inside, "\x1b[2J", tally, random.Random(0)).all()
     assert tally.cases["resume"] > 20
     assert tally.found == []
 
@@ -171,7 +172,7 @@ def test_an_error_of_the_machine_s_is_one_line_too(command: Command) -> None:
 
 
 def test_where_a_run_was_before_is_told_in_a_line_of_a_thousand_characters(inside: tuple[Sandbox, FakeSlurm]) -> None:
-    here = stored.Stored(*inside, "x", Tally()).model()
+    here = stored.Stored(*inside, "x", Tally(), random.Random(0)).model()
     (inside[1].home / "queue").write_text("")
     _planned(here, run_dir="/".join(["x" * 200] * 15))
     answer = inside[0].call("resume", str(here), writes=(here,))
@@ -182,7 +183,7 @@ def test_where_a_run_was_before_is_told_in_a_line_of_a_thousand_characters(insid
 @pytest.mark.parametrize("text", ["${oc.select:x,$(touch x)}", "${", "${a${", "${.B}${.B}"])
 def test_a_reference_in_a_stored_config_that_is_none_is_one_line(text: str, inside: tuple[Sandbox, FakeSlurm]) -> None:
     sandbox, fake = inside
-    here = stored.Stored(sandbox, fake, text, Tally()).model()
+    here = stored.Stored(sandbox, fake, text, Tally(), random.Random(0)).model()
     (fake.home / "queue").write_text("")
     written = yaml.safe_load((here / "config.yaml").read_text())
     bomb = {"B0": "abcdefghij", **{f"B{number}": text.replace(".B", f".B{number - 1}") for number in range(1, 30)}}
@@ -194,7 +195,7 @@ def test_a_reference_in_a_stored_config_that_is_none_is_one_line(text: str, insi
 
 def test_an_error_in_a_stored_config_names_the_whole_key(inside: tuple[Sandbox, FakeSlurm]) -> None:
     """`warning: …` alone looked like one."""
-    here = stored.Stored(*inside, "x", Tally()).model()
+    here = stored.Stored(*inside, "x", Tally(), random.Random(0)).model()
     written = yaml.safe_load((here / "config.yaml").read_text())
     (here / "config.yaml").write_text(yaml.safe_dump({**written, "cluster": {**written["cluster"], "warning": "${..nothing}"}}))
     answer = inside[0].call("resume", str(here), writes=(here,))

@@ -19,6 +19,7 @@ from fuzz.tally import Tally
 
 RAW = 1
 """Fields for each text, by chance, in which it is typed without quotes, and written into a yaml."""
+REFUSED = 3
 GROUPS = 6
 """How often the fields that take a text are put together in one command, at most: some do not go together."""
 RESERVED = ("runs_dir", "name", "id", "runs_mode")
@@ -75,11 +76,13 @@ class Config:
         return self.tally.note(verb, self.text, where, self.sandbox.call(verb, *typed, writes=writes))
 
     def alone(self, field: Field) -> bool:
-        """Whether the field takes it; where it does not, another verb says the same: run or render, by chance."""
+        """Whether the field takes it; where it does not, run or render says the same, of one in REFUSED."""
         typed = words(field, text=self.text)
         with warm.hydra():
             planned = self.call("plan", field, *typed)
             self.tally.cases["pairs refused" if planned.code else "pairs taken"] += 1
+            if planned.code and self.chance.randrange(REFUSED):
+                return False
             other = self.call(self.chance.choice(("run", "render")) if planned.code else "render", field, *typed)
             if (other.code, _timeless(other.err)) != (planned.code, _timeless(planned.err)):
                 self.tally.fault(other.words[0], self.text, field, f"not what plan says: {other.code} {other.err[:200]!r}")
@@ -148,8 +151,8 @@ class Config:
         """The text as part of where runs go, and as the directory where the command is typed."""
         below = f"runs_dir={quoted(f'{self.runs}/{self.text}/x')}"
         if ".." not in self.text:
-            self.whole("runs_dir", [*SLURM, below])
-            self.local("runs_dir", [*LOCAL, below])
+            way, before = self.chance.choice(((self.whole, SLURM), (self.local, LOCAL)))
+            way("runs_dir", [*before, below])
         name = self.text.replace("/", "_")
         if "\0" in name or name in ("", ".", "..") or len(os.fsencode(name) if _encodes(name) else "x" * 999) > 200:
             return
@@ -195,8 +198,9 @@ class Config:
             for part in reversed(path):
                 values = {part: values}
             self._file(f"{field} in a yaml", place, yaml.safe_dump(values), field)
-        self._file("a whole yaml", place, self.text, fields[0])
-        self._file("bare in a yaml", place, f"name: {self.text}\n", fields[0])
+        whole = ("a whole yaml", self.text), ("bare in a yaml", f"name: {self.text}\n")
+        where, written = self.chance.choice(whole)
+        self._file(where, place, written, fields[0])
         self.sandbox.clean()
 
     def _file(self, where: str, place: Path, text: str, field: Field) -> None:

@@ -71,7 +71,7 @@ def of_texts(texts: Sequence[str], fields: Sequence[Field], seed: int) -> Tally:
         for text in texts:
             chance = random.Random(f"{seed} {text!r}")
             Config(sandbox, fake, text, tally, chance).all([*fields])
-            Stored(sandbox, fake, text, tally).all()
+            Stored(sandbox, fake, text, tally, chance).all()
             gc.collect()
     return tally
 

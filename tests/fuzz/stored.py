@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +20,15 @@ from launcher.rundir import RunDir
 FILES = ("plan.json", "config.yaml", "events.jsonl", "summary.json", "metrics.jsonl", "attempts/000/error.json")
 ACTED_ON = ("plan.json", "config.yaml cluster", "config.yaml trust")
 """What of those `resume` builds something of: each text of them by itself. All others it meets together, in one run."""
+ALONE = 3
+"""Of so many such places a text is resumed with one, by chance."""
 PLAIN = ("job.log", "attempts/000/rank_0.log", "attempts/000/ended", "attempts/000/outcome", "attempts/000/job", "job.sh")
 """Files that are no more than text: they hold it whole."""
 
 
 class Stored:
-    def __init__(self, sandbox: Sandbox, fake: FakeSlurm, text: str, tally: Tally) -> None:
-        self.sandbox, self.fake, self.tally = sandbox, fake, tally
+    def __init__(self, sandbox: Sandbox, fake: FakeSlurm, text: str, tally: Tally, chance: random.Random) -> None:
+        self.sandbox, self.fake, self.tally, self.chance = sandbox, fake, tally, chance
         self.text = sandbox.text(text)
         self.runs = sandbox.home / "runs"
 
@@ -50,8 +53,9 @@ class Stored:
                 shutil.copyfile(here / name, at_once / name)
                 shutil.rmtree(here)
                 continue
-            (self.fake.home / "queue").write_text("")
-            self.tally.note("resume", self.text, where, self.sandbox.call("resume", str(here), writes=(here,)))
+            if here == at_once or not self.chance.randrange(ALONE):
+                (self.fake.home / "queue").write_text("")
+                self.tally.note("resume", self.text, where, self.sandbox.call("resume", str(here), writes=(here,)))
             shutil.rmtree(here)
         self.sandbox.clean()
 
