@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import batch, lookup, owner, packages, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words
+from launcher import batch, lookup, owner, packages, rendered, rundir, scheduler, site, standing, submit, sweep, torch_words, trusted
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
-from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, time_id
+from launcher.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.launch import pin
 from launcher.members import Member
 from launcher.plan import Plan
@@ -51,6 +51,7 @@ def launch(members: Sequence[Member]) -> None:
     start = max([batch.check(group[0].cluster, frozen[parts.index(group[0])]) for group in _alike(parts)])
     _write(here, members, frozen, first["objective"])
     lookup.remember(runs_dir(first))
+    trusted.note(first["trust"])
     numbers = queue(here, parts)
     rows = [
         ("jobs", f"{', '.join(numbers)} ({len(parts)} members, estimated start {start})"),
@@ -142,6 +143,7 @@ def resume(here: Sweep) -> None:
         print(f"every member of {here.id}{where} is done or on its way: python -m launcher status {here.id}")
         return
     for run in left:
+        trusted.refuse_more(run, stored_config(run)["trust"])
         settle(run)
         rendered.refuse_another(run, run.read_plan(), lambda run=run: stored_cluster(run))
     numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])

@@ -98,10 +98,7 @@ def one_line(arguments: list[str]) -> Generator[None]:
     except ValueError as error:  # `model=null`, a yaml that is a list, or no text: Hydra has no type of its own for it
         if isinstance(error, UnicodeDecodeError):
             raise ConfigError(_unreadable(arguments, error)) from error
-        choices = [word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=(null|true|false|[\d.-].*)$", word)]
-        raise ConfigError(
-            f"{' '.join(choices)}: {error}; type a choice, such as model=resnet8" if choices else f"config: {error}"
-        ) from error
+        raise ConfigError(_no_choice(arguments) or f"config: {error}") from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -109,12 +106,23 @@ def one_line(arguments: list[str]) -> Generator[None]:
     except RecursionError as error:
         raise ConfigError(f"{_likely(arguments)}: a yaml there holds itself, or too many levels; correct that file") from error
     except (TypeError, AttributeError, LookupError, AssertionError) as error:  # a kind of value for which Hydra has no word, as `model=[1]`
-        raise ConfigError(f"{_likely(arguments)}: this cannot be composed ({error}); type key=value, and a name for a group") from error
+        unknown = f"{_likely(arguments)}: a value there is of a kind that belongs nowhere; type key=value, and a name for a group"
+        raise ConfigError(_no_choice(arguments) or unknown) from error
 
 
 def _unreadable(arguments: list[str], error: Exception) -> str:
     """Neither Hydra nor OmegaConf says which file it was; the choices that were typed are the likely ones."""
     return f"{_likely(arguments)}: a yaml there is no text with keys and values ({error}); correct that file"
+
+
+def _no_choice(arguments: list[str]) -> str:
+    """What to say of a word that gives a group something else than names; empty where there is none."""
+    for word in arguments:
+        match = re.match(rf"\+?({'|'.join(GROUPS)})=(.*)$", word, re.DOTALL)
+        if match and any(re.fullmatch(r"null|true|false|[\d.-].*", each) for each in re.split(r"[\[\],\s]+", match[2])):
+            names = sorted(path.stem for path in (CONF / match[1]).glob("*.yaml"))
+            return f"{word}: a choice is the name of a yaml; type {match[1]}= and one of {', '.join(names)}"
+    return ""
 
 
 def _likely(arguments: list[str]) -> str:

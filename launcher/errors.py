@@ -26,6 +26,15 @@ def readable(message: str) -> str:
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS * 3 // 4]} … {line[-_CHARACTERS // 4 :]}"
 
 
+def said(error: Exception) -> str:
+    """What is wrong with a file, by the error that reading it raised: of a kind of value Python speaks in words about our code."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if isinstance(error, TypeError | AttributeError | IndexError) or "to unpack" in str(error):
+        return "something in it is of another kind than belongs there"
+    return str(error)
+
+
 class LaunchError(Exception):
     exit_code = 1
 

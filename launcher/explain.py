@@ -46,11 +46,23 @@ def explain(error: Exception, arguments: list[str]) -> str:
         return f"{error.override}: this cannot be read; type key=value, and quote what has spaces or signs in it: \"key='a b'\""
     merging = re.search(r"Error merging override (\S+)", text)
     if merging:
-        return f"{merging.group(1)}: {text.splitlines()[1]}"
+        return f"{merging.group(1)}: {_plainly(text.splitlines()[1])}"
     first, *more = text.strip().splitlines()
     detail = f" {more[0]}" if more and first.endswith(":") else ""
     full = re.search(r"full_key: (\S+)", text) if detail else None
-    return f"{full.group(1) if full else getattr(error, 'override', None) or 'config'}: {first}{detail}"
+    return f"{full.group(1) if full else getattr(error, 'override', None) or 'config'}: {_plainly(first)}{detail}"
+
+
+_PLAINLY = {
+    "Incompatible key type": "a key there is no text; quote it, or leave it out",
+    "Cannot merge DictConfig with ListConfig": "keys with values belong there and no list; type key=value for each",
+    "is not Optional": "null cannot be there; leave it out",
+}
+"""OmegaConf's words for a kind of value, which are about its own classes."""
+
+
+def _plainly(text: str) -> str:
+    return next((ours for theirs, ours in _PLAINLY.items() if theirs in text), text)
 
 
 def _suggest(key: str, known: list[str]) -> str:

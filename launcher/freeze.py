@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import launcher
-from launcher import PROJECT, check, code_hash, dialect, home, owner, preflight, references, rundir, snapshot, targets, tree
+from launcher import PROJECT, check, code_hash, dialect, home, owner, preflight, references, rundir, snapshot, targets, tree, trusted
 from launcher.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
@@ -126,7 +126,7 @@ def stored_cluster(run: RunDir) -> Cluster:
     """Raises RunError, or ConfigError for a target outside the allowlist."""
     config = stored_config(run)
     preflight.created(config)
-    targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else config["trust"])
+    targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else trusted.mine(config["trust"]))
     return targets.build(references.late(config["cluster"]))
 
 

@@ -14,7 +14,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import PROJECT, batch, check, code_hash, dialect, lock, lookup, owner, references, rendered, rundir, submit, torch_words
+from launcher import (
+    PROJECT,
+    batch,
+    check,
+    code_hash,
+    dialect,
+    lock,
+    lookup,
+    owner,
+    references,
+    rendered,
+    rundir,
+    submit,
+    torch_words,
+    trusted,
+)
 from launcher.attend import attend
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -32,7 +47,9 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
     start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
     torch_words.check()
-    data = resolve(config)["data"]
+    values = resolve(config)
+    trusted.note(values["trust"])
+    data = values["data"]
     pin(config, data, submit.prepare_data(data))
     while True:
         frozen = freeze(config, overrides)
@@ -117,6 +134,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     """
     check_words(words or [])
     owner.refuse(here.path)
+    trusted.refuse_more(here, stored_config(here)["trust"])
     os.umask(rundir.umask_of(here))
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher import CONF, foreign, owner, reading, writing
+from launcher import CONF, foreign, noted, owner, reading
 from launcher.errors import ConfigError, RunError
 from launcher.rundir import LEDGER_BYTES, RunDir
 
+_NOTED = "runs_dirs"
 _AHEAD_SECONDS = 86_400.0
 """How far another machine's clock may be ahead of ours. A later time comes of a clock that was wrong: it would win for ever."""
 
@@ -27,26 +28,9 @@ _AHEAD_SECONDS = 86_400.0
 # ---------------------------------------------------------------- which directories there are
 
 
-def _state_file() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "launcher" / "runs_dirs"
-
-
 def remember(runs_dir: Path) -> None:
-    """Note a runs_dir, so that its runs are found again. Never in the way of a run."""
-    with contextlib.suppress(OSError, RuntimeError):
-        known = _state_file()
-        if str(runs_dir) not in _remembered():
-            known.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(writing.to_append(known), "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{runs_dir}\n")
-
-
-def _remembered() -> list[str]:
-    try:
-        return reading.whole(_state_file()).decode("utf-8", "surrogateescape").splitlines()
-    except (OSError, RuntimeError):  # the latter where there is no home
-        return []
+    """Note a runs_dir, so that its runs are found again."""
+    noted.note(_NOTED, str(runs_dir))
 
 
 def _project() -> tuple[Path, ...]:
@@ -89,7 +73,7 @@ class Known(NamedTuple):
 def known() -> Known:
     project = _project()
     here = dict.fromkeys(run for root in _own(project) for run in _in(root))
-    others = dict.fromkeys(run for root in _remembered() for run in _in(Path(root)) if run not in here)
+    others = dict.fromkeys(run for root in noted.words(_NOTED) for run in _in(Path(root)) if run not in here)
     typed_here = dict.fromkeys(run for run in others if _typed_in(run) in project)
     return Known(by_age(map(RunDir, [*here, *typed_here])), by_age(RunDir(run) for run in others if run not in typed_here))
 
@@ -251,7 +235,7 @@ def sweeps(word: str, *, everywhere: bool = False) -> list[Path]:
     """The sweeps that have `word` for their id: one in each runs_dir, at most."""
     project = _project()
     own = [place for root in _own(project) if (place := _sweep(root, word))]
-    others = [place for root in _remembered() if (place := _sweep(Path(root), word))]
+    others = [place for root in noted.words(_NOTED) if (place := _sweep(Path(root), word))]
     return list(dict.fromkeys(own + [place for place in others if everywhere or _first_typed_in(place) in project]))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher import reading
-from launcher.errors import ConfigError, RunError
+from launcher.errors import ConfigError, RunError, said
 
 MOST_PROCESSES = 1_000_000
 """Of one run: ten times the largest machine. A plan that says more is damaged, and nobody is to count so far."""
@@ -88,7 +88,7 @@ class Plan:
             _check_counts(plan)
             return plan
         except (ValueError, TypeError, KeyError, ConfigError) as error:
-            raise RunError(f"{where} is not a plan this launcher can read ({error}); start a new run") from error
+            raise RunError(f"{where} is not a plan this launcher can read ({said(error)}); start a new run") from error
 
 
 def _check_type(key: str, value: Any, plan: Plan) -> None:

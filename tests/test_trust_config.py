@@ -11,6 +11,7 @@ import pytest
 from helpers import PROJECT, Command, Launch, refused, refused_process
 from hydra.core.config_store import ConfigStore
 
+from launcher import CONF
 from launcher.errors import ConfigError
 from launcher.targets import check_trust
 
@@ -78,7 +79,8 @@ FILES = {
 }
 
 
-HOWS = [("plan",), ("-m", "seed=1,2"), ("--cfg=job",)]
+HOWS = [("plan",), ("-m", "seed=1,2", "cluster=slurm"), ("--cfg=job",)]
+"""Nothing is trained where a guard is taken out: there is no SLURM."""
 
 
 @pytest.mark.parametrize(("door", "how"), [(door, HOWS[number % 3]) for number, door in enumerate(HYDRA)], ids=lambda part: "".join(part))
@@ -94,16 +96,62 @@ def test_a_file_that_takes_the_place_of_hydras_own_is_refused(mine: Callable[...
     refused(command("plan", "--config-dir", "mine"), 2)
 
 
-def test_a_callback_of_a_file_does_not_run(mine: Callable[..., Path], launch: Launch, tmp_path: Path) -> None:
-    """As a process, with a class that Hydra would find; by the flags that go through all of Hydra."""
-    mine("hydra: {callbacks: {x: {_target_: planted.Runs}}}")
+PLANTED = {
+    "callback": "hydra: {callbacks: {x: {_target_: planted.Runs}}}",
+    "handler": "hydra: {job_logging: {handlers: {h: {(): planted.Runs}}, root: {handlers: [h]}}}",
+    "ext": "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.StreamHandler, stream: ext://planted.Runs}}, root: {handlers: [h]}}}",
+    "truncate": "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.FileHandler, filename: canary}}, root: {handlers: [h]}}}",
+    "launcher": "hydra: {launcher: {_target_: planted.Runs}}",
+    "sweeper": "hydra: {sweeper: {_target_: planted.Runs}}",
+}
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `planted` can be imported, which leaves a canary."""
     (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "planted.py").write_text("open('canary', 'w')\nclass Runs: ...\n")
-    paths = os.pathsep.join([str(tmp_path / "lib"), str(PROJECT.parent.parent)])
-    for words in (("plan",), ("--cfg=job",)):
-        done = launch("--config-dir", "mine", "+exp=x", *words[words[0] == "plan" :], env={"PYTHONPATH": paths})
-        refused_process(done, 2, "exp/x: hydra.callbacks.x._target_")
+    (tmp_path / "lib" / "planted.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Runs: ...\n")
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "lib"), str(PROJECT), str(PROJECT.parent.parent)])}
+
+
+@pytest.mark.parametrize("door", PLANTED)
+def test_nothing_of_hydras_own_runs(door: str, mine: Callable[..., Path], launch: Launch, planted: dict[str, str], tmp_path: Path) -> None:
+    """As a process, with a class that Hydra would find."""
+    mine(PLANTED[door])
+    refused_process(launch("-m", "--config-dir", "mine", "+exp=x", "seed=1,2", "cluster=slurm", env=planted), 2, "exp/x: hydra.")
     assert not (tmp_path / "canary").exists()
+
+
+OF_HYDRA = (
+    *("+hydra.callbacks.x._target_=planted.Runs", "hydra.job.chdir=true", "hydra.run.dir=canary", "hydra.output_subdir=canary"),
+    *("+hydra.job.env_set.A=b", "~hydra.job_logging", "hydra/job_logging=default", "+optim@hydra.callbacks.x=sgd", " hydra.verbose=true"),
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "how"), [(word, HOWS[number % 3]) for number, word in enumerate(OF_HYDRA)], ids=lambda part: "".join(part)
+)
+def test_a_word_says_nothing_of_hydra(word: str, how: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+    refused(command(*how[:1], word, *how[1:]), 2, "Hydra's own config names code to run and is not for the command line")
+    assert list(tmp_path.iterdir()) == []
+
+
+CHOICES = (
+    *("job_logging: default", "job_logging: stdout", "hydra_logging: default", "hydra_logging: hydra_debug"),
+    *("launcher: installed", "callbacks: installed"),
+)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_of_what_hydra_and_its_plugins_bring_only_a_sweeper_is_chosen(
+    choice: str, mine: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
+    for group in ("launcher", "callbacks"):
+        ConfigStore.instance().store(group=f"hydra/{group}", name="installed", node={"x": {"_target_": "plugin.Runs"}}, provider="p")
+    where = mine(f"defaults: [schema, override hydra/{choice}]", "main.yaml")
+    answer = command("--config-path", str(where), "--config-name=main", "--cfg=job")
+    refused(answer, 2, "of Hydra's own config only an installed sweeper can be chosen")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_what_a_file_may_say_of_a_sweep_is_taken(mine: Callable[..., Path], command: Command) -> None:
@@ -168,6 +216,29 @@ def test_a_file_reaches_no_other_outside(text: str, mine: Callable[..., Path], c
     answer = command("--config-dir", "mine", "+exp=x", *SHOW)
     assert answer.code == 2, answer
     assert "reached" not in answer.out
+
+
+REACHED = (
+    *(("exp", "+exp={}"), ("exp", "+exp=[cifar,{}]"), ("local", "+local={}"), ("", "--config-name={}"), ("", "hydra.searchpath=[{}/..]", "+exp=x")),
+    *(("", "--cfg=job", "--config-path=structured://planted"), ("", "--cfg=job", "--config-dir=pkg://planted")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REACHED, ids=" ".join)
+def test_no_yaml_outside_is_reached(words: tuple[str, ...], launch: Launch, planted: dict[str, str], tmp_path: Path) -> None:
+    """As a process, with a yaml that would run what it names."""
+    (tmp_path / "x.yaml").write_text("# @package _global_\ntrust: [planted]\ncluster: {_target_: planted.Runs}\n")
+    path = os.path.relpath(tmp_path / "x", CONF / words[0])
+    refused_process(launch(*(word.format(path) for word in words[1:]), env=planted), 2)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_first_file_sets_no_search_path(mine: Callable[..., Path], launch: Launch, planted: dict[str, str], tmp_path: Path) -> None:
+    """Hydra looks at it, and imports what it names, before any file is composed."""
+    mine("hydra: {searchpath: [pkg://planted]}\ndefaults: [schema]\n", "main.yaml")
+    done = launch("--config-path", str(tmp_path / "mine"), "--config-name", "main", *SHOW, env=planted)
+    refused_process(done, 2, "main: hydra.searchpath would take files from anywhere")
+    assert not (tmp_path / "canary").exists()
 
 
 # ---------------------------------------------------------------- 2: trust

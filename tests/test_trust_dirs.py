@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import Answer, refused
+from helpers import Answer, Launch, refused, refused_process
 from test_render import PLAN
 from test_rundir import frozen
 
@@ -166,6 +166,18 @@ def test_a_run_that_may_be_theirs_is_not_run_by_its_path(door: Callable[[RunDir]
     refused(command("cancel", str(run)), 3, "is read and not run", why)
     assert not (tmp_path / "canary").exists()
     assert sorted(run.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("door", [_theirs, _everybody_may_write, _the_script_is_theirs, _the_directory_above, _the_runs_dir_is_theirs])
+def test_a_script_of_theirs_does_not_run(door: Callable[[RunDir], str], launch: Launch, tmp_path: Path) -> None:
+    """As a process; their ledger vouches for it."""
+    run = rendered_in(tmp_path / "runs")
+    script = f"#!/usr/bin/env bash\ntouch {tmp_path}/canary\n"
+    run.script.write_text(script)
+    run.log_event("submitted", script=rendered.mark(script))
+    why = door(run)
+    refused_process(launch("resume", str(run)), 3, "is read and not run", why)
+    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("door", [_theirs, _everybody_may_write, _the_runs_dir])

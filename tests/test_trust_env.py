@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from batch_shell import Shell
-from helpers import Command, refused
+from helpers import Command, Launch, refused, refused_process
 
 from launcher.clusters.slurm import Slurm
 from launcher.errors import ConfigError
@@ -79,6 +79,15 @@ def test_quoting_would_not_help(name: str, tmp_path: Path) -> None:
     script = Slurm(device="cpu", env={name: RUNS}).render(_plan(tmp_path)).partition("run=")[0]
     subprocess.run(["bash", "-c", script], cwd=tmp_path, check=False, timeout=10, capture_output=True)
     assert (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", ["RANDOM", "OPTIND", "HISTCMD", "SLURM_JOB_ID", "IFS"])
+def test_no_script_runs_what_a_value_says(name: str, launch: Launch, toy_words: tuple[str, ...], tmp_path: Path) -> None:
+    """As processes: the command, and bash on what it would have printed."""
+    done = launch("render", *toy_words, *SLURM, f"+cluster.env.{name}='{RUNS}'")
+    subprocess.run(["bash", "-c", done.stdout.partition("run=")[0]], cwd=tmp_path, check=False, timeout=10, capture_output=True)
+    assert not (tmp_path / "canary").exists()
+    refused_process(done, 2, f"cluster.env.{name} belongs to")
 
 
 @pytest.mark.parametrize("name", POWERFUL)

@@ -20,6 +20,8 @@ import pytest
 from helpers import Command, records
 
 from launcher import blame, rundir, secret
+from launcher.compose import compose
+from launcher.freeze import Frozen, freeze
 from launcher.rundir import RunDir
 from launcher.secret import Cut, Mask, looks_public, looks_secret
 from launcher.sieve import Masked
@@ -155,6 +157,24 @@ def test_the_ledger_the_report_of_an_error_and_of_a_sweep_hold_none(token: str, 
     for path in (run.events, run.error(0), sweep.ledger):
         assert token not in path.read_text()
         assert "***" in path.read_text()
+
+
+def test_the_words_of_a_plan_hold_none(command: Command, token: str) -> None:
+    """Where a shell put the value into what was typed."""
+    found: list[Frozen] = []
+    compose(["+exp=cifar", f"data.root=/x/{token}"], lambda config, overrides: found.append(freeze(config, overrides)))
+    assert "data.root=/x/***" in found[0].plan.overrides
+
+
+def test_tensorboard_is_told_none(token: str, tmp_path: Path) -> None:
+    from launcher.train.board import Board
+
+    board = Board(tmp_path / "tb", 0)
+    board.text("command", f"x={token}")
+    board.hparams({"data.x": token, "data.inside": f"<{token}>", "data.list": [token]}, {"val_loss": 1.0}, 1)
+    board.close()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "tb").iterdir())
+    assert (b"data.inside" in written, token.encode() in written) == (True, False)
 
 
 def test_a_command_says_none(command: Command, token: str) -> None:

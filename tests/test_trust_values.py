@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
-from helpers import Command, refused
+from helpers import Command, Launch, refused, refused_process
+from test_render import PLAN
 
 from launcher import array, limits, scheduler
+from launcher.errors import RunError
+from launcher.plan import Plan
 
 WORDS = [
     "strategy=[1]", "cluster=[1]", "model=[1,2]", "+exp=[1]", "task=[null]", "strategy=1.5", "cluster=true", "cluster=[]",
@@ -41,6 +46,30 @@ def test_a_word(word: str, command: Command) -> None:
     refused(command("plan", word), 2, word.lstrip("+").partition("=")[0].partition(".")[0])
 
 
+_OF_PYTHON = re.compile(r"NoneType|'(int|float|bool|list|dict|str)'|iterable|subscriptable|(Dict|List)Config|positional|attribute")
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("strategy=[1]", "type strategy= and one of ddp"), ("cluster=true", "type cluster= and one of local, slurm"),
+    ("model=[1,2]", "type model= and one of resnet18"), ("+exp=[cifar,null]", "type exp= and one of cifar"),
+    ("task=1.5", "type task= and one of classification"), ("data={null:3}", "a key there is no text"),
+    ("train=[1]", "type key=value for each"), ("train=null", "leave it out"),
+])  # fmt: skip
+def test_the_line_says_what_to_type_and_nothing_of_pythons_kinds(word: str, said: str, command: Command) -> None:
+    answer = command("plan", word)
+    refused(answer, 2, word, said)
+    assert not _OF_PYTHON.search(answer.err), answer.err
+
+
+@pytest.mark.parametrize("change", [{"world": 7}, {"world": [1]}, {"env": 3}, {"env": [["a"]]}, {"overrides": 1}, {"packages": None}, None])
+def test_neither_does_what_refuses_a_plan(change: dict[str, object] | None) -> None:
+    whole = json.loads(PLAN.to_json())
+    text = json.dumps({**whole, **change} if change else {key: value for key, value in whole.items() if key != "world"})
+    with pytest.raises(RunError, match="not a plan this launcher can read") as error:
+        Plan.from_json(text, "plan.json")
+    assert not _OF_PYTHON.search(str(error.value)), error.value
+
+
 @pytest.mark.parametrize("text", YAMLS.values(), ids=YAMLS)
 def test_a_yaml_of_a_group(text: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
@@ -53,6 +82,23 @@ def test_a_yaml_of_an_experiment(text: str, command: Command, tmp_path: Path) ->
     (tmp_path / "mine" / "exp").mkdir(parents=True)
     (tmp_path / "mine" / "exp" / "x.yaml").write_text(f"# @package _global_\n{text}\n")
     refused(command("plan", "--config-dir", "mine", "+exp=x"), 2)
+
+
+@pytest.mark.parametrize("words", [
+    ("strategy=[1]",), ("cluster=[1]",), ("runs_dir=~a",), ("--config-dir=mine", "+exp=x"), ("--config-dir=mine", "model=x"),
+], ids=" ".join)  # fmt: skip
+def test_as_a_process(words: tuple[str, ...], launch: Launch, tmp_path: Path) -> None:
+    for name, text in (("exp/x", "# @package _global_\nmodel: {true: 1}\n"), ("model/x", "a: &a [*a]\n")):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / f"{name}.yaml").write_text(text)
+    refused_process(launch("render", *words), 2)
+
+
+@pytest.mark.parametrize("word", [
+    "runs_dir=~a", "runs_dir=~a/b", "data.root=~nobody-of-that-name/x", "data.cache='~a/x'", "+cluster.env.A=~a/x", "--config-dir=~a",
+])  # fmt: skip
+def test_a_home_that_is_not_there_is_one_line(word: str, command: Command) -> None:
+    refused(command("plan", word), 2, word.lstrip("+").partition("=")[0], "there is no user")
 
 
 @pytest.mark.parametrize("word", ["x", "", "-1", "1e3", "1" * 5000, "٣", "1001 "])

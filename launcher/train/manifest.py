@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import reading
-from launcher.errors import CheckpointError
+from launcher.errors import CheckpointError, said
 from launcher.plan import MOST_PROCESSES
 
 FORMAT = 4
@@ -96,7 +96,7 @@ def describe(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{manifest_path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{manifest_path} is no manifest of this directory ({error})") from error
+        raise CheckpointError(f"{manifest_path} is no manifest of this directory ({said(error)})") from error
 
 
 def _entry(name: str, entry: dict[str, Any]) -> dict[str, Any]:

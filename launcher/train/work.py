@@ -95,6 +95,7 @@ def _is_done(run: RunDir) -> bool:
 def read_config(run: RunDir) -> dict[str, Any]:
     """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
     values: Any = home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))
+    targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     return values
 
