@@ -36,6 +36,9 @@ chaos-long: $(READY)  ## the same with more of each, three hours
 fuzz: $(READY)  ## 300 hostile texts in every text field, through the verbs; SEED=7 chooses them
 	$(BIN)/python -m pytest -m fuzz --full -s $(if $(SEED),--seed $(SEED))
 
+guards: $(READY)  ## each guard of docs/security.md taken out in a copy of the tree: its tests turn red; a table
+	$(BIN)/python tests/guards_out.py
+
 gpu: $(READY)  ## what only a GPU can show, on one, in less than nine minutes: a table
 	$(BIN)/python benchmarks/gpu.py
 
@@ -56,4 +59,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm chaos chaos-long fuzz gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm chaos chaos-long fuzz guards gpu check goldens bench clean

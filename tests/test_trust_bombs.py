@@ -118,7 +118,9 @@ def test_forty_thousand_words_are_refused(command: Command) -> None:
     is_refused(command("plan", *TOY, *(f"+a{n}=1" for n in range(40_000))), begun)
 
 
-@pytest.mark.parametrize("kind", ["aliases of 9 levels", "50,000 keys", "lists of two, thirty times", "two references each, thirty times"])
+@pytest.mark.parametrize("kind", [
+    "aliases of 9 levels", "50,000 keys", "lists of two, thirty times", "two references each, thirty times", "a megabyte",
+])  # fmt: skip
 def test_as_a_process_it_takes_neither_time_nor_memory(
     kind: str, exp: Callable[[str], tuple[str, ...]], tmp_path: Path, cache: Path
 ) -> None:

@@ -241,7 +241,7 @@ def test_a_full_disk_is_still_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "user", "fine"), [
-    (0o700, 0, True), (0o755, 0, True), (0o1777, 0, True), (0o777, 0, False), (0o773, 0, False), (0o770, 0, False),
+    (0o700, 0, True), (0o755, 0, True), (0o1777, 0, True), (0o777, 0, False), (0o773, 0, False), (0o703, 0, False), (0o770, 0, False),
     (0o755, SOMEBODY, False),
 ])  # fmt: skip
 def test_it_is_built_where_nobody_can_take_it_away(mode: int, user: int, fine: bool, tmp_path: Path) -> None:

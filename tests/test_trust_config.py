@@ -99,7 +99,7 @@ def test_a_file_that_takes_the_place_of_hydras_own_is_refused(mine: Callable[...
 PLANTED = {
     "callback": "hydra: {callbacks: {x: {_target_: planted.Runs}}}",
     "handler": "hydra: {job_logging: {handlers: {h: {(): planted.Runs}}, root: {handlers: [h]}}}",
-    "ext": "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.StreamHandler, stream: ext://planted.Runs}}, root: {handlers: [h]}}}",
+    "ext": "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.StreamHandler, stream: ext://planted.Runs}}}}",
     "truncate": "hydra: {job_logging: {version: 1, handlers: {h: {class: logging.FileHandler, filename: canary}}, root: {handlers: [h]}}}",
     "launcher": "hydra: {launcher: {_target_: planted.Runs}}",
     "sweeper": "hydra: {sweeper: {_target_: planted.Runs}}",
@@ -208,7 +208,13 @@ def test_a_choice_is_a_name_and_a_directory_is_typed(
 
 @pytest.mark.parametrize(
     "text",
-    ["defaults: [/optim@optim: ../../../x]", "defaults: [../x]", "defaults: ['/model: ${where}']\nwhere: ../../x", "defaults: [/../x]"],
+    [
+        "defaults: [/optim@optim: ../../../x]",
+        "defaults: [../x]",
+        "defaults: ['/model: ${where}']\nwhere: ../../x",
+        "defaults: [/../x]",
+        "defaults: [/model@data: ../../x]",
+    ],
 )
 def test_a_file_reaches_no_other_outside(text: str, mine: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     mine(text)
@@ -219,8 +225,9 @@ def test_a_file_reaches_no_other_outside(text: str, mine: Callable[..., Path], c
 
 
 REACHED = (
-    *(("exp", "+exp={}"), ("exp", "+exp=[cifar,{}]"), ("local", "+local={}"), ("", "--config-name={}"), ("", "hydra.searchpath=[{}/..]", "+exp=x")),
-    *(("", "--cfg=job", "--config-path=structured://planted"), ("", "--cfg=job", "--config-dir=pkg://planted")),
+    *(("exp", "+exp={}"), ("exp", "+exp=[cifar,{}]"), ("local", "+local={}"), ("", "--config-name={}")),
+    *(("", "hydra.searchpath=[{}/..]", "+exp=x"), ("", "--cfg=job", "--config-path=structured://planted")),
+    ("", "--cfg=job", "--config-dir=pkg://planted"),
 )  # fmt: skip
 
 

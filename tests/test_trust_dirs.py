@@ -391,7 +391,7 @@ def test_collect_writes_beside_a_sweep_of_mine_only(project: RunDir, command: Co
 
 
 @pytest.mark.parametrize(("mode", "user", "fine"), [
-    (0o700, 0, True), (0o755, 0, True), (0o1777, 0, True), (0o777, 0, False), (0o773, 0, False), (0o775, 0, False),
+    (0o700, 0, True), (0o755, 0, True), (0o1777, 0, True), (0o777, 0, False), (0o773, 0, False), (0o703, 0, False), (0o775, 0, False),
     (0o755, SOMEBODY, False),
 ])  # fmt: skip
 def test_a_new_run_lies_where_nobody_can_take_it_away(mode: int, user: int, fine: bool, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_listing_a_repository_runs_nothing_of_it(
     assert not canary.exists(), "git ran what the configuration of a repository names"
 
 
-@pytest.mark.parametrize("name", ["../x.py", "/tmp/xx.py", "a/../../x"])
+@pytest.mark.parametrize("name", ["../x.py", "/tmp/xx.py", "a/../../x", "models/../../x.py", "launcher/.."])
 def test_an_index_that_names_files_outside_is_not_believed(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Git never writes such a name, and hands out what it reads. The copy of the code would have been written outside of the run."""
     (tmp_path / "x.py").write_text("not of this project")
