@@ -17,7 +17,7 @@ GUARDS = (
           "dirs::a_run_that_may_be_theirs_is_not_run_by_its_path", "group::what_the_group_could_change_is_not_run"),
     guard(6, "nor one that an access list opens",
           Cut("launcher/owner.py", "if others := _named_writers(place):", 'if others := "":'),
-          Cut("launcher/owner.py", "if not (on_the_way and _is_private_group(entry.st_gid)):", "if False:"),
+          Cut("launcher/owner.py", "if not ((on_the_way or at_work) and _is_private_group(entry.st_gid)):", "if False:"),
           "dirs::a_run_that_may_be_theirs_is_not_run_by_its_path[_a_list_lets_them_write]"),
     guard(6, "a sticky directory will do on the way only",
           Cut("launcher/owner.py", "(on_the_way and entry.st_mode & stat.S_ISVTX)", "entry.st_mode & stat.S_ISVTX"),
