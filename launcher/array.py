@@ -144,6 +144,7 @@ def resume(here: Sweep) -> None:
         return
     for run in left:
         trusted.refuse_more(run, stored_config(run)["trust"])
+    for run in left:
         settle(run)
         rendered.refuse_another(run, run.read_plan(), lambda run=run: stored_cluster(run))
     numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])

@@ -134,12 +134,12 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     """
     check_words(words or [])
     owner.refuse(here.path)
-    trusted.refuse_more(here, stored_config(here)["trust"])
     os.umask(rundir.umask_of(here))
     cluster = stored_cluster(here)
     here.read_plan()  # one that is damaged is named, whatever became of the run
     if not fresh and _is_done(here):
         return
+    trusted.refuse_more(here, stored_config(here)["trust"])
     if not cluster.attached:
         if (job := batch.active_job(here)) is not None:
             raise RunError(batch.already(here, job))

@@ -18,6 +18,8 @@ from launcher import trusted
 from launcher.errors import ConfigError, RunError
 from launcher.rundir import RunDir
 
+LOCAL = "{_target_: launcher.clusters.local.Local, processes_per_node: 1, device: cpu}"
+
 
 def copy_of(tmp_path: Path, config: str) -> RunDir:
     here = frozen(tmp_path / "theirs" / "toy" / "1")
@@ -28,10 +30,13 @@ def copy_of(tmp_path: Path, config: str) -> RunDir:
 
 
 @pytest.mark.parametrize("name", ["evil", "evil.deep", "evil, toyproject", "no_such_package", "evil]\n#"])
-def test_a_copy_is_not_run_with_code_that_it_trusts(name: str, launch: Launch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["cluster", "model"])
+def test_a_copy_is_not_run_with_code_that_it_trusts(group: str, name: str, launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass C: ...\n")
-    copy = copy_of(tmp_path, f"cluster: {{_target_: evil.C}}\ntrust: [{name}]\n")
-    refused_process(launch("resume", str(copy)), 3, f"{copy}: its config trusts", "conf/local/machine.yaml")
+    nodes = {"cluster": LOCAL, "model": "{}"} | {group: "{_target_: evil.C}"}
+    copy = copy_of(tmp_path, f"cluster: {nodes['cluster']}\nmodel: {nodes['model']}\ntrust: [{name}]\n")
+    said = "targets here come from launcher.clusters;" if group == "cluster" else f"{copy}: its config trusts"
+    refused_process(launch("resume", str(copy)), 2 if group == "cluster" else 3, said, "conf/local/machine.yaml")
     assert not (tmp_path / "canary").exists()
 
 
