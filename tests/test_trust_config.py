@@ -110,7 +110,9 @@ PLANTED = {
 def planted(tmp_path: Path) -> dict[str, str]:
     """An environment in which `planted` can be imported, which leaves a canary."""
     (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "planted.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Runs: ...\n")
+    (tmp_path / "lib" / "planted.py").write_text(
+        f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Runs:\n    def __init__(self, **given): ...\n"
+    )
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "lib"), str(PROJECT), str(PROJECT.parent.parent)])}
 
 
