@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO, TOY, Answer
 
-from launcher import dialect, round_batch, rundir
+from launcher import dialect, round_batch, rundir, trusted
 from launcher.compose import compose
 from launcher.errors import ConfigError
 from launcher.freeze import Frozen, freeze, stored_cluster
@@ -64,6 +64,7 @@ def made(*words: str) -> RunDir:
     frozen = frozen_run(*words)
     here = rundir.create(Path(frozen.plan.run_dir))
     here.freeze(frozen.plan, frozen.config, frozen.script)
+    trusted.note(["toyproject"])
     return here
 
 

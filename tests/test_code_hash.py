@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, Answer
 
-from launcher import code_hash, launch
+from launcher import code_hash, launch, trusted
 from launcher.compose import compose
 from launcher.errors import TrainingFailed
 from launcher.freeze import freeze
@@ -50,6 +50,7 @@ def test_an_edit_of_ones_own_package_is_named(
     compose(list(words), lambda config, overrides: frozen.append(freeze(config, overrides)))
     here = create(Path(frozen[0].plan.run_dir))
     here.freeze(frozen[0].plan, frozen[0].config, frozen[0].script)
+    trusted.note(["toyproject", "mine.net", "single", "nowhere"])
 
     def nothing(*_: object) -> None:
         raise TrainingFailed("not in this test")

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -190,7 +191,10 @@ def test_an_error_that_is_shown_whole_holds_none(launch: Callable[..., Any], tok
 
 
 def test_data_that_is_prepared_says_none(environment: dict[str, str]) -> None:
-    given = json.dumps({"data": {"_target_": "toyproject.leaky.Leaky", "x": "asked-value"}, "asked": ["ASKED"]})
+    path = [*environment["PYTHONPATH"].split(os.pathsep), *sys.path]
+    given = json.dumps(
+        {"data": {"_target_": "toyproject.leaky.Leaky", "x": "asked-value"}, "asked": ["ASKED"], "directory": "/", "path": path}
+    )
     env = {**environment, "ASKED": "asked-value"}
     done = subprocess.run([sys.executable, "-m", "launcher.prepare"], input=given, env=env, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ('{"pinned": {}}\n', "{'x': '***'}\n")
