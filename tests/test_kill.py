@@ -89,7 +89,11 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize(
     ("processes", "counts", "kill"),
-    [(1, (2, 4, 4), kill_tree), (2, (6, 60, 200), kill_tree), (2, (2, 25, 100), kill_launcher)],
+    [
+        pytest.param(1, (2, 4, 4), kill_tree, marks=pytest.mark.full),
+        (2, (6, 60, 200), kill_tree),
+        pytest.param(2, (2, 25, 100), kill_launcher, marks=pytest.mark.full),
+    ],
     ids=["one process", "two processes", "the launcher alone"],
 )
 def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
@@ -125,6 +129,8 @@ def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_without_the_generators_the_comparison_turns_red(tmp_path: Path) -> None:
     """The guard taken out: the same check must then fail."""

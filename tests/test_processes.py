@@ -224,6 +224,8 @@ def test_of_two_submits_of_one_run_exactly_one_trains(tmp_path: Path, many: Call
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.full
 @pytest.mark.timeout(180)
 def test_without_the_lock_both_train(tmp_path: Path) -> None:
     """The guard taken out: what the test above looks at must then show it."""

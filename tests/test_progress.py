@@ -111,7 +111,8 @@ def test_where_the_batch_host_has_no_python_the_first_node_judges(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ends", ["SIGKILL", "hang"])
+@pytest.mark.chaos
+@pytest.mark.parametrize("ends", ["SIGKILL", pytest.param("hang", marks=pytest.mark.full)])
 def test_attempts_here_that_gain_a_step_each_end_the_run(tmp_path: Path, ends: str) -> None:
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=40", "train.save_every=1", "train.hang_seconds=2")
     done = finish(tmp_path, words, TOY_ENDS_AFTER=f"2 {ends}")

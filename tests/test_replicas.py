@@ -56,6 +56,8 @@ def test_the_rank_is_named_and_nothing_of_it_stays(tmp_path: Path, many: Callabl
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.full
 def test_without_the_comparison_another_model_is_trained(tmp_path: Path) -> None:
     """The guard taken out."""
     words = (*WORDS, "train.steps=60")

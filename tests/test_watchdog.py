@@ -116,6 +116,8 @@ def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int,
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.full
 @pytest.mark.timeout(100)
 def test_without_the_watch_nobody_finds_it(tmp_path: Path) -> None:
     """The guard taken out: four limits later the run still stands."""
