@@ -119,8 +119,7 @@ def test_a_hostile_text_arrives_byte_for_byte(
     comment = (f"+cluster.sbatch.comment={quoted(text)}",) if carried else ()
     answer = command(*words, "id=A-z_0.9", HELD, f"runs_dir={quoted(f'{tmp_path}/{text}/-x')}", *comment)
     assert (answer.code, answer.err) == (0, "")
-    run = Path(answer.out.removesuffix("\n").rpartition(f"{tmp_path}/{text}/")[2])
-    run = tmp_path / text / run
+    run = tmp_path / text / "-x" / "toy" / "A-z_0.9"  # what is printed shows control characters by their number
     (job,) = (str(event["job"]) for event in records(run / "events.jsonl") if event["event"] == "queued")
     found = shown(cluster, job)
     assert found["JobName"] == "toy.A-z_0.9"
