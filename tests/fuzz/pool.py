@@ -70,8 +70,12 @@ def of_texts(texts: Sequence[str], fields: Sequence[Field], seed: int) -> Tally:
     with place() as (sandbox, fake):
         for text in texts:
             chance = random.Random(f"{seed} {text!r}")
-            Config(sandbox, fake, text, tally, chance).all([*fields])
-            Stored(sandbox, fake, text, tally, chance).all()
+            try:
+                Config(sandbox, fake, text, tally, chance).all([*fields])
+                Stored(sandbox, fake, text, tally, chance).all()
+            except Exception as error:
+                tally.fault("what tries it", text, "", repr(error))
+                sandbox.clean()
             gc.collect()
     return tally
 
