@@ -85,7 +85,8 @@ def test_a_yaml_of_an_experiment(text: str, command: Command, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("words", [
-    ("strategy=[1]",), ("cluster=[1]",), ("runs_dir=~a",), ("--config-dir=mine", "+exp=x"), ("--config-dir=mine", "model=x"),
+    ("strategy=[1]",), ("cluster=[1]",), ("runs_dir=~a",), ("runs_dir='~`a`'",),
+    ("--config-dir=mine", "+exp=x"), ("--config-dir=mine", "model=x"),
 ], ids=" ".join)  # fmt: skip
 def test_as_a_process(words: tuple[str, ...], launch: Launch, tmp_path: Path) -> None:
     for name, text in (("exp/x", "# @package _global_\nmodel: {true: 1}\n"), ("model/x", "a: &a [*a]\n")):
