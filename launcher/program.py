@@ -50,10 +50,10 @@ def _talk(program: subprocess.Popen[bytes], given: bytes, end: float) -> tuple[b
     assert program.stdin is not None
     assert program.stdout is not None
     assert program.stderr is not None
-    heard = {program.stdout: bytearray(), program.stderr: bytearray()}
+    out, err = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
-        for pipe in heard:
-            selector.register(pipe, selectors.EVENT_READ)
+        selector.register(program.stdout, selectors.EVENT_READ, out)
+        selector.register(program.stderr, selectors.EVENT_READ, err)
         os.set_blocking(program.stdin.fileno(), False)
         selector.register(program.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
@@ -65,8 +65,8 @@ def _talk(program: subprocess.Popen[bytes], given: bytes, end: float) -> tuple[b
                         with contextlib.suppress(BrokenPipeError):
                             program.stdin.close()
                 elif piece := os.read(key.fd, _PIECE):
-                    heard[key.fileobj] += piece  # type: ignore[index]
-                    if sum(map(len, heard.values())) > MOST_BYTES:
+                    key.data.extend(piece)
+                    if len(out) + len(err) > MOST_BYTES:
                         raise TooMuchError(f"said more than {MOST_BYTES >> 20} MiB, and was ended")
                 else:
                     selector.unregister(key.fileobj)
@@ -74,7 +74,7 @@ def _talk(program: subprocess.Popen[bytes], given: bytes, end: float) -> tuple[b
         program.wait(_left(end))
     except subprocess.TimeoutExpired:
         raise TimeoutError from None
-    return bytes(heard[program.stdout]), bytes(heard[program.stderr])
+    return bytes(out), bytes(err)
 
 
 def _left(end: float) -> float:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+PROJECT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 """Where launcher, models, data and conf lie side by side: a checkout, or site-packages."""
 
 left_out: "list[str]" = []
 """Parts of PYTHONPATH that name another directory in each directory, as they were written."""
 
-_STANDARD = os.path.dirname(os.__file__)  # noqa: PTH120
+_STANDARD = os.path.dirname(os.__file__)
 
 
 def is_of_this_program() -> bool:
@@ -26,7 +26,7 @@ def is_of_this_program() -> bool:
     if sys.argv[:1] == ["-m"]:  # as Python has it while it looks for what -m names
         top = sys.orig_argv[-len(sys.argv)].split(".")[0]
         return top == "launcher" or (top.startswith("-") and top.endswith("mlauncher"))
-    return any(os.path.basename(word) == "launcher" for word in sys.argv[:1])  # noqa: PTH119
+    return any(os.path.basename(word) == "launcher" for word in sys.argv[:1])
 
 
 def settle() -> "Callable[[], None]":
@@ -37,14 +37,14 @@ def settle() -> "Callable[[], None]":
     """
     path, finders, variable = [*sys.path], [*sys.meta_path], os.environ.get("PYTHONPATH")
     parts = (variable or "").split(os.pathsep)
-    named = [part for part in parts if os.path.isabs(part)]  # noqa: PTH117
+    named = [part for part in parts if os.path.isabs(part)]
     try:
-        here = os.getcwd()  # noqa: PTH109
+        here = os.getcwd()
     except OSError:  # it is gone
         here = ""
-    anybodys = {here, os.path.join(PROJECT, "launcher"), *(os.path.normpath(os.path.join(here, part)) for part in parts)} - {*named}  # noqa: PTH118
+    anybodys = {here, os.path.join(PROJECT, "launcher"), *(os.path.normpath(os.path.join(here, part)) for part in parts)} - {*named}
     end = path.index(_STANDARD) if _STANDARD in path else len(path)
-    before = [entry for entry in path[:end] if os.path.isabs(entry) and entry not in anybodys and entry != PROJECT]  # noqa: PTH117
+    before = [entry for entry in path[:end] if os.path.isabs(entry) and entry not in anybodys and entry != PROJECT]
     sys.path[:] = [PROJECT, *before, *path[end:]]
     if variable is not None and named != parts:
         left_out.extend(part for part in parts if part not in named and os.path.normpath(part) != os.curdir)

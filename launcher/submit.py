@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher import PROJECT, program
@@ -90,7 +91,7 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "launcher.prepare"],
         cwd=PROJECT,  # where -m looks first
-        input=json.dumps({"data": node, "asked": mask.asked, "directory": os.getcwd(), "path": sys.path}).encode(),  # noqa: PTH109
+        input=json.dumps({"data": node, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
         stdout=subprocess.PIPE,
         check=False,
     )

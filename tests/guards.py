@@ -19,7 +19,7 @@ class Cut(NamedTuple):
 
 class Guard(NamedTuple):
     door: int
-    """Of issue 10."""
+    """As docs/security.md numbers what may not be."""
     what: str
     cuts: tuple[Cut, ...]
     tests: tuple[str, ...]

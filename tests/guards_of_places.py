@@ -1,4 +1,4 @@
-"""Guards of directories and caches that may be another's: doors 6 and 7 of issue 10."""
+"""Guards of directories and caches that may be another's: doors 6 and 7 of docs/security.md."""
 
 from __future__ import annotations
 

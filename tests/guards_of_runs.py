@@ -1,4 +1,4 @@
-"""Guards of what a run meets, keeps secret, reads and prints: doors 8, 9, 10 and 11 of issue 10."""
+"""Guards of what a run meets, keeps secret, reads and prints: doors 8, 9, 10 and 11 of docs/security.md."""
 
 from __future__ import annotations
 

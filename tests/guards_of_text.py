@@ -1,4 +1,4 @@
-"""Guards of configs, words, repositories and what is small and grows: doors 1 to 5, 12 and 13 of issue 10."""
+"""Guards of configs, words, repositories and what is small and grows: doors 1 to 5, 12 and 13 of docs/security.md."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from guards import Guard, node_id
 from guards_out import GUARDS, REPO, without
 
 DOORS = {*range(1, 14)}
-"""Of issue 10."""
+"""As docs/security.md numbers what may not be."""
 
 
 @functools.cache

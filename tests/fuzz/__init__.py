@@ -5,8 +5,10 @@
     sandbox.py   a place with canaries in it, one verb called there, and what is wrong with how it ended
     config.py    a text in a field through plan, render and run, and the script in bash
     stored.py    a text in a run that somebody left: resume, status
-    pool.py      all of it on several processes, and the figures
+    warm.py      Hydra's composition of what all cases share, kept
+    tally.py     the figures
+    pool.py      all of it on several processes
 
-`make fuzz` runs all of it, `make test` a part. A verb is called in the process at hand, with Hydra's composition of the base kept
-(`config.warm`); each text also goes through an unkept composition, and some as whole processes.
+`make fuzz` runs all of it, `make test` a part. A verb is called in the process at hand, with the kept composition; each text also goes
+through one that is not kept.
 """

@@ -52,7 +52,7 @@ def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
         os.environ.clear()
         os.environ.update(inside, FUZZ_PATH=inside["PATH"], PATH=f"{fake.bin}:{inside['PATH']}")
         sys.executable, submit.prepare_data, scheduler.PATIENCE = str(stub), lambda node: {}, (0.01,)
-        Source.copy_to, freeze.Code.now = _no_copy, lambda trust, place=None: code  # type: ignore[method-assign]
+        Source.copy_to, freeze.Code.now = _no_copy, lambda trust, place=None: code
         os.chdir(sandbox.home)
         yield sandbox, fake
     finally:
@@ -60,7 +60,7 @@ def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
         os.environ.clear()
         os.environ.update(environment)
         sys.executable, submit.prepare_data, scheduler.PATIENCE = executable, prepared, patience
-        Source.copy_to, freeze.Code.now = copied, now  # type: ignore[method-assign]
+        Source.copy_to, freeze.Code.now = copied, now
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -73,7 +73,7 @@ def of_texts(texts: Sequence[str], fields: Sequence[Field], seed: int) -> Tally:
             try:
                 Config(sandbox, fake, text, tally, chance).all([*fields])
                 Stored(sandbox, fake, text, tally, chance).all()
-            except Exception as error:
+            except Exception as error:  # what tries a text is no judge of it: the others are still tried
                 tally.fault("what tries it", text, "", repr(error))
                 sandbox.clean()
             gc.collect()

@@ -135,7 +135,7 @@ def _called(words: tuple[str, ...]) -> Answer:
         answer.code = main([*words])
     except SystemExit as stop:
         answer.code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception:
+    except Exception:  # this is the fault that is looked for
         answer.raised = traceback.format_exc()
     except Hang:
         answer.raised = "it did not come back"
@@ -147,7 +147,7 @@ def _called(words: tuple[str, ...]) -> Answer:
     for stream in streams:
         with suppress(ValueError):
             stream.flush()
-    answer.out, answer.err = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)  # type: ignore[attr-defined]
+    answer.out, answer.err = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)
     return answer
 
 

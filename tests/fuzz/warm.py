@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
@@ -29,13 +30,14 @@ _REAL: Any = compose.hydra_compose
 def hydra() -> Generator[None]:
     """Within it."""
     compose.prepare([])  # what a start does once
-    store = ConfigStore.store
-    compose.hydra_compose = _composed  # type: ignore[assignment]
-    ConfigStore.store = lambda self, name, **more: name == "schema" or store(self, name, **more)  # type: ignore[method-assign,misc,assignment]
-    try:
+    real = ConfigStore.store
+
+    def store(self: ConfigStore, name: str, **more: Any) -> Any:
+        """The schema is there."""
+        return name == "schema" or real(self, name, **more)
+
+    with mock.patch.object(compose, "hydra_compose", _composed), mock.patch.object(ConfigStore, "store", store):
         yield
-    finally:
-        compose.hydra_compose, ConfigStore.store = _REAL, store  # type: ignore[method-assign]
 
 
 def _composed(name: str, overrides: Sequence[str], return_hydra_config: bool) -> Any:
@@ -45,7 +47,7 @@ def _composed(name: str, overrides: Sequence[str], return_hydra_config: bool) ->
         return _REAL(name, overrides=[*overrides], return_hydra_config=return_hydra_config)
     if chosen not in _KNOWN:
         _KNOWN[chosen] = pickle.dumps(_REAL(name, overrides=[*chosen], return_hydra_config=return_hydra_config))
-    config = pickle.loads(_KNOWN[chosen])
+    config = pickle.loads(_KNOWN[chosen])  # our own, of this process: a copy of a config, faster than deepcopy
     ConfigLoaderImpl._apply_overrides_to_config(typed, config)  # pyright: ignore[reportPrivateUsage]
     config.hydra.overrides.task = []
     for word in overrides:
