@@ -1,6 +1,7 @@
 """What the verbs that do not train cost beside an empty Hydra app and beside an empty Python, in whole processes.
 
-    python benchmarks/startup.py              # 25 rounds, about a minute and a half
+    python benchmarks/startup.py                            # 25 rounds, about a minute and a half
+    python benchmarks/startup.py --against ../older         # and beside the same verbs of another checkout
 
 `render` and `plan` may cost 1.5 times an empty Hydra app; `--help` and `status`, with 20 runs to show, 6 times `python -c pass`.
 Each round starts every contender once, in an order that rotates; the empty app and the empty Python are in it twice, as the control.
@@ -39,6 +40,8 @@ main()
 QUIET = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 """As conf/config.yaml has it for ours: no log file, no directory of outputs."""
 LAUNCHER = ("-m", "launcher")
+BEFORE = " before"
+"""Behind the name of a contender that is another checkout's."""
 CONTENDERS = {
     "pass": ("-c", "pass"),
     "pass again": ("-c", "pass"),
@@ -63,8 +66,8 @@ COMPARED = {
 
 def start(name: str, folder: Path, environment: dict[str, str]) -> tuple[float, float]:
     """(wall, user + system CPU) seconds of one process from its start to its end. Raises RuntimeError where it fails."""
+    argv = [sys.executable, *CONTENDERS[name.removesuffix(BEFORE)]]
     began = time.perf_counter()
-    argv = [sys.executable, *CONTENDERS[name]]
     process = subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
@@ -96,9 +99,11 @@ def make_runs(folder: Path, environment: dict[str, str]) -> None:
             here.summary.write_text(json.dumps({"state": "done", "attempt": 1, "test_accuracy": 0.93}), encoding="utf-8")
 
 
-def measure_processes(rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """(wall, CPU) seconds of each contender's processes, round by round, without the warm-up."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+def measure_processes(rounds: int, against: Path | None = None) -> dict[str, list[tuple[float, float]]]:
+    """(wall, CPU) seconds of each contender's processes, round by round, without the warm-up; of the launcher's in `against` too."""
+    ours = [name for name, arguments in CONTENDERS.items() if arguments[: len(LAUNCHER)] == LAUNCHER]
+    older = [f"{name}{BEFORE}" for name in ours] if against else []
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*CONTENDERS, *older)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LAUNCHER_", "HYDRA_"))}
@@ -108,8 +113,9 @@ def measure_processes(rounds: int) -> dict[str, list[tuple[float, float]]]:
         (folder / "empty_hydra_app.py").write_text(EMPTY_HYDRA_APP, encoding="utf-8")
         make_runs(folder, environment)
         for number in range(-WARM_UP_ROUNDS, rounds):
-            for name in measure.rotated(list(CONTENDERS), number + WARM_UP_ROUNDS):
-                spent = start(name, folder, environment)
+            for name in measure.rotated(list(times), number + WARM_UP_ROUNDS):
+                there = {**environment, "PYTHONPATH": str(against)} if name in older else environment
+                spent = start(name, folder, there)
                 if number >= 0:
                     times[name].append(spent)
     return times
@@ -121,24 +127,24 @@ def summarise(times: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     for name, spent in times.items():
         wall, cpu = ([1000 * pair[kind] for pair in spent] for kind in (0, 1))
         result[name] = {"wall_ms": measure.bootstrap(wall).median, "cpu_ms": measure.bootstrap(cpu).median}
-        if name in COMPARED:
-            base, bound = COMPARED[name]
-            result[name] |= {
-                "base": base,
-                "bound": bound,
-                "wall": measure.ratios(wall, [1000 * pair[0] for pair in times[base]]),
-                "cpu": measure.ratios(cpu, [1000 * pair[1] for pair in times[base]]),
-            }
+        base, bound = COMPARED.get(name, (None, None))
+        if base is not None:
+            base_wall, base_cpu = ([1000 * pair[kind] for pair in times[base]] for kind in (0, 1))
+            result[name] |= {"base": base, "bound": bound, "wall": measure.ratios(wall, base_wall), "cpu": measure.ratios(cpu, base_cpu)}
+        if name.endswith(BEFORE):
+            now_wall, now_cpu = ([1000 * pair[kind] for pair in times[name.removesuffix(BEFORE)]] for kind in (0, 1))
+            result[name] |= {"base": "now / before", "wall": measure.ratios(now_wall, wall), "cpu": measure.ratios(now_cpu, cpu)}
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25, help="processes of each contender")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout of the launcher, beside this one")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
     before = measure.load()
-    result = summarise(measure_processes(options.rounds))
+    result = summarise(measure_processes(options.rounds, options.against and options.against.resolve()))
     if options.json:
         print(json.dumps({"n": options.rounds, "machine": measure.machine(), **result}, default=vars))
         return

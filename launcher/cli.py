@@ -6,14 +6,15 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from importlib import import_module
-from pathlib import Path
-from typing import TextIO
 
-from launcher import search_path, terminal
-from launcher.errors import ConfigError, Interrupted, LaunchError, RunError
-from launcher.secret import mask
-from launcher.sieve import masked
+from launcher import search_path
+from launcher.errors import ConfigError, Interrupted, LaunchError, RunError, readable
+
+TYPE_CHECKING = False  # typing itself is not free, and a help text needs none of it
+if TYPE_CHECKING:
+    from typing import TextIO
 
 VERBS = {
     "run": "launcher.run",
@@ -36,13 +37,21 @@ def main(argv: list[str] | None = None) -> int:
     """Entry of `python -m launcher` and of the console script, and of a notebook's cell, to which it leaves the umask and the search
     path as they were. Returns the exit code (launcher/errors.py).
     """
+    words = sys.argv[1:] if argv is None else argv
+    _any_terminal()
+    if _asks_for_help(words):  # in which there is nothing to hide: it does not wait for what hides it
+        return _main(words)
+    from launcher import terminal
+    from launcher.secret import mask
+    from launcher.sieve import masked
+
     umask, streams, put_back = os.umask(0o077), (sys.stdout, sys.stderr), search_path.settle()
     mask.begin()
-    _any_terminal()
-    words = sys.argv[1:] if argv is None else argv
     sys.stdout, sys.stderr = map(masked, streams)
     try:
-        with terminal.guarded():
+        with terminal.guarded(), warnings.catch_warnings():
+            if not os.environ.get("LAUNCHER_DEBUG"):
+                warnings.showwarning = _warn
             code = _main(words)
     except SystemExit:
         _leave(streams)
@@ -67,6 +76,11 @@ def _any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    """What a library warns of, of a config of the user's as like as not: in one line, without the place in its code."""
+    print(readable(f"launcher: warning: {message}"), file=sys.stderr)
 
 
 def _main(words: list[str]) -> int:
@@ -100,10 +114,14 @@ def _main(words: list[str]) -> int:
 
 def _said(error: OSError) -> str:
     try:
-        Path.cwd()
+        os.getcwd()  # noqa: PTH109 - all that there is to it
     except OSError as gone:
         return f"the working directory cannot be read ({gone.strerror}); type: cd, to a directory that is there"
     return f"{error.filename or 'a file'}: {error.strerror or error}; LAUNCHER_DEBUG=1 shows where"
+
+
+def _asks_for_help(words: list[str]) -> bool:
+    return "--help" in words or "-h" in words or words == ["help"]
 
 
 def _dispatch(words: list[str]) -> int:
@@ -111,10 +129,10 @@ def _dispatch(words: list[str]) -> int:
         line = os.environ.get("COMP_LINE", "").split(" ")
         os.environ["COMP_LINE"] = " ".join(line[:1] + line[2:] if line[1:2] and line[1] in VERBS else line)  # Hydra knows no verbs
     verb, rest = ("run", words) if not words or not words[0].isidentifier() else (words[0], words[1:])
-    if "--help" in words or "-h" in words or words == ["help"]:
+    if _asks_for_help(words):
         from launcher.help import help_text
 
-        print(help_text())
+        print(help_text(), flush=True)
         return 0
     if verb not in VERBS:
         from launcher.targets import nearest

@@ -17,12 +17,14 @@ A message says what was asked, why it cannot be, and what to type instead, in on
 
 from __future__ import annotations
 
+from launcher.terminal import plain
+
 _CHARACTERS = 1_000
 
 
 def readable(message: str) -> str:
-    """One line, of a long one its beginning, and its end, for that says what to type."""
-    line = " ".join(message.split())
+    """One line as a terminal shows it, of a long one its beginning, and its end, for that says what to type."""
+    line = plain(" ".join(message.split()))
     return line if len(line) <= _CHARACTERS else f"{line[: _CHARACTERS * 3 // 4]} … {line[-_CHARACTERS // 4 :]}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,6 +176,8 @@ def changed(path: Path) -> float:
 
 def seconds(iso: str) -> float:
     """Local time as SLURM and torchrun write it, since the epoch; 0 where it is none."""
+    from datetime import datetime  # here: a table of runs has no time but the clock's
+
     try:
         return datetime.fromisoformat(iso).timestamp()
     except (ValueError, OverflowError, OSError):

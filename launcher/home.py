@@ -21,9 +21,9 @@ _OF_PATHS = re.compile(r"(dir|root|cache|path|prelude|folder|file|image|python|c
 
 def expanded(text: str, key: str) -> str:
     """Raises ConfigError, which names `key`, where there is no such home."""
-    if not TILDE.fullmatch(text) or ("/" not in text and not _OF_PATHS.search(key)):
+    if not text.startswith("~") or not (_OF_PATHS.search(key) or ("/" in text and TILDE.fullmatch(text))):
         return text
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError, ValueError):  # no user of that name, and what can be no name
         path = Path(text).expanduser()
         if path.is_absolute() and (os.environ.get("HOME", "/") or text[1:2] not in ("", "/")):
             return str(path)

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import socket
 import sys
 import time
 from collections.abc import Generator
@@ -59,7 +58,7 @@ def hold(path: Path, what: str, patience: float, job: str | None = None) -> int:
             time.sleep(0.1)
             continue
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{what} on {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{what} on {os.uname().nodename}, pid {os.getpid()}\n".encode(), 0)
         return descriptor
 
 

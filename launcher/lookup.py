@@ -54,7 +54,7 @@ def _configured() -> list[Path]:
     if said is None:
         return []
     word = re.sub(r"\$\{oc\.env:(\w+)(?:,([^}]*))?\}", lambda name: os.environ.get(name[1], name[2] or ""), said[2])
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
         return [Path(word).expanduser().absolute()]
     return []
 

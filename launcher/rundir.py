@@ -20,7 +20,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -163,6 +162,8 @@ class RunDir:
 
     def forget_attempt(self, attempt: int) -> None:
         """Of a start that was refused before anything began: it leaves no trace."""
+        import shutil  # here: it loads three compressors
+
         shutil.rmtree(self.attempt(attempt), ignore_errors=True)
         newest, latest = self.newest_attempt(), self.attempts / "latest"
         with contextlib.suppress(OSError):

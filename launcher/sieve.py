@@ -7,7 +7,6 @@ descriptors 1 and 2, and ends when nobody holds the other end any more: the last
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO, cast
@@ -59,6 +58,8 @@ def put_before(log: int) -> None:
 
 
 def _be_one(pipe: int, log: int) -> None:
+    import signal  # here, for a verb needs none
+
     try:
         os.setsid()  # torchrun kills its workers by their groups: what a worker has said until then must still be read
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def _lives(held: Path | None) -> bool:
         return False
     *machine, pid, start, _ = said
     if machine[0] != _machine()[0]:
-        return said[4] != socket.gethostname()  # this machine before it was started again
+        return said[4] != os.uname().nodename  # this machine before it was started again
     return machine != _machine() or start == _start(pid)
 
 
@@ -102,7 +101,7 @@ def _read(held: Path) -> str:
 
 
 def _who() -> str:
-    return " ".join((*_machine(), str(os.getpid()), _start("self"), socket.gethostname()))
+    return " ".join((*_machine(), str(os.getpid()), _start("self"), os.uname().nodename))
 
 
 def _machine() -> list[str]:
@@ -110,7 +109,7 @@ def _machine() -> list[str]:
     try:
         return [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(), str(Path("/proc/self/ns/pid").readlink())]
     except OSError:  # not Linux
-        return [socket.gethostname(), "-"]
+        return [os.uname().nodename, "-"]
 
 
 def _start(pid: str) -> str:

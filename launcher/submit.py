@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher import PROJECT, program
-from launcher.deathsig import die_with_parent
+from launcher import PROJECT
 from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
 from launcher.plan import Cluster, Plan
 from launcher.secret import mask
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
@@ -23,6 +24,10 @@ def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
 
     The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun.
     """
+    import subprocess  # here, for most who ask whether there is a scheduler start nothing
+
+    from launcher.deathsig import die_with_parent
+
     return subprocess.Popen(
         cluster.submit_argv(plan),
         stdin=subprocess.DEVNULL,
@@ -55,6 +60,8 @@ def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str]
     """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing,
     does not answer within `seconds` or does not stop answering.
     """
+    from launcher import program
+
     name = " ".join([argv[0], *(word for word in argv[1:] if word.startswith("--clusters="))])
     try:
         said = program.hear(argv, seconds, text.encode(errors="replace"), {**_clean(), **(site or {})})
@@ -88,6 +95,8 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
 
     Returns the keywords that pin what was found. Raises ConfigError or RunError.
     """
+    import subprocess
+
     done = subprocess.run(
         [sys.executable, "-m", "launcher.prepare"],
         cwd=PROJECT,  # where -m looks first

@@ -9,7 +9,6 @@ runs_dir/.sweeps/<id>/
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -154,6 +153,8 @@ def _order(objective: Objective) -> Any:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """As CSV, a column for whatever any row has."""
+    import csv
+
     columns = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")

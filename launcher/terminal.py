@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Generator, Iterable
-from typing import Any, TextIO, cast
 
-_COMMANDS = re.compile(
+TYPE_CHECKING = False  # typing itself is not free, and a help text needs none of it
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from typing import Any, TextIO
+
+_COMMANDS = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
@@ -22,7 +25,7 @@ letters: names in Persian and families of faces need that."""
 
 def plain(text: str) -> str:
     """Of one line or several."""
-    return _COMMANDS.sub(_number, text)
+    return re.sub(_COMMANDS, _number, text)
 
 
 def one_line(text: str, most: int = 300) -> str:
@@ -58,7 +61,7 @@ class _Plain:
 def guarded() -> Generator[None]:
     """While a verb runs, whoever prints: the launcher, Hydra, a warning of Python's."""
     saved = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", _Plain(stream)) if stream is not None else stream for stream in saved)  # pyright: ignore
+    sys.stdout, sys.stderr = (_Plain(stream) if stream is not None else stream for stream in saved)  # pyright: ignore
     try:
         yield
     finally:

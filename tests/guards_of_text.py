@@ -144,7 +144,7 @@ GUARDS = (
           Cut("launcher/compose.py", "    except yaml.YAMLError as error:\n", "    except ZeroDivisionError as error:\n"),
           "values::a_yaml_of_a_group"),
     guard(13, "a home is one that is there",
-          Cut("launcher/home.py", "with contextlib.suppress(RuntimeError):", "if True:"),
+          Cut("launcher/home.py", "with contextlib.suppress(RuntimeError, ValueError):", "if True:"),
           "values::a_home_that_is_not_there_is_one_line"),
     guard(13, "a number of the scheduler's is one",
           Cut("launcher/array.py", 'return max(1, int(word)) if re.fullmatch(r"[0-9]{1,9}", word) else DEFAULT_MAX_ARRAY_SIZE',

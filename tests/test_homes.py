@@ -111,9 +111,11 @@ def test_a_home_is_put_into_any_key_quoted_or_not(word: str, command: Callable[.
         assert '"/a/home/x/cifar' in answer.out
 
 
-@pytest.mark.parametrize("word", ["runs_dir=~nosuchuser/x", "data.cache=~nosuchuser/x", "data.root='~nosuchuser'"])
+@pytest.mark.parametrize(
+    "word", ["runs_dir=~nosuchuser/x", "data.cache=~nosuchuser/x", "data.root='~nosuchuser'", "runs_dir='~a`b'", "data.root='~a b'"]
+)
 def test_a_home_that_is_not_known_is_one_line(word: str, command: Callable[..., Answer]) -> None:
-    refused(command("plan", "+exp=cifar", word), 2, word.partition("=")[0], "no user nosuchuser", "whole path")
+    refused(command("plan", "+exp=cifar", word), 2, word.partition("=")[0], "there is no user ", "whole path")
 
 
 def test_no_home_at_all_is_one_line_where_one_is_needed(command: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:

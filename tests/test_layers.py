@@ -36,7 +36,7 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     # module, or package.* for everything in it; the first line that fits decides
-    "launcher.errors": Rule(only=(), stdlib=False),
+    "launcher.errors": Rule(only=("launcher.terminal",), stdlib=False),
     "launcher.reading": Rule(only=()),
     "launcher.bounds": Rule(only=("yaml",)),
     "launcher.preflight": Rule(only=("launcher.bounds", "launcher.errors", "hydra", "omegaconf")),

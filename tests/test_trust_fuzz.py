@@ -96,7 +96,7 @@ HOLES = {
     "no quotes": (shell.shlex, "quote", lambda text: text, "+cluster.env.FUZZED", "$(touch @TOUCH@)", "canary"),
     "quotes of another shell": (shell.shlex, "quote", lambda text: f'"{text}"', "+cluster.env.FUZZED", "`touch @TOUCH@`", "canary"),
     "a guard that raises": (check, "check_keys", lambda values: {}[0], "cluster.account", "a", "traceback"),
-    "escapes": (terminal, "plain", lambda text: text, "train.precision", "\x1b[2J", "terminal"),
+    "escapes": (terminal, "_number", lambda found: found[0], "train.precision", "\x1b[2J", "terminal"),
     "no check of names": (Slurm, "world", lambda self: Path("left").touch(), "cluster.account", "a", "outside"),
 }  # fmt: skip
 

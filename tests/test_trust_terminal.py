@@ -151,6 +151,20 @@ def test_a_terminal_is_sent_text_alone_and_a_pipe_the_script_as_it_is(tmp_path: 
     assert "a\u202eb" in piped.stdout, piped.stderr
 
 
+def test_a_refusal_of_marks_is_a_line_of_its_length_as_it_is_shown(command: Command) -> None:
+    answer = command("plan", "name='" + "\u202e" * 800 + "'")
+    assert (answer.code, "type" in answer.err or "for example" in answer.err) == (2, True), answer
+    assert max(map(len, answer.err.splitlines())) <= 1_100
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_a_library_warns_of_is_one_line(command: Command) -> None:
+    answer = command("plan", "name=${oc.deprecated:seed}")
+    warned, refused = answer.err.splitlines()
+    assert warned.startswith("launcher: warning: 'name' is deprecated")
+    assert refused.startswith("launcher: name=0 ")
+
+
 def test_text_stays_text() -> None:
     for text in ("Grüße, 世界", "نام\u200cها", "👩\u200d👩\u200d👧", "tab\there", "two\nlines", "℃ ½ ~"):
         assert terminal.plain(text) == text

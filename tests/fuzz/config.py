@@ -16,10 +16,11 @@ from fuzz import warm
 from fuzz.fields import LOCAL, SLURM, Field
 from fuzz.sandbox import Answer, Sandbox
 from fuzz.tally import Tally
+from launcher import references
 
 RAW = 1
 """Fields for each text, by chance, in which it is typed without quotes, and written into a yaml."""
-REFUSED = 3
+REFUSED = 4
 GROUPS = 6
 """How often the fields that take a text are put together in one command, at most: some do not go together."""
 RESERVED = ("runs_dir", "name", "id", "runs_mode")
@@ -35,7 +36,7 @@ srun() { case "$*" in *launcher.node*) env -0 >"$run/seen"; printf 'done\\n' >"$
 
 def quoted(text: str) -> str:
     """As a value on the command line, so that Hydra and OmegaConf hand it over as it is."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (found[2] and "\\'"), text.replace("${", "\\${"))
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (found[2] and "\\'"), references.escaped(text))
     return f"'{escaped}'"
 
 
@@ -159,8 +160,9 @@ class Config:
         here = self.sandbox.home / "typed" / name
         here.mkdir(parents=True)
         os.chdir(here)
-        self.call("plan", "working directory", *SLURM)
-        self.call("run", "working directory", *SLURM, "cluster.shared_filesystem=true", f"runs_dir={self.runs}", "name=fuzzed", "id=a")
+        with warm.hydra():
+            self.call("plan", "working directory", *SLURM)
+            self.call("run", "working directory", *SLURM, "cluster.shared_filesystem=true", f"runs_dir={self.runs}", "name=fuzzed", "id=a")
         if (self.runs / "fuzzed" / "a" / "job.sh").exists():
             self.bash("working directory", self.runs / "fuzzed" / "a")
         self.local("working directory", [*LOCAL, f"runs_dir={self.runs}"])
@@ -173,7 +175,8 @@ class Config:
 
     def local(self, where: str, typed: list[str]) -> None:
         """A run on this machine, of which torchrun is a program that does nothing: it ends with an error of the launcher's."""
-        self.call("run", f"{where} (local)", *typed, "name=fuzzed", "id=b")
+        with warm.hydra():
+            self.call("run", f"{where} (local)", *typed, "name=fuzzed", "id=b")
         self.call("status", f"{where} (local)")
         self.sandbox.clean()
 

@@ -20,7 +20,7 @@ from launcher.rundir import RunDir
 FILES = ("plan.json", "config.yaml", "events.jsonl", "summary.json", "metrics.jsonl", "attempts/000/error.json")
 ACTED_ON = ("plan.json", "config.yaml cluster", "config.yaml trust")
 """What of those `resume` builds something of: each text of them by itself. All others it meets together, in one run."""
-ALONE = 3
+ALONE = 8
 """Of so many such places a text is resumed with one, by chance."""
 PLAIN = ("job.log", "attempts/000/rank_0.log", "attempts/000/ended", "attempts/000/outcome", "attempts/000/job", "job.sh")
 """Files that are no more than text: they hold it whole."""
