@@ -17,9 +17,25 @@ A message says what was asked, why it cannot be, and what to type instead, in on
 
 from __future__ import annotations
 
-from launcher.terminal import plain
+import re
 
 _CHARACTERS = 1_000
+_COMMANDS = (
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+"""Control characters of both kinds but line break and tab, marks for direction, what has no width, halves of characters. Not what joins
+letters: names in Persian and families of faces need that."""
+
+
+def plain(text: str) -> str:
+    """What a terminal takes for text, of one line or several: every command in it as its number."""
+    return re.sub(_COMMANDS, _number, text)
+
+
+def _number(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def readable(message: str) -> str:

@@ -7,36 +7,20 @@ direction of writing shows a name backwards. Each such character is shown by its
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
+
+from launcher.errors import plain
 
 TYPE_CHECKING = False  # typing itself is not free, and a help text needs none of it
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from typing import Any, TextIO
 
-_COMMANDS = (
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e0fff]"
-)
-"""Control characters of both kinds but line break and tab, marks for direction, what has no width, halves of characters. Not what joins
-letters: names in Persian and families of faces need that."""
-
-
-def plain(text: str) -> str:
-    """Of one line or several."""
-    return re.sub(_COMMANDS, _number, text)
-
 
 def one_line(text: str, most: int = 300) -> str:
     """For a cell of a table or a line of its own, whatever a name or a log holds."""
     text = plain(text[: most + 1].replace("\n", " ").replace("\t", " "))
     return text if len(text) <= most else f"{text[: most - 2]} …"
-
-
-def _number(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class _Plain:

@@ -25,7 +25,7 @@ from fuzz.tally import Tally
 from helpers import Command, refused
 from made_runs import Made
 
-from launcher import check, shell, terminal
+from launcher import check, errors, shell
 from launcher.clusters.slurm import Slurm
 from launcher.config import Text
 
@@ -96,7 +96,7 @@ HOLES = {
     "no quotes": (shell.shlex, "quote", lambda text: text, "+cluster.env.FUZZED", "$(touch @TOUCH@)", "canary"),
     "quotes of another shell": (shell.shlex, "quote", lambda text: f'"{text}"', "+cluster.env.FUZZED", "`touch @TOUCH@`", "canary"),
     "a guard that raises": (check, "check_keys", lambda values: {}[0], "cluster.account", "a", "traceback"),
-    "escapes": (terminal, "_number", lambda found: found[0], "train.precision", "\x1b[2J", "terminal"),
+    "escapes": (errors, "_number", lambda found: found[0], "train.precision", "\x1b[2J", "terminal"),
     "no check of names": (Slurm, "world", lambda self: Path("left").touch(), "cluster.account", "a", "outside"),
 }  # fmt: skip
 
