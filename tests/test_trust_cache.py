@@ -1,5 +1,4 @@
-"""Decoded data that somebody else has planted, or could change, is not taken; what a colleague shares is, where it is known
-(issue 10, door 7).
+"""Decoded data that somebody else has planted, or could change, is not taken; what a colleague shares is, where it is known.
 
 The other user is uid 65534. The canary is a label: 1 in the data that are mine, 7 in what is planted.
 """

@@ -1,4 +1,4 @@
-"""What somebody else has put into a directory of runs, or could have, is read and never run, and stands in nobody's way (issue 10, door 6).
+"""What somebody else has put into a directory of runs, or could have, is read and never run, and stands in nobody's way.
 
 The other user is uid 65534; the tests are root, who may give files to anybody. A canary is a file that only code of theirs would make.
 """

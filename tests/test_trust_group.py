@@ -1,4 +1,4 @@
-"""`runs_mode=group`: a group reads each other's runs, and nobody runs or changes what is another's (issue 10, door 6).
+"""`runs_mode=group`: a group reads each other's runs, and nobody runs or changes what is another's.
 
 The owner is uid 12345, or root where it is to be run, the group 54321, the colleague uid 65534 of that group.
 """

@@ -1,4 +1,4 @@
-"""Another account on the same machine tries what it can against a live run of mine: nothing succeeds (issue 10, what it must show, 3).
+"""Another account on the same machine tries what it can against a live run of mine: nothing succeeds.
 
 The run is of uid 12345, from a mount namespace in which it may read this interpreter; where there is no such namespace, of root. The
 neighbour is uid 65534: one process an attempt. Whatever returns has succeeded. Afterwards the owner tries the same: there each succeeds, or

@@ -1,4 +1,4 @@
-"""What is written goes where its name says, or nowhere: not through what somebody has planted there (issue 10, door 6).
+"""What is written goes where its name says, or nowhere: not through what somebody has planted there.
 
 Every writer meets a link to a file of mine, a link to a file that is not there, a second name of a file of mine, a pipe that nobody reads,
 a pipe that somebody does, and a directory. The canaries are the file of mine, which stays as it was, and the file that is not made.

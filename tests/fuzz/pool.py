@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 from fake_slurm import FakeSlurm
 
@@ -38,30 +39,28 @@ def _no_copy(source: Source, place: Path) -> None:
 @contextmanager
 def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
     """A sandbox to be in, with a scheduler that answers and a Python that does nothing."""
-    root = Path(tempfile.mkdtemp(prefix="launcher-fuzz-"))
-    environment, executable, here = dict(os.environ), sys.executable, Path.cwd()
-    prepared, patience, copied, code = submit.prepare_data, scheduler.PATIENCE, Source.copy_to, freeze.Code.now([])
-    now = freeze.Code.now
-    try:
-        sandbox, fake = Sandbox(root / "sandbox"), FakeSlurm(root / "fake")
-        fake.scontrol(":")  # any partition is one
-        stub = root / "python"
-        stub.write_text(_STUB)
-        stub.chmod(0o755)
-        inside = sandbox.environment()
-        os.environ.clear()
-        os.environ.update(inside, FUZZ_PATH=inside["PATH"], PATH=f"{fake.bin}:{inside['PATH']}")
-        sys.executable, submit.prepare_data, scheduler.PATIENCE = str(stub), lambda node: {}, (0.01,)
-        Source.copy_to, freeze.Code.now = _no_copy, lambda trust, place=None: code
+    root, here = Path(tempfile.mkdtemp(prefix="launcher-fuzz-")), Path.cwd()
+    sandbox, fake = Sandbox(root / "sandbox"), FakeSlurm(root / "fake")
+    fake.scontrol(":")  # any partition is one
+    stub = root / "python"
+    stub.write_text(_STUB)
+    stub.chmod(0o755)
+    environment, code = sandbox.environment(), freeze.Code.now([])
+    environment |= {"FUZZ_PATH": environment["PATH"], "PATH": f"{fake.bin}:{environment['PATH']}"}
+    with ExitStack() as patched:
+        for one in (
+            mock.patch.dict(os.environ, environment, clear=True),
+            mock.patch.object(sys, "executable", str(stub)),
+            mock.patch.object(submit, "prepare_data", return_value={}),
+            mock.patch.object(scheduler, "PATIENCE", (0.01,)),
+            mock.patch.object(Source, "copy_to", _no_copy),
+            mock.patch.object(freeze.Code, "now", return_value=code),
+        ):
+            patched.enter_context(one)
+        patched.callback(shutil.rmtree, root, ignore_errors=True)
+        patched.callback(os.chdir, here)
         os.chdir(sandbox.home)
         yield sandbox, fake
-    finally:
-        os.chdir(here)
-        os.environ.clear()
-        os.environ.update(environment)
-        sys.executable, submit.prepare_data, scheduler.PATIENCE = executable, prepared, patience
-        Source.copy_to, freeze.Code.now = copied, now
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def of_texts(texts: Sequence[str], fields: Sequence[Field], seed: int) -> Tally:
