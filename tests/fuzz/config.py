@@ -20,7 +20,7 @@ from launcher import references
 
 RAW = 1
 """Fields for each text, by chance, in which it is typed without quotes, and written into a yaml."""
-REFUSED = 4
+REFUSED = 6
 GROUPS = 6
 """How often the fields that take a text are put together in one command, at most: some do not go together."""
 RESERVED = ("runs_dir", "name", "id", "runs_mode")
@@ -201,9 +201,10 @@ class Config:
             for part in reversed(path):
                 values = {part: values}
             self._file(f"{field} in a yaml", place, yaml.safe_dump(values), field)
-        whole = ("a whole yaml", self.text), ("bare in a yaml", f"name: {self.text}\n")
-        where, written = self.chance.choice(whole)
-        self._file(where, place, written, fields[0])
+        if self.chance.randrange(2):
+            whole = ("a whole yaml", self.text), ("bare in a yaml", f"name: {self.text}\n")
+            where, written = self.chance.choice(whole)
+            self._file(where, place, written, fields[0])
         self.sandbox.clean()
 
     def _file(self, where: str, place: Path, text: str, field: Field) -> None:

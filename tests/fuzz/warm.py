@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from unittest import mock
 
@@ -29,7 +30,7 @@ _REAL: Any = compose.hydra_compose
 @contextmanager
 def hydra() -> Generator[None]:
     """Within it."""
-    compose.prepare([])  # what a start does once
+    _prepare()
     real = ConfigStore.store
 
     def store(self: ConfigStore, name: str, **more: Any) -> Any:
@@ -38,6 +39,12 @@ def hydra() -> Generator[None]:
 
     with mock.patch.object(compose, "hydra_compose", _composed), mock.patch.object(ConfigStore, "store", store):
         yield
+
+
+@cache
+def _prepare() -> None:
+    """What a start does once."""
+    compose.prepare([])
 
 
 def _composed(name: str, overrides: Sequence[str], return_hydra_config: bool) -> Any:
