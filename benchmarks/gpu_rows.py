@@ -63,7 +63,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def card(device: str) -> str:
     import torch
 
-    from launcher.train import health
+    from launcher.doctor.examine import health
 
     properties: Any = torch.cuda.get_device_properties(0)
     found = health.examine(str(getattr(properties, "uuid", "")))
@@ -73,7 +73,7 @@ def card(device: str) -> str:
 
 @row("devices are counted as CUDA counts them", 90)
 def counting(device: str) -> str:
-    text = "import torch; from launcher.machine import gpu_count; print(gpu_count(), torch.cuda.device_count())"
+    text = "import torch; from launcher.clusters.local.machine import gpu_count; print(gpu_count(), torch.cuda.device_count())"
     seen = {}
     for visible in ("0", "0,0", "0,7", "-1,0", ""):
         done = program(text, CUDA_VISIBLE_DEVICES=visible)
@@ -139,11 +139,11 @@ def equality(device: str) -> str:
 def save(device: str) -> str:
     import torch
 
+    from launcher.train.checkpoint.state import Parts, Snapshot
+    from launcher.train.checkpoint.stored import TrainState
     from launcher.train.ema import NoEma
-    from launcher.train.metrics import Meter
-    from launcher.train.span import span
-    from launcher.train.state import Parts, Snapshot
-    from launcher.train.stored import TrainState
+    from launcher.train.record.metrics import Meter
+    from launcher.train.record.span import span
 
     where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
     model = torch.nn.Linear(1, 1, device=where)
@@ -167,7 +167,7 @@ def save(device: str) -> str:
 def waiting(device: str) -> str:
     import torch
 
-    from launcher.train.metrics import Fetch
+    from launcher.train.record.metrics import Fetch
 
     torch.cuda._sleep(1)
     torch.cuda.synchronize()
@@ -198,7 +198,7 @@ def nccl_abort(device: str) -> str:
     """A kernel that runs for long before the collective stands in for the rank that does not come: one GPU takes one rank of NCCL."""
     text = _ALONE + "torch.cuda._sleep(60_000_000_000)\ndist.all_reduce(ones)\ntorch.cuda.synchronize()\n"
     done = program(text, TORCH_NCCL_ASYNC_ERROR_HANDLING="1")
-    from launcher.signatures import CAUSE, SYMPTOM, find
+    from launcher.verdict.signatures import CAUSE, SYMPTOM, find
 
     assert done.returncode == -signal.SIGABRT, f"ended with {done.returncode}: {done.stderr[-300:]}"
     shell = re.search(r"Watchdog caught collective operation timeout|operations have failed or timed out|watchdog got stuck", done.stderr)
@@ -221,7 +221,7 @@ torch.cuda.synchronize()
 @row("a GPU's own failure is told from a program's", 120)
 def hardware(device: str) -> str:
     """A trap in a kernel gives CUDA's unspecified launch failure; a null address and an index out of range are the program's."""
-    from launcher.hardware import is_broken
+    from launcher.node.hardware import is_broken
 
     broken = program(_KERNEL.format(body='asm(\\"trap;\\");'))
     address = program(_KERNEL.format(body="*(volatile int*)16 = 1;"))
@@ -236,7 +236,7 @@ def hardware(device: str) -> str:
 
 @row("memory that ran out is said in these words", 60)
 def memory(device: str) -> str:
-    from launcher.signatures import CAUSE, find
+    from launcher.verdict.signatures import CAUSE, find
 
     done = program("import torch; torch.empty(10**13, device='cuda')")
     found = find(done.stderr.splitlines(), CAUSE)

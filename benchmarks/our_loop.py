@@ -12,29 +12,29 @@ import torch
 from accelerate import Accelerator
 
 from data.resident import TrainLoader
-from launcher import targets
-from launcher.claim import Claim
-from launcher.config import TrainConfig
-from launcher.place import Place
-from launcher.rundir import RunDir
-from launcher.train.agreement import Agreement
-from launcher.train.board import Board
-from launcher.train.checkpoint import CheckpointStore
+from launcher.config import targets
+from launcher.config.config import TrainConfig
+from launcher.node.place import Place
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.saver import Interval, Saver
+from launcher.train.checkpoint.state import Parts, replicated
+from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema, NoEma
-from launcher.train.guard import Guard
+from launcher.train.guard.guard import Guard
+from launcher.train.guard.layers import Layers
+from launcher.train.guard.replicas import Replicas
 from launcher.train.job import Job
-from launcher.train.layers import Layers
-from launcher.train.metrics import Meter, MetricsFile
-from launcher.train.patience import Patience
 from launcher.train.precision import accelerate_name
-from launcher.train.ranks import Ranks
-from launcher.train.replicas import Replicas
-from launcher.train.saver import Interval, Saver
-from launcher.train.state import Parts, replicated
+from launcher.train.record.board import Board
+from launcher.train.record.metrics import Meter, MetricsFile
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
-from launcher.train.stored import TrainState
 from launcher.train.watch import Watch
+from launcher.train.world.agreement import Agreement
+from launcher.train.world.patience import Patience
+from launcher.train.world.ranks import Ranks
 
 CONTENDERS = ("A", "B", "B'")
 CPU = torch.device("cpu")

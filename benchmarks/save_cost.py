@@ -21,17 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import measure
 import torch
 
-from launcher.claim import Claim
-from launcher.rundir import RunDir
-from launcher.train.checkpoint import CheckpointStore
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.saver import FLOOR_SECONDS, Interval, Saver
+from launcher.train.checkpoint.state import Parts
+from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema
-from launcher.train.metrics import Meter
 from launcher.train.optim import sgd
-from launcher.train.ranks import Ranks
-from launcher.train.saver import FLOOR_SECONDS, Interval, Saver
-from launcher.train.state import Parts
+from launcher.train.record.metrics import Meter
 from launcher.train.stop import Deadline
-from launcher.train.stored import TrainState
+from launcher.train.world.ranks import Ranks
 from models.resnet9 import ResNet9
 
 CONTENDERS = ("none", "background", "synchronous")

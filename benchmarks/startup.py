@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP_ROUNDS = 2

@@ -33,8 +33,8 @@ from benchmarks import measure
 from benchmarks.our_loop import CONTENDERS, CPU, Times, Turns, make_job
 from benchmarks.plain_loop import plain_loop
 from data.resident import Recipe, Resident, TrainLoader
-from launcher import targets
-from launcher.config import Config
+from launcher.config import targets
+from launcher.config.config import Config
 from launcher.train import loop
 from launcher.train.job import Job
 from launcher.train.precision import choose

@@ -1,7 +1,7 @@
 """Whose files are: decoded data that somebody else has put there, or could, is not taken (docs/decisions/0100-whose-a-run-is.md).
 
-The rules are those of launcher/owner.py, which data does not import: mine are the files of this user, of root and of whoever owns this
-code, where nobody else may write; on the way to them a sticky directory (/tmp) will do. `LAUNCHER_TRUST_DIRS` lets directories out.
+The rules are those of launcher/trust/owner.py, which data does not import: mine are the files of this user, of root and of whoever owns
+this code, where nobody else may write; on the way to them a sticky directory (/tmp) will do. `LAUNCHER_TRUST_DIRS` lets directories out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A distributed multi-GPU training launcher: one composed config, one frozen plan, one torchrun command or job script."""
 
-from launcher import search_path
+from launcher.trust import search_path
 
 if search_path.is_of_this_program():
     search_path.settle()

@@ -9,26 +9,26 @@ import sys
 import warnings
 from importlib import import_module
 
-from launcher import search_path
 from launcher.errors import ConfigError, Interrupted, LaunchError, RunError, readable
+from launcher.trust import search_path
 
 TYPE_CHECKING = False  # typing itself is not free, and a help text needs none of it
 if TYPE_CHECKING:
     from typing import TextIO
 
 VERBS = {
-    "run": "launcher.run",
-    "render": "launcher.show",
-    "plan": "launcher.show",
-    "resume": "launcher.run",
-    "status": "launcher.status",
-    "logs": "launcher.logs",
-    "why": "launcher.why",
-    "tensorboard": "launcher.logs",
-    "cancel": "launcher.cancel",
-    "drill": "launcher.drill",
-    "doctor": "launcher.doctor",
-    "collect": "launcher.collect",
+    "run": "launcher.verbs.run",
+    "render": "launcher.verbs.show",
+    "plan": "launcher.verbs.show",
+    "resume": "launcher.verbs.run",
+    "status": "launcher.verbs.status",
+    "logs": "launcher.verbs.logs",
+    "why": "launcher.verbs.why",
+    "tensorboard": "launcher.verbs.logs",
+    "cancel": "launcher.verbs.cancel",
+    "drill": "launcher.verbs.drill",
+    "doctor": "launcher.verbs.doctor",
+    "collect": "launcher.verbs.collect",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 
@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     _any_terminal()
     if _asks_for_help(words):  # in which there is nothing to hide: it does not wait for what hides it
         return _main(words)
-    from launcher import terminal
-    from launcher.secret import mask
-    from launcher.sieve import masked
+    from launcher.trust import terminal
+    from launcher.trust.secret import mask
+    from launcher.trust.sieve import masked
 
     umask, streams, put_back = os.umask(0o077), (sys.stdout, sys.stderr), search_path.settle()
     mask.begin()
@@ -89,14 +89,14 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         return Interrupted.exit_code
     except BrokenPipeError:
-        from launcher.screen import silence_stdout
+        from launcher.clusters.local.screen import silence_stdout
 
         silence_stdout()
         return 0
     except PermissionError as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
-        from launcher.foreign import refused
+        from launcher.trust.foreign import refused
 
         print(f"launcher: {refused(error)}", file=sys.stderr)
         return RunError.exit_code
@@ -130,12 +130,12 @@ def _dispatch(words: list[str]) -> int:
         os.environ["COMP_LINE"] = " ".join(line[:1] + line[2:] if line[1:2] and line[1] in VERBS else line)  # Hydra knows no verbs
     verb, rest = ("run", words) if not words or not words[0].isidentifier() else (words[0], words[1:])
     if _asks_for_help(words):
-        from launcher.help import help_text
+        from launcher.verbs.help import help_text
 
         print(help_text(), flush=True)
         return 0
     if verb not in VERBS:
-        from launcher.targets import nearest
+        from launcher.config.targets import nearest
 
         raise ConfigError(f"{verb}: no such verb{nearest(verb, VERBS)}")
     return getattr(import_module(VERBS[verb]), verb)(rest)

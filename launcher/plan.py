@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from launcher import reading
 from launcher.errors import ConfigError, RunError, said
+from launcher.trust import reading
 
 MOST_PROCESSES = 1_000_000
 """Of one run: ten times the largest machine. A plan that says more is damaged, and nobody is to count so far."""

@@ -38,7 +38,7 @@ from devcluster import DevCluster, why_not
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
 
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 _PR_SET_CHILD_SUBREAPER = 36
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import scheduler, submit
+from launcher.clusters import submit
+from launcher.clusters.slurm import scheduler
 
 UNREACHABLE = "Unable to contact slurm controller (connect failure)"
 

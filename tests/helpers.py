@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.claim import Claim
-from launcher.rundir import RunDir
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir
 
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = REPO / "tests" / "project"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.plan import Plan, World
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 LOST = "RuntimeError: [pair.cc:553] Connection closed by peer [10.213.0.12]:31449. This is typically caused by a remote worker crashing."
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB"

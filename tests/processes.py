@@ -125,7 +125,7 @@ def events(run: Path, name: str) -> list[dict]:
 
 def worker_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
     """Not the watchdog, which has its worker's environment, nor torchrun, which names the module too."""
-    workers = (child for child in descendants(process.pid) if "launcher.worker" in child.cmdline())
+    workers = (child for child in descendants(process.pid) if "launcher.train.worker" in child.cmdline())
     return next(child for child in workers if child.environ().get("RANK") == str(rank))
 
 

@@ -72,7 +72,7 @@ def main() -> None:
     import torch  # once, before all forks
     import torch.distributed
 
-    import launcher.train.checkpoint  # noqa: F401  # each fork has it then
+    import launcher.train.checkpoint.checkpoint  # noqa: F401  # each fork has it then
 
     torch.set_num_threads(1)
     for line in sys.stdin:
@@ -137,11 +137,11 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
     import torch.distributed as dist
 
     os.environ.update(RANK=str(rank), LAUNCHER_CRASH_AT=point, GLOO_SOCKET_IFNAME="lo")
-    from launcher.claim import Claim
-    from launcher.rundir import RunDir
-    from launcher.train import crash
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.ranks import Ranks
+    from launcher.rundir.claim import Claim
+    from launcher.rundir.rundir import RunDir
+    from launcher.train.checkpoint import crash
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.world.ranks import Ranks
 
     importlib.reload(crash)  # it reads the environment when it is imported
     meeting = dist.FileStore(str(place / f"meet.{attempt}"), WORLD)
@@ -170,8 +170,8 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
 
 def naive_store() -> type[Any]:
     """The guards taken out: files go straight to where they are looked for, and what is there is believed."""
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.manifest import Checkpoint, by_step
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.checkpoint.manifest import Checkpoint, by_step
 
     class Naive(CheckpointStore):
         def save(self, step: int, files: Any, judged: float = 0) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from helpers import REPO, TOY, Answer
 
-from launcher import dialect, round_batch, rundir, trusted
-from launcher.compose import compose
+from launcher.compose import round_batch, trusted
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze, stored_cluster
+from launcher.config import dialect
 from launcher.errors import ConfigError
-from launcher.freeze import Frozen, freeze, stored_cluster
-from launcher.move import move
-from launcher.rundir import RunDir
+from launcher.rundir import rundir
+from launcher.rundir.rundir import RunDir
+from launcher.start.move import move
 
 Command = Callable[..., Answer]
 SHIPPED = sorted(path.stem for path in (REPO / "conf" / "exp").glob("*.yaml"))

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from helpers import Answer, Launch, refused
 
-from launcher.compose import compose
-from launcher.freeze import Frozen, freeze
-from launcher.rundir import create
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze
+from launcher.rundir.rundir import create
 
 Command = Callable[..., Answer]
 

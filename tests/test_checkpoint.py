@@ -15,9 +15,9 @@ from processes import needs_root, small_disk
 from store_ranks import naive_store
 
 from launcher.errors import CheckpointError, RunError
-from launcher.train.checkpoint import CheckpointStore
-from launcher.train.manifest import Checkpoint
-from launcher.train.ranks import Ranks
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.manifest import Checkpoint
+from launcher.train.world.ranks import Ranks
 
 SEED = 20261121
 FILES = {"model.safetensors": bytes(range(256)) * 40, "state.json": b'{"step": 1}', "empty.bin": b""}
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_at_any_byte_of_a_save_leaves_the_one_before_intact(
 
 @needs_root
 def test_without_the_guards_half_a_save_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.train.checkpoint.shutil.rmtree", lambda *args, **options: None)
+    monkeypatch.setattr("launcher.train.checkpoint.checkpoint.shutil.rmtree", lambda *args, **options: None)
     with small_disk(tmp_path / "small", "size=4m") as disk:
         store = naive_store()(disk / "checkpoints", Ranks(0, 1), claimed(disk), attempt=0, keep=2)
         store.save(1, pieces(BIG))

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, Answer
 
-from launcher import code_hash, launch, trusted
-from launcher.compose import compose
+from launcher.code import code_hash
+from launcher.compose import trusted
+from launcher.compose.compose import compose
+from launcher.compose.freeze import freeze
 from launcher.errors import TrainingFailed
-from launcher.freeze import freeze
-from launcher.rundir import create
+from launcher.rundir.rundir import create
+from launcher.start import launch
 
 Command = Callable[..., Answer]
 

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from helpers import PROJECT, REPO, TOY, Answer, refused
 
-from launcher.compose import compose
-from launcher.config import GROUPS
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze
+from launcher.config.config import GROUPS
+from launcher.config.targets import signature
 from launcher.errors import ConfigError
-from launcher.freeze import Frozen, freeze
-from launcher.rundir import create
-from launcher.targets import signature
+from launcher.rundir.rundir import create
 
 Command = Callable[..., Answer]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from store_ranks import SAVES, ask, ranks, writer
 
-from launcher.train.crash import POINTS
-from launcher.train.manifest import verify
+from launcher.train.checkpoint.crash import POINTS
+from launcher.train.checkpoint.manifest import verify
 
 SEED = 20261121
 FIRST_ONLY = {"room_made", "in_manifest", "before_rename", "after_rename", "after_commit", "before_prune", "in_prune", "after_prune"}

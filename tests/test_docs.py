@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO
 
-from launcher.config import TrainConfig
+from launcher.config.config import TrainConfig
 
 DOCS = [REPO / "README.md", REPO / "CHANGELOG.md", *REPO.glob("docs/*.md"), *REPO.glob("slurm/*.md"), *REPO.glob("benchmarks/*.md")]
 KEYS = {field.name for field in dataclasses.fields(TrainConfig)}

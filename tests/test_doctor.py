@@ -16,11 +16,11 @@ from batch_jobs import Batch
 from helpers import Answer, Launch, Started, run_dir
 from processes import events, wait_for
 
-from launcher.findings import DRILL, node_name, read_report
-from launcher.rundir import RunDir
-from launcher.train import health
-from launcher.train.checks import pattern
-from launcher.train.health import read_smi
+from launcher.doctor.examine import health
+from launcher.doctor.examine.checks import pattern
+from launcher.doctor.examine.health import read_smi
+from launcher.doctor.findings import DRILL, node_name, read_report
+from launcher.rundir.rundir import RunDir
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -76,7 +76,7 @@ def test_the_script_of_a_job_with_a_doctor_passes_shellcheck(
     command: Callable[..., Answer], toy_words: tuple[str, ...], tmp_path: Path
 ) -> None:
     shown = command("render", *toy_words, "cluster=slurm", "cluster.device=cpu", "cluster.doctor=true").out
-    assert "-m launcher.train.examine" in shown
+    assert "-m launcher.doctor.examine" in shown
     script = tmp_path / "job.sh"
     script.write_text(shown)
     done = subprocess.run([Path(sys.executable).with_name("shellcheck"), script], capture_output=True, text=True, check=False)
@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_no_process(start: Callable[..., Started], toy_words: tupl
 
 
 def test_the_first_file_is_written_before_torch_is_imported() -> None:
-    code = "import sys, launcher.train.examine; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    code = "import sys, launcher.doctor.examine; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0
 
 

@@ -13,11 +13,13 @@ from helpers import Answer
 from made_runs import Made
 from processes import finish, losses, running, start, toy_words, wait_for
 
-from launcher import attend, launch, lock
+from launcher.clusters.local import attend
 from launcher.errors import ConfigError, Interrupted, RankLost, RunError, Stopped
-from launcher.rendered import mark
-from launcher.rundir import RunDir
-from launcher.standing import standing
+from launcher.rundir import lock
+from launcher.rundir.rundir import RunDir
+from launcher.start import launch
+from launcher.start.rendered import mark
+from launcher.verdict.standing import standing
 
 SLOW = {"TOY_STEP_SECONDS": "0.02"}
 

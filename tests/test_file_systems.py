@@ -13,8 +13,9 @@ from fake_slurm import FakeSlurm
 from helpers import records, run_dir
 from test_homes import NO_LINKS, REFUSALS, refusing
 
-from launcher import reading, rundir
-from launcher.rundir import RunDir
+from launcher.rundir import rundir
+from launcher.rundir.rundir import RunDir
+from launcher.trust import reading
 
 NOTHING = f"{NO_LINKS},flock={{0}}"
 
@@ -23,7 +24,7 @@ DATA = """
 import sys
 from pathlib import Path
 from data.files import one_at_a_time
-from launcher.snapshot import Source
+from launcher.code.snapshot import Source
 with one_at_a_time(Path(sys.argv[1], "cache", "x.lock"), "decoding"):
     Source((("a.py", Path(sys.argv[1], "link.py")),)).copy_to(Path(sys.argv[1], "code"))
 """
@@ -62,7 +63,7 @@ def test_a_rank_that_is_killed_is_started_again_in_a_sandbox_without_links_and_l
 HOLDER = """
 import sys
 from pathlib import Path
-from launcher import lock
+from launcher.rundir import lock
 from launcher.errors import RunError
 try:
     held = lock.hold(Path(sys.argv[1]), "attempt 7", 0)

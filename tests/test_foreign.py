@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from test_rundir import frozen
 
-import launcher.foreign
-from launcher import owner
+import launcher.trust.foreign
 from launcher.cli import VERBS, main
+from launcher.trust import owner
 
 SOMEBODY = 65_534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
@@ -99,4 +99,4 @@ def test_the_table_says_that_there_is_one(kept: str, shared: Path) -> None:
 
 
 def test_a_file_of_ones_own_is_called_so(tmp_path: Path) -> None:
-    assert "is yours: chmod" in str(launcher.foreign.refused(PermissionError(13, "Permission denied", str(tmp_path / "x"))))
+    assert "is yours: chmod" in str(launcher.trust.foreign.refused(PermissionError(13, "Permission denied", str(tmp_path / "x"))))

@@ -10,9 +10,9 @@ import yaml
 from helpers import Answer
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import references, tree
-from launcher.compose import compose
-from launcher.freeze import freeze, frozen_text, resolve
+from launcher.compose.compose import compose
+from launcher.compose.freeze import freeze, frozen_text, resolve
+from launcher.config import references, tree
 
 Command = Callable[..., Answer]
 

@@ -10,11 +10,12 @@ import pytest
 from batch_shell import STEP, STUBS, Shell
 from helpers import REPO
 
-from launcher import hardware, worker
-from launcher.diagnose import diagnose, failure
 from launcher.errors import RankLost
-from launcher.place import Place
-from launcher.rundir import RunDir
+from launcher.node import hardware
+from launcher.node.place import Place
+from launcher.rundir.rundir import RunDir
+from launcher.train import worker
+from launcher.verdict.diagnose import diagnose, failure
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_what_is_sure_is_believed_beside_what_is_not(shell: Shell) -> None:
 
 def test_the_batch_shell_looks_closer_at_each_of_them() -> None:
     """What its grep lets pass is asked of Python, which costs a start."""
-    pattern = re.search(r"grep -qsiE '([^']+)' \"\$here\"/rank_", (REPO / "launcher" / "clusters" / "slurm.sh").read_text())
+    pattern = re.search(r"grep -qsiE '([^']+)' \"\$here\"/rank_", (REPO / "launcher" / "clusters" / "slurm" / "slurm.sh").read_text())
     assert pattern
     for whose, text in SAID:
         if whose != PROGRAM:

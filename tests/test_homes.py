@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, REPO, TOY, Answer, claimed, refused, refused_process
 
-from launcher import lock, rundir, standin
 from launcher.errors import RunError
+from launcher.rundir import lock, rundir, standin
 
 REFUSALS = Path(__file__).with_name("refusals.py")
 NO_LINKS = "symlink=EPERM,symlinkat=EPERM,link=EPERM,linkat=EPERM"
@@ -64,7 +64,7 @@ def test_what_stands_in_for_a_lock_refuses_a_second_start_until_the_first_is_dea
         [
             sys.executable,
             "-c",
-            f"from pathlib import Path; from launcher import standin; print(standin.take(Path({str(place)!r})), flush=True); input()",
+            f"from pathlib import Path; from launcher.rundir.standin import take; print(take(Path({str(place)!r})), flush=True); input()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -182,8 +182,8 @@ def test_a_terminal_of_any_encoding_takes_every_line(encoding: str, tmp_path: Pa
 def test_without_fsync_of_directories_a_checkpoint_is_saved_and_says_once_what_that_costs(
     answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.ranks import Ranks
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.world.ranks import Ranks
 
     really = os.fsync
 
@@ -206,9 +206,9 @@ def test_without_fsync_of_directories_a_checkpoint_is_saved_and_says_once_what_t
 def test_without_fsync_of_files_too_a_checkpoint_is_saved_and_says_once_what_that_costs(
     answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.metrics import MetricsFile
-    from launcher.train.ranks import Ranks
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.record.metrics import MetricsFile
+    from launcher.train.world.ranks import Ranks
 
     def fsync(_: int) -> None:
         raise OSError(answer, os.strerror(answer))
@@ -235,8 +235,8 @@ def test_a_disk_that_is_full_or_breaks_in_the_fsync_of_a_file_is_not_passed_over
     answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from data import cache
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.ranks import Ranks
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.world.ranks import Ranks
 
     def fsync(_: int) -> None:
         raise OSError(answer, os.strerror(answer))
@@ -259,8 +259,8 @@ def test_a_run_trains_without_fsync(tmp_path: Path, environment: dict[str, str],
 
 
 def test_a_disk_that_breaks_in_the_fsync_of_a_directory_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.ranks import Ranks
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.world.ranks import Ranks
 
     def fsync(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):

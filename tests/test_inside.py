@@ -11,8 +11,8 @@ import pytest
 from devcluster import DevCluster
 from helpers import Answer
 
-from launcher import inside
 from launcher.errors import ConfigError
+from launcher.start import inside
 
 Command = Callable[..., Answer]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import Command
 
-from launcher import machine, node
-from launcher.clusters.local import LOOPBACK, Local
+from launcher.clusters.local import LOOPBACK, Local, machine
 from launcher.errors import ConfigError
+from launcher.node import __main__ as node
 from launcher.plan import World
 
 

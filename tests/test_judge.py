@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from launcher.findings import expand, left_behind, publish, read_report
-from launcher.judge import GIB, STAGES, Verdict, culprits, judge
+from launcher.doctor.findings import expand, left_behind, publish, read_report
+from launcher.doctor.judge import GIB, STAGES, Verdict, culprits, judge
+from launcher.doctor.table import table
 from launcher.plan import Plan, World
-from launcher.report_table import table
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 Entry = dict[str, Any]
 Change = Callable[[list[Entry]], None]

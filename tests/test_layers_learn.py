@@ -10,13 +10,13 @@ import torch
 from helpers import claimed
 from torch import nn
 
-from launcher.train.checkpoint import CheckpointStore
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.state import Parts, Snapshot, restore
+from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import NoEma
-from launcher.train.layers import Layers
-from launcher.train.metrics import Meter
-from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, Snapshot, restore
-from launcher.train.stored import TrainState
+from launcher.train.guard.layers import Layers
+from launcher.train.record.metrics import Meter
+from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")
 

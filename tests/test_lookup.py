@@ -13,9 +13,9 @@ import pytest
 from helpers import Answer, refused
 from test_rundir import frozen
 
-from launcher import lock, lookup
 from launcher.errors import ConfigError
-from launcher.rundir import RunDir
+from launcher.rundir import lock, lookup
+from launcher.rundir.rundir import RunDir
 
 NOW = float(int(time.time()) - 1_000_000)
 

@@ -15,10 +15,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 
-from launcher.compose import compose
+from launcher.compose.compose import compose
+from launcher.compose.freeze import freeze, resolve
+from launcher.compose.members import MOST, Member, OtherSweeper, compose_members, plugin_of
 from launcher.errors import ConfigError
-from launcher.freeze import freeze, resolve
-from launcher.members import MOST, Member, OtherSweeper, compose_members, plugin_of
 
 Command = Callable[..., Answer]
 

@@ -15,7 +15,7 @@ from fake_slurm import FakeSlurm
 from helpers import Answer, records, refused, run_dir
 from processes import events, finish, losses, running, toy_words, wait_for
 
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 CP = shutil.which("cp") or "/bin/cp"  # `fake` leaves no other programs
 Command = Callable[..., Answer]

@@ -58,6 +58,6 @@ def test_most_of_the_time_is_training(tmp_path: Path, full: bool, many: Callable
 
 def _matters(process: psutil.Process) -> bool:
     try:
-        return any(word in ("launcher.worker", "launcher.train.torchrun") for word in process.cmdline())
+        return any(word in ("launcher.train.worker", "launcher.train.torchrun") for word in process.cmdline())
     except psutil.NoSuchProcess:
         return False

@@ -12,8 +12,8 @@ import pytest
 from test_rundir import frozen
 from test_snapshot import MINIMAL, _commit, _copy, _git, _names, _write
 
-from launcher import snapshot
-from launcher.snapshot import find
+from launcher.code import snapshot
+from launcher.code.snapshot import find
 
 IGNORED = ".gitignore"
 

@@ -11,12 +11,12 @@ from processes import events, finish, lines, losses, toy_words
 from safetensors.torch import load_file
 
 from launcher.errors import ConfigError
-from launcher.train.guard import HISTORY, BadNumbers, Guard
-from launcher.train.manifest import verify
-from launcher.train.metrics import Meter
+from launcher.train.checkpoint.manifest import verify
+from launcher.train.checkpoint.tensorfile import HostMemory
+from launcher.train.guard.guard import HISTORY, BadNumbers, Guard
+from launcher.train.guard.skip import Skipper
 from launcher.train.optim import start_momentum
-from launcher.train.skip import Skipper
-from launcher.train.tensorfile import HostMemory
+from launcher.train.record.metrics import Meter
 
 TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
 

@@ -11,10 +11,11 @@ import pytest
 from helpers import TOY, Answer
 from omegaconf import OmegaConf
 
-from launcher import run, sweep
 from launcher.errors import TrainingFailed
-from launcher.objective import Objective
-from launcher.rundir import RunDir
+from launcher.rundir import sweep
+from launcher.rundir.objective import Objective
+from launcher.rundir.rundir import RunDir
+from launcher.verbs import run
 
 LESS = ["loss", "val_mae", "test_MSE", "rmse", "WER", "test_nll", "fid", "top5_error", "cross_entropy", "val_mape", "fpr", "errors"]
 MORE = ["accuracy", "val_f1", "glossary_score", "terror_recall", "map", "bleu", "val_found", "whatever"]

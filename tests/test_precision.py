@@ -14,10 +14,10 @@ from processes import PROJECT, REPO, events, finish, toy_words
 
 from launcher.errors import ConfigError
 from launcher.train import precision
-from launcher.train.checkpoint import CheckpointStore
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.stored import stored_precision
 from launcher.train.precision import Ability, settle
-from launcher.train.ranks import Ranks
-from launcher.train.stored import stored_precision
+from launcher.train.world.ranks import Ranks
 
 GPU = torch.device("cuda", 0)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from batch_shell import Shell
 
-from launcher import evidence, prelude
+from launcher.clusters.slurm import prelude_files as prelude
 from launcher.errors import ConfigError
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
+from launcher.verdict import evidence
 
 
 @pytest.mark.parametrize(

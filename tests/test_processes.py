@@ -30,8 +30,8 @@ from processes import (
 )
 
 from launcher.clusters.local import TORCHRUN
-from launcher.rendered import mark
-from launcher.rundir import RunDir, write_atomic
+from launcher.rundir.rundir import RunDir, write_atomic
+from launcher.start.rendered import mark
 
 ENDLESS = ("id=a", "train.steps=1000000", "cluster.processes_per_node=2", "train.save_every=50")
 
@@ -87,7 +87,7 @@ def test_a_storm_of_signals_makes_one_final_checkpoint(tmp_path: Path) -> None:
         workers = [
             child
             for child in descendants(process.pid)
-            if "launcher.worker" in child.cmdline() and "--max-restarts=0" not in child.cmdline()
+            if "launcher.train.worker" in child.cmdline() and "--max-restarts=0" not in child.cmdline()
         ]
         assert len(workers) == 2
         for _ in range(50):
@@ -193,7 +193,7 @@ def test_a_worker_refuses_a_smaller_world_than_promised(tmp_path: Path) -> None:
 def test_a_worker_started_with_garbage_says_which_variable(tmp_path: Path, name: str) -> None:
     good = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LAUNCHER_ATTEMPT": "0", "TORCHELASTIC_RESTART_COUNT": "0"}
     worker = subprocess.run(
-        [sys.executable, "-m", "launcher.worker", str(tmp_path)],
+        [sys.executable, "-m", "launcher.train.worker", str(tmp_path)],
         env=environment(tmp_path, **{**good, name: "abc"}),
         capture_output=True,
         text=True,
@@ -232,7 +232,8 @@ def test_without_the_lock_both_train(tmp_path: Path) -> None:
     without = tmp_path / "without"
     without.mkdir()
     (without / "sitecustomize.py").write_text(
-        "import contextlib\nfrom launcher import lock\nlock.hold = lambda *args: 0\nlock.alone = lambda *args: contextlib.nullcontext()\n"
+        "import contextlib\nfrom launcher.rundir import lock\nlock.hold = lambda *args: 0\n"
+        "lock.alone = lambda *args: contextlib.nullcontext()\n"
     )
     paths = f"{without}:{environment(tmp_path)['PYTHONPATH']}"
     words = toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.batch_size=16")

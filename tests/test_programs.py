@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import Command, refused
+from helpers import REPO, Command, refused
 from hostile import MOST_BYTES, MOST_SECONDS
 
-from launcher import git, program, submit
+from launcher.clusters import submit
+from launcher.code import git
 from launcher.errors import ConfigError, NoAnswer
+from launcher.trust import program
 
 TALK = "while :; do printf '%01048576d' 0; done"
 ENDLESS = {
@@ -78,10 +80,10 @@ def test_a_git_that_does_not_stop_talking_is_a_refusal(tmp_path: Path, monkeypat
 
 
 def test_a_jobs_shell_reads_no_more_of_a_controller_than_it_may_say(tmp_path: Path) -> None:
-    """Functions of launcher/clusters/slurm.sh, with an address space that an endless line would fill."""
+    """Functions of launcher/clusters/slurm/slurm.sh, with an address space that an endless line would fill."""
     (tmp_path / "scontrol").write_text("#!/bin/bash\nprintf 'JobId=7 JobState=RUNNING '\nexec tr '\\0' x </dev/zero\n")
     (tmp_path / "scontrol").chmod(0o755)
-    text = Path(submit.__file__).with_name("clusters").joinpath("slurm.sh").read_text(encoding="utf-8")
+    text = (REPO / "launcher" / "clusters" / "slurm" / "slurm.sh").read_text(encoding="utf-8")
     wanted = [part for part in text.split("\n\n") if "ask_job() {" in part or "job_state() {" in part]
     script = "\n".join(["set -euo pipefail; ulimit -v 400000; job=7", *wanted, "job_state"])
     env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}

@@ -9,11 +9,12 @@ import pytest
 from batch_shell import Shell
 from processes import events, finish, losses, toy_words
 
-from launcher import headway, node
-from launcher.clusters.slurm_values import seconds_of
-from launcher.pulse import EVALUATION, SAVE
-from launcher.rundir import RunDir
+from launcher.clusters.slurm.values import seconds_of
+from launcher.node import __main__ as node
+from launcher.node.pulse import EVALUATION, SAVE
+from launcher.rundir.rundir import RunDir
 from launcher.train.stop import Deadline
+from launcher.verdict import headway
 
 LIMIT = {"ended": "requeued-limit", "lasted": "580"}
 OTHERS = "in a row ended (hung, hung, hung) with less than a tenth of their time in training"

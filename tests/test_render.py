@@ -25,9 +25,9 @@ from helpers import REPO, Answer, Launch
 from test_shell import HOSTILE
 
 from launcher.clusters.local import Local
-from launcher.compose import compose
+from launcher.compose.compose import compose
+from launcher.compose.freeze import freeze
 from launcher.errors import ConfigError
-from launcher.freeze import freeze
 from launcher.plan import Plan, World, check_name
 
 GOLDENS = REPO / "slurm" / "examples"
@@ -168,7 +168,7 @@ def test_a_hostile_string_arrives_byte_for_byte_and_does_nothing(text: str, tmp_
     before = _tree(tmp_path)
     said = _start(plan)
     options = ["--rdzv-backend=one-node", "--local-addr=127.0.0.1", "--nproc-per-node=4", "--max-restarts=2"]
-    assert said["argv"] == ["-m", "launcher.train.torchrun", *options, "--module", "launcher.worker", plan.run_dir]
+    assert said["argv"] == ["-m", "launcher.train.torchrun", *options, "--module", "launcher.train.worker", plan.run_dir]
     assert (said["cwd"], said["env"]["OLDPWD"]) == (plan.project, plan.directory)
     assert said["env"]["HOSTILE"] == text
     assert (said["env"]["PYTHONPATH"], said["env"]["PYTHONSAFEPATH"]) == (plan.project, "1")

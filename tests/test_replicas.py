@@ -15,11 +15,11 @@ import torch
 from processes import events, finish, losses, toy_words
 from torch import nn
 
+from launcher.train.checkpoint.state import Parts, Snapshot, TrainState, replicated
 from launcher.train.ema import Ema
-from launcher.train.guard import BadNumbers
-from launcher.train.metrics import Meter
-from launcher.train.replicas import Replicas, checksum
-from launcher.train.state import Parts, Snapshot, TrainState, replicated
+from launcher.train.guard.guard import BadNumbers
+from launcher.train.guard.replicas import Replicas, checksum
+from launcher.train.record.metrics import Meter
 
 SEED = 20261121
 EVERY = 10

@@ -19,13 +19,13 @@ from test_kill import shards
 from torch import nn
 
 from launcher.train import seeds
-from launcher.train.checkpoint import CheckpointStore
-from launcher.train.clock import Clock
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.manifest import verify
 from launcher.train.evaluate import evaluating
-from launcher.train.guard import HISTORY, BadNumbers, Guard
-from launcher.train.manifest import verify
-from launcher.train.ranks import Ranks
-from launcher.train.replicas import Replicas
+from launcher.train.guard.guard import HISTORY, BadNumbers, Guard
+from launcher.train.guard.replicas import Replicas
+from launcher.train.record.clock import Clock
+from launcher.train.world.ranks import Ranks
 
 SEED = 20261126
 EVERY, AFTER = 20, 5

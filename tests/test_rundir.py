@@ -17,12 +17,12 @@ import pytest
 from helpers import REPO, Answer
 from test_render import PLAN
 
-from launcher import lock, lookup
 from launcher.errors import ConfigError, RunError
-from launcher.lookup import find
 from launcher.plan import Plan
-from launcher.rundir import RunDir, create, read_jsonl, write_atomic
-from launcher.standing import standing
+from launcher.rundir import lock, lookup
+from launcher.rundir.lookup import find
+from launcher.rundir.rundir import RunDir, create, read_jsonl, write_atomic
+from launcher.verdict.standing import standing
 
 
 def frozen(path: Path, **changes: Any) -> RunDir:
@@ -90,7 +90,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
 import resource
 from pathlib import Path
 from launcher.errors import RunError
-from launcher.rundir import write_atomic
+from launcher.rundir.rundir import write_atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_atomic(Path({str(path)!r}), "x" * 100_000)
@@ -123,7 +123,7 @@ def test_a_torn_line_is_passed_over_and_the_whole_ones_are_kept(torn: str, tmp_p
 def test_events_of_many_writers_never_interleave(tmp_path: Path) -> None:
     code = f"""
 import sys
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 run = RunDir({str(tmp_path)!r})
 for number in range(200):
     run.log_event("saved", writer=int(sys.argv[1]), number=number, text="x" * 500)
@@ -189,7 +189,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from launcher.errors import RunError
-from launcher.lock import hold
+from launcher.rundir.lock import hold
 try:
     hold(Path(sys.argv[1]), "attempt 7", 0)
 except RunError:

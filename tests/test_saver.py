@@ -11,16 +11,16 @@ import torch
 from helpers import claimed
 from processes import finish, toy_words
 
-from launcher.train import saver
-from launcher.train.checkpoint import CheckpointStore
+from launcher.train.checkpoint import saver
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.saver import FLOOR_SECONDS, Interval, Saver
+from launcher.train.checkpoint.state import Parts
+from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import NoEma
-from launcher.train.metrics import Meter
-from launcher.train.ranks import Ranks
-from launcher.train.saver import FLOOR_SECONDS, Interval, Saver
-from launcher.train.span import span
-from launcher.train.state import Parts
+from launcher.train.record.metrics import Meter
+from launcher.train.record.span import span
 from launcher.train.stop import Deadline
-from launcher.train.stored import TrainState
+from launcher.train.world.ranks import Ranks
 
 
 def test_the_interval_is_youngs() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from launcher.signatures import CAUSE, LOST_PEER, SCHEDULER, SIGNATURES, SYMPTOM, WAIT, WAITING, Signature, find, waiting
+from launcher.verdict.signatures import CAUSE, LOST_PEER, SCHEDULER, SIGNATURES, SYMPTOM, WAIT, WAITING, Signature, find, waiting
 
 LINES = [
     (

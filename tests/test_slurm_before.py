@@ -9,7 +9,8 @@ import pytest
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, Command, refused, run_dir
 
-from launcher import batch, site, submit
+from launcher.clusters import submit
+from launcher.clusters.slurm import batch, site
 from launcher.errors import ConfigError
 
 

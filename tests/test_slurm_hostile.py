@@ -165,7 +165,7 @@ def test_srun_is_asked_for_what_was_meant(text: str, tmp_path: Path) -> None:
     torchrun = ["-m", "launcher.train.torchrun", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
     meeting = ["--rdzv-backend=sealed", "--rdzv-endpoint=10.0.0.1:20001", "--rdzv-id=7.000"]
     ours = ["--nodes=2", "--ntasks-per-node=1", "--export=ALL", "--kill-on-bad-exit=1", f"--comment={text}"]
-    assert said["argv"] == [*ours, *container, *node, python, *torchrun, *meeting, "-m", "launcher.worker", plan.run_dir]
+    assert said["argv"] == [*ours, *container, *node, python, *torchrun, *meeting, "-m", "launcher.train.worker", plan.run_dir]
     assert said["cwd"] == plan.project
     assert (said["env"]["HOSTILE"], said["env"]["OURS"]) == (text, text)
     assert said["env"]["OMP_NUM_THREADS"] == "4"

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from launcher import limits, scheduler
-from launcher.clusters.slurm import Slurm
+from launcher.clusters.slurm import Slurm, limits, scheduler
+from launcher.clusters.submit import Reply
 from launcher.errors import ClusterError, NoAnswer
-from launcher.submit import Reply
 
 LINE = (
     "PartitionName={name} AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default={default} QoS=N/A DefaultTime=NONE "

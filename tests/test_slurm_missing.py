@@ -72,7 +72,7 @@ def listening(cluster: DevCluster, *places: str) -> Iterator[None]:
 
 
 def port_of(job: int) -> int:
-    """Where launcher/clusters/slurm.sh begins to look."""
+    """Where launcher/clusters/slurm/slurm.sh begins to look."""
     return 20_000 + job * 7 % 20_000
 
 

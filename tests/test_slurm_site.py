@@ -8,7 +8,7 @@ import pytest
 from fake_slurm import FakeSlurm
 from helpers import Command, refused, run_dir
 
-from launcher import site
+from launcher.clusters.slurm import site
 
 OPEN = {"SBATCH_ACCOUNT": "lab", "SBATCH_QOS": "long", "SBATCH_RESERVATION": "course", "SBATCH_WCKEY": "k", "SBATCH_CONSTRAINT": "a100"}
 OURS = {

@@ -11,8 +11,9 @@ from fake_slurm import UNREACHABLE, FakeSlurm
 from helpers import Answer, Command, records, refused, run_dir
 from made_runs import Made, job, said
 
-from launcher import scheduler, standing
+from launcher.clusters.slurm import scheduler
 from launcher.errors import ClusterError
+from launcher.verdict import standing
 
 ALIVE = (
     *("PENDING", "RUNNING", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STAGE_OUT", "POWER_UP_NODE", "LAUNCH_FAILED", "EXPEDITING"),

@@ -13,7 +13,8 @@ from fake_slurm import UNREACHABLE, FakeSlurm
 from helpers import Command, Started, records, refused, run_dir
 from processes import wait_for
 
-from launcher import scheduler, submit
+from launcher.clusters import submit
+from launcher.clusters.slurm import scheduler
 from launcher.errors import NoAnswer
 
 

@@ -13,8 +13,8 @@ from test_render import PLAN
 from test_shell import HOSTILE
 
 from launcher.clusters.slurm import Slurm
-from launcher.clusters.slurm_options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
-from launcher.clusters.slurm_values import directive, limit_text, literal_path, passed_on, seconds_of
+from launcher.clusters.slurm.options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
+from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on, seconds_of
 from launcher.errors import ConfigError
 from launcher.plan import World
 

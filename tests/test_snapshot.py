@@ -18,9 +18,9 @@ from types import ModuleType
 
 import pytest
 
-from launcher import code_size, git, snapshot
+from launcher.code import code_size, git, snapshot
+from launcher.code.snapshot import Source, find
 from launcher.errors import ConfigError, RunError
-from launcher.snapshot import Source, find
 
 MINIMAL = {f"{package}/__init__.py": f"# {package}\n" for package in ("launcher", "models", "data")}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import Answer, Launch, Sweep
 
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 HEAVY = ("torch", "accelerate", "numpy", "safetensors")
 CONFIG = ("hydra", "omegaconf", "yaml")

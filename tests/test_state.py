@@ -14,14 +14,14 @@ from helpers import claimed
 from toyproject.net import Net
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import CheckpointStore, Content
+from launcher.train.checkpoint.checkpoint import CheckpointStore, Content
+from launcher.train.checkpoint.manifest import Checkpoint
+from launcher.train.checkpoint.state import Parts, Snapshot, inexact, restore
+from launcher.train.checkpoint.stored import TrainState, foreign
 from launcher.train.ema import Ema, NoEma
-from launcher.train.manifest import Checkpoint
-from launcher.train.metrics import Meter
 from launcher.train.optim import adamw, sgd
-from launcher.train.ranks import Ranks
-from launcher.train.state import Parts, Snapshot, inexact, restore
-from launcher.train.stored import TrainState, foreign
+from launcher.train.record.metrics import Meter
+from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import events, finish, toy_words
 
-from launcher.train.stragglers import STEPS, Stragglers
+from launcher.train.guard.stragglers import STEPS, Stragglers
 
 WORDS = ("id=a", "cluster.processes_per_node=2", "train.steps=30", "train.log_every=25")
 

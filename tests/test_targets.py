@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from helpers import Answer, Launch, refused
 
+from launcher.config.targets import build, check, fits, signature
 from launcher.errors import ConfigError
-from launcher.targets import build, check, fits, signature
 
 SOURCE = """
 from __future__ import annotations
@@ -206,8 +206,8 @@ ATTACKS = (
     "models.resnet.torch.load",
     "models.resnet.nn",
     "modelsx.resnet.resnet8",
-    "launcher.submit.start",
-    "launcher.targets.build",
+    "launcher.clusters.submit.start",
+    "launcher.config.targets.build",
     "hydra.utils.instantiate",
     "models",
     "models..resnet",
@@ -241,7 +241,7 @@ def test_an_attack_through_target_is_refused(target: object) -> None:
         ("+foo={_target_: os.system}",),
         ("optim._target_=torch.optim.lr_scheduler.LambdaLR",),
         ("cluster._target_=subprocess.Popen",),
-        ("strategy._target_=launcher.run.run",),
+        ("strategy._target_=launcher.verbs.run.run",),
         ("task._target_=launcher.train.work.work",),
         ("hydra.launcher._target_=os.system",),
         ("+hydra.callbacks.x._target_=os.system",),

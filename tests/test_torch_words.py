@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import Answer, refused
 
-from launcher import torch_words
 from launcher.errors import ConfigError
+from launcher.start import torch_words
 
 slow = pytest.mark.slow
 

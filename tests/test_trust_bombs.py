@@ -17,7 +17,7 @@ from helpers import TOY, Answer
 from hostile import MOST_BYTES, MOST_SECONDS, measured
 
 from data.parquet import _decode
-from launcher import bounds, dialect
+from launcher.config import bounds, dialect
 from launcher.errors import ConfigError, LaunchError
 
 Command = Callable[..., Answer]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import launcher.owner
+import launcher.trust.owner
 from data import hub, owner
 from data.cache import MANIFEST, Chunks, open_or_build
 from data.corrupt import Corrupt
@@ -194,7 +194,7 @@ def as_somebody(do: Callable[[], object]) -> str:
             os.setgroups([])
             os.setgid(SOMEBODY)
             os.setuid(SOMEBODY)
-            for known in (owner._owners, launcher.owner._owners):  # pyright: ignore[reportPrivateUsage]
+            for known in (owner._owners, launcher.trust.owner._owners):  # pyright: ignore[reportPrivateUsage]
                 known.cache_clear()
             said = str(do())
         except BaseException as error:
@@ -351,4 +351,4 @@ def test_both_halves_have_the_same_rules(mode: int, user: int, link: bool, tmp_p
     os.chown(tmp_path / "a", user, SOMEBODY)
     (tmp_path / "a").chmod(mode)
     for path in ((tmp_path / "link" if link else tmp_path / "a") / "b", tmp_path / "a"):
-        assert bool(owner.fault(path)) == bool(launcher.owner.fault(path)), path
+        assert bool(owner.fault(path)) == bool(launcher.trust.owner.fault(path)), path

@@ -13,10 +13,10 @@ from helpers import Answer, claimed
 from hostile import HUGE, circle, deep, folder, listening, no_text, pipe, sparse, wide, zero
 
 from launcher.errors import CheckpointError
-from launcher.train.checkpoint import CheckpointStore
-from launcher.train.manifest import seal
-from launcher.train.ranks import Ranks
-from launcher.train.stored import examine, stored_precision
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.manifest import seal
+from launcher.train.checkpoint.stored import examine, stored_precision
+from launcher.train.world.ranks import Ranks
 
 Command = Callable[..., Answer]
 
@@ -156,7 +156,7 @@ def test_verifying_takes_no_memory_for_what_is_verified(tmp_path: Path) -> None:
     write(path, files={"state.json": {"bytes": size, "sha256": digest.hexdigest()}})
     with (path / "state.json").open("wb") as file:
         file.truncate(size)
-    from launcher.train.manifest import verify
+    from launcher.train.checkpoint.manifest import verify
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     verify(path)

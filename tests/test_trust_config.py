@@ -12,8 +12,8 @@ from helpers import PROJECT, Command, Launch, refused, refused_process
 from hydra.core.config_store import ConfigStore
 
 from launcher import CONF
+from launcher.config.targets import check_trust
 from launcher.errors import ConfigError
-from launcher.targets import check_trust
 
 SHOW = ("--cfg", "job")
 
@@ -287,7 +287,7 @@ def test_trust_is_plain_words(trust: str, mine: Callable[..., Path], command: Co
         "numpy",
         "pytest",
         "launcher",
-        "launcher.run",
+        "launcher.verbs.run",
         "zipapp",
     ],
 )

@@ -14,9 +14,9 @@ from helpers import Command, Launch, refused, refused_process, run_dir
 from omegaconf import OmegaConf
 from test_rundir import frozen
 
-from launcher import trusted
+from launcher.compose import trusted
 from launcher.errors import ConfigError, RunError
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 LOCAL = "{_target_: launcher.clusters.local.Local, processes_per_node: 1, device: cpu}"
 

@@ -21,11 +21,14 @@ from helpers import Answer, Launch, refused, refused_process
 from test_render import PLAN
 from test_rundir import frozen
 
-from launcher import PROJECT, lookup, owner, rendered
+from launcher import PROJECT
+from launcher.compose.freeze import stored_cluster
 from launcher.errors import ConfigError, RunError
-from launcher.freeze import stored_cluster
 from launcher.plan import World
-from launcher.rundir import RunDir, create
+from launcher.rundir import lookup
+from launcher.rundir.rundir import RunDir, create
+from launcher.start import rendered
+from launcher.trust import owner
 
 SOMEBODY = 65_534
 Command = Callable[..., Answer]

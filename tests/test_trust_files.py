@@ -12,12 +12,13 @@ import pytest
 from helpers import TOY, Answer
 from hostile import HUGE, MOST_BYTES, MOST_SECONDS, STUFF, measured, pipe, sparse, zero
 
-from launcher import findings, reading
-from launcher.compose import compose
-from launcher.freeze import Frozen, freeze
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze
+from launcher.doctor import findings
 from launcher.plan import World
-from launcher.rundir import RunDir, create
-from launcher.tail import Tail
+from launcher.rundir.rundir import RunDir, create
+from launcher.rundir.tail import Tail
+from launcher.trust import reading
 
 Command = Callable[..., Answer]
 Plant = Callable[[RunDir], None]

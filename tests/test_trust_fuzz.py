@@ -25,9 +25,10 @@ from fuzz.tally import Tally
 from helpers import Command, refused
 from made_runs import Made
 
-from launcher import check, errors, shell
+from launcher import errors, shell
 from launcher.clusters.slurm import Slurm
-from launcher.config import Text
+from launcher.compose import check
+from launcher.config.config import Text
 
 TEXTS, FIELDS = 3, 6
 """Of the part that every test run has: so many texts, each in so many fields of its own."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import git
-from launcher.snapshot import find
+from launcher.code import git
+from launcher.code.snapshot import find
 
 FILES = dict.fromkeys((f"{name}/__init__.py" for name in ("launcher", "models", "data")), "")
 

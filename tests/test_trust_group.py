@@ -17,9 +17,10 @@ from helpers import TOY, Answer, Launch, run_dir
 from test_foreign import SOMEBODY, as_somebody, import_all
 from test_rundir import frozen
 
-from launcher import lock, owner, rundir
 from launcher.errors import RunError
-from launcher.rundir import RunDir, create
+from launcher.rundir import lock, rundir
+from launcher.rundir.rundir import RunDir, create
+from launcher.trust import owner
 
 OWNER, GROUP = 12_345, 54_321
 CLUSTER = "cluster: {_target_: launcher.clusters.local.Local, processes_per_node: 1, device: cpu}\ntrust: []\n"

@@ -57,7 +57,7 @@ class Victim(NamedTuple):
 
     @property
     def workers(self) -> list[int]:
-        return [each.pid for each in self.processes if "launcher.worker" in (words := each.cmdline()) and "--module" not in words]
+        return [each.pid for each in self.processes if "launcher.train.worker" in (words := each.cmdline()) and "--module" not in words]
 
 
 @dataclass(frozen=True)

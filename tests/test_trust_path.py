@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, REPO, Answer, environment_in, refused, run_dir
 
-from launcher import search_path, targets, torch_words
+from launcher.config import targets
+from launcher.start import torch_words
+from launcher.trust import search_path
 
 MODULES = (
     *("argparse", "queue", "random", "profile", "pathlib", "json", "socket", "subprocess", "shutil", "hashlib", "glob", "copy", "pdb"),
@@ -180,7 +182,7 @@ def test_ones_own_package_is_found_where_one_stands_and_nothing_is_left_of_that(
     [
         (["-m"], ["python", "-B", "-m", "launcher"], True),
         (["-m", "launcher"], ["python", "-m", "other", "launcher"], False),
-        (["-m", "run"], ["python", "-um", "launcher.worker", "run"], True),
+        (["-m", "run"], ["python", "-um", "launcher.train.worker", "run"], True),
         (["-m", "run"], ["python", "-umlauncher.worker", "run"], True),
         (["/venv/bin/launcher"], ["python", "/venv/bin/launcher"], True),
         (["/home/me/train.py"], ["python", "train.py"], False),

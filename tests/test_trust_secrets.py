@@ -16,11 +16,12 @@ from fake_slurm import FakeSlurm
 from helpers import PROJECT, Answer, Command, refused, run_dir
 from omegaconf import OmegaConf
 
-from launcher import home, references, rundir
-from launcher.compose import compose
-from launcher.freeze import Frozen, freeze, stored_cluster
-from launcher.launch import pin
-from launcher.rundir import RunDir
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze, stored_cluster
+from launcher.config import home, references
+from launcher.rundir import rundir
+from launcher.rundir.rundir import RunDir
+from launcher.start.launch import pin
 
 CANARIES = {f"CANARY_{number}": f"canary{number}-S3cr t/{number}'q\"{number}$x+=&é" for number in range(1, 10)}
 CANARIES |= {f"CANARY_{number}": f"canary{number}-tail" for number in (5, 10)}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import no_secret, prelude, snapshot
-from launcher.snapshot import find
+from launcher.clusters.slurm import prelude_files as prelude
+from launcher.code import no_secret, snapshot
+from launcher.code.snapshot import find
 
 CANARY = "canary-5f3e9c71"
 KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{CANARY}\n{'A' * 70}\n-----END OPENSSH PRIVATE KEY-----\n"

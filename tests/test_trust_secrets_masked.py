@@ -20,14 +20,16 @@ from typing import Any, TextIO, cast
 import pytest
 from helpers import Command, records
 
-from launcher import blame, rundir, secret
-from launcher.compose import compose
-from launcher.freeze import Frozen, freeze
-from launcher.rundir import RunDir
-from launcher.secret import Cut, Mask, looks_public, looks_secret
-from launcher.sieve import Masked
-from launcher.sweep import Entry, Sweep
-from launcher.train.told import told
+from launcher.compose.compose import compose
+from launcher.compose.freeze import Frozen, freeze
+from launcher.node import blame
+from launcher.rundir import rundir
+from launcher.rundir.rundir import RunDir
+from launcher.rundir.sweep import Entry, Sweep
+from launcher.train.record.told import told
+from launcher.trust import secret
+from launcher.trust.secret import Cut, Mask, looks_public, looks_secret
+from launcher.trust.sieve import Masked
 
 SECRETS = (
     "correct-horse",
@@ -127,7 +129,7 @@ def test_a_secret_that_comes_in_pieces_is_cut_out() -> None:
 
 
 def test_a_line_is_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.sieve.mask", Mask({"A_TOKEN": "correct-horse"}))
+    monkeypatch.setattr("launcher.trust.sieve.mask", Mask({"A_TOKEN": "correct-horse"}))
     out = io.StringIO()
     stream = Masked(out)
     print("x corr", file=cast("TextIO", stream))
@@ -168,7 +170,7 @@ def test_the_words_of_a_plan_hold_none(command: Command, token: str) -> None:
 
 
 def test_tensorboard_is_told_none(token: str, tmp_path: Path) -> None:
-    from launcher.train.board import Board
+    from launcher.train.record.board import Board
 
     board = Board(tmp_path / "tb", 0)
     board.text("command", f"x={token}")
@@ -196,15 +198,17 @@ def test_data_that_is_prepared_says_none(environment: dict[str, str]) -> None:
         {"data": {"_target_": "toyproject.leaky.Leaky", "x": "asked-value"}, "asked": ["ASKED"], "directory": "/", "path": path}
     )
     env = {**environment, "ASKED": "asked-value"}
-    done = subprocess.run([sys.executable, "-m", "launcher.prepare"], input=given, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher.train.prepare"], input=given, env=env, capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ('{"pinned": {}}\n', "{'x': '***'}\n")
 
 
 WORKER = """\
 import os, sys, subprocess
-from launcher.place import Place
-from launcher.rundir import RunDir
-from launcher import worker
+from launcher.node.place import Place
+from launcher.rundir.rundir import RunDir
+from launcher.train import worker
 worker._redirect(RunDir(sys.argv[1]), Place.from_environment())
 print("python", os.environ["NAMED"])
 print("python", os.environ["A_TOKEN"], file=sys.stderr)

@@ -130,7 +130,7 @@ def tcp() -> Any:
 
 
 def sealed(inner: Any, key: bytes = KEY, label: str = "workers") -> Any:
-    from launcher.train.sealed import Sealed
+    from launcher.train.world.sealed import Sealed
 
     return Sealed(inner, key, label)
 
@@ -167,7 +167,7 @@ def test_a_sealed_store_is_a_store(tcp: Any) -> None:
 
 
 def test_who_reads_the_store_between_nodes_learns_nothing_and_who_writes_is_not_believed(tcp: Any) -> None:
-    from launcher.train.sealed import Forged
+    from launcher.train.world.sealed import Forged
 
     mine = sealed(tcp)
     secret = b"ncclUniqueId" * 10
@@ -216,7 +216,8 @@ def test_a_pickle_that_somebody_left_where_nodes_meet_is_not_run(
     from torch.distributed.elastic.rendezvous import RendezvousParameters
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-    from launcher.train import meeting, torchrun
+    from launcher.train import torchrun
+    from launcher.train.world import meeting
 
     torchrun.register()
     monkeypatch.setenv(meeting.HERE, str(tmp_path))
@@ -269,7 +270,7 @@ def test_two_nodes_with_one_key_meet_and_one_with_another_does_not(tmp_path: Pat
 RANK = """
 import os, sys, torch, torch.distributed as dist
 from datetime import timedelta
-from launcher.train import proof
+from launcher.train.world import proof
 rank, files = int(sys.argv[1]), sys.argv[2]
 os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 store = dist.FileStore(files, 2)
@@ -324,7 +325,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     import atexit
     import tempfile
 
-    from launcher.train import meeting
+    from launcher.train.world import meeting
 
     ends: list[tuple[Any, ...]] = []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -342,7 +343,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 
 
 def test_the_meeting_is_shut_to_others_and_its_key_is_new_each_time(made: Callable[[], Path]) -> None:
-    from launcher.train import meeting
+    from launcher.train.world import meeting
 
     places = [made(), made()]
     keys = [(place / "meeting.key").read_bytes() for place in places]
@@ -393,7 +394,7 @@ def test_what_a_killed_torchrun_left_is_swept_and_nothing_else(whose: str, tmp_p
 )
 def test_a_key_that_is_none_is_one_line(mode: int, text: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from launcher.errors import ConfigError
-    from launcher.train import meeting
+    from launcher.train.world import meeting
 
     monkeypatch.setenv(meeting.HERE, str(tmp_path))
     path = tmp_path / meeting.KEY
@@ -409,7 +410,7 @@ def test_a_key_that_is_none_is_one_line(mode: int, text: str | None, words: str,
 
 def test_a_script_of_an_older_launcher_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from launcher.errors import ConfigError
-    from launcher.train import meeting
+    from launcher.train.world import meeting
 
     monkeypatch.delenv(meeting.HERE, raising=False)
     with pytest.raises(ConfigError, match=r"rm job\.sh in the run's directory, and resume again"):
@@ -418,7 +419,7 @@ def test_a_script_of_an_older_launcher_is_refused_with_the_way_out(monkeypatch: 
 
 def test_processes_meet_where_python_finds_no_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     from launcher.errors import ConfigError
-    from launcher.train import meeting
+    from launcher.train.world import meeting
 
     def nowhere() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")

@@ -14,8 +14,8 @@ import pytest
 from helpers import TOY, Answer, environment_in
 from made_runs import Made
 
-from launcher import terminal
-from launcher.screen import Screen, tell
+from launcher.clusters.local.screen import Screen, tell
+from launcher.trust import terminal
 
 Command = Callable[..., Answer]
 

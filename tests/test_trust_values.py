@@ -10,9 +10,10 @@ import pytest
 from helpers import Command, Launch, refused, refused_process
 from test_render import PLAN
 
-from launcher import array, limits, scheduler
+from launcher.clusters.slurm import limits, scheduler
 from launcher.errors import RunError
 from launcher.plan import Plan
+from launcher.start import array
 
 WORDS = [
     "strategy=[1]", "cluster=[1]", "model=[1,2]", "+exp=[1]", "task=[null]", "strategy=1.5", "cluster=true", "cluster=[]",

@@ -19,11 +19,12 @@ from batch_shell import Shell
 from helpers import REPO, Answer, refused
 from test_rundir import frozen
 
-from launcher import blame, hardware, lock, lookup, standin
-from launcher.claim import Claim
 from launcher.errors import RunError
-from launcher.rundir import RunDir, write_atomic
-from launcher.worker import _redirect  # pyright: ignore[reportPrivateUsage]
+from launcher.node import blame, hardware
+from launcher.rundir import lock, lookup, standin
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir, write_atomic
+from launcher.train.worker import _redirect  # pyright: ignore[reportPrivateUsage]
 
 Writer = Callable[[RunDir], object]
 pytestmark = pytest.mark.timeout(20)
@@ -60,7 +61,7 @@ def _stand_in(run: RunDir) -> None:
 
 
 def _stop(run: RunDir) -> None:
-    from launcher.cancel import _stop_here  # pyright: ignore[reportPrivateUsage]
+    from launcher.verbs.cancel import _stop_here  # pyright: ignore[reportPrivateUsage]
 
     with lock.alone(run.lock, run.launcher):
         _stop_here(run)
@@ -88,14 +89,14 @@ def _remembered(run: RunDir) -> None:
 
 
 def _metrics(run: RunDir) -> None:
-    from launcher.train.metrics import MetricsFile
+    from launcher.train.record.metrics import MetricsFile
 
     MetricsFile(run.metrics).write(1, "train", loss=1.0)
 
 
 def _shard(run: RunDir) -> None:
-    from launcher.train.checkpoint import CheckpointStore
-    from launcher.train.ranks import Ranks
+    from launcher.train.checkpoint.checkpoint import CheckpointStore
+    from launcher.train.world.ranks import Ranks
 
     store = CheckpointStore(run.checkpoints, Ranks(0, 1), Claim(run, 0), 0, keep=2)
     store._write_synced(run.path / "shard", (b"x",), "in_shard")  # pyright: ignore[reportPrivateUsage]
@@ -242,7 +243,7 @@ def test_a_copy_with_links_out_of_it_is_not_run(door: Callable[[Path, Path], Non
 
 
 def test_links_within_it_stay(tmp_path: Path) -> None:
-    from launcher.settle import _refuse_links  # pyright: ignore[reportPrivateUsage]
+    from launcher.start.settle import _refuse_links  # pyright: ignore[reportPrivateUsage]
 
     run = frozen(tmp_path / "runs" / "toy" / "1")
     (run.attempts / "000").mkdir()
@@ -269,7 +270,7 @@ def test_what_a_jobs_shell_writes_goes_through_no_link_of_a_copied_run(name: str
 @pytest.mark.parametrize("link", [True, False])
 @pytest.mark.parametrize("name", ["REQUEUE", "STOP", ".doctor"])
 def test_a_file_of_the_run_is_put_anew(link: bool, name: str, tmp_path: Path) -> None:
-    text = (REPO / "launcher" / "clusters" / "slurm.sh").read_text(encoding="utf-8")
+    text = (REPO / "launcher" / "clusters" / "slurm" / "slurm.sh").read_text(encoding="utf-8")
     put = next(part for part in text.split("\n\n") if part.startswith("put() {"))
     assert not re.search(r'[^>]>"\$run/', text), "only put writes there"
     mine, new = tmp_path / "mine", tmp_path / name

@@ -11,7 +11,7 @@ import pytest
 from helpers import Answer
 from omegaconf import DictConfig, OmegaConf
 
-from launcher import dialect
+from launcher.config import dialect
 
 Command = Callable[..., Answer]
 
@@ -61,7 +61,7 @@ def test_a_comma_in_a_list_of_slurm_is_no_sweep(command: Command, word: str) -> 
 
 
 def test_members_of_a_sweep_are_named_as_typed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from launcher.members import compose_members
+    from launcher.compose.members import compose_members
 
     command("plan", "+exp=cifar")  # the environment of a command
     found = compose_members(["-m", "+exp=cifar", "name=1e5,2024_11_21,true,'0x1'", "id=52e4381"])
@@ -116,7 +116,7 @@ def test_null_is_no_name_and_no_place(command: Command, word: str, told: str) ->
 
 def test_a_sweeper_of_another_makes_words_of_its_own_and_the_typed_ones_count(command: Command) -> None:
     """Hydra's own, which our members are made without, stands for them: it gives name=100000.0."""
-    from launcher.compose import compose
+    from launcher.compose.compose import compose
 
     command("plan", "+exp=cifar")
     found: list[tuple[str, str, int, list[str]]] = []
@@ -157,8 +157,8 @@ def test_what_is_written_is_read_back_equal_by_both_who_read_it() -> None:
     ],
 )
 def test_what_gives_another_answer_each_time_is_asked_once(command: Command, words: tuple[str, ...]) -> None:
-    from launcher.compose import compose
-    from launcher.freeze import freeze
+    from launcher.compose.compose import compose
+    from launcher.compose.freeze import freeze
 
     command("plan", "+exp=cifar")
     count = itertools.count(7)
@@ -183,7 +183,7 @@ def test_what_gives_another_answer_each_time_is_asked_once(command: Command, wor
 
 
 def test_a_sweep_goes_to_one_place(command: Command) -> None:
-    from launcher.members import compose_members
+    from launcher.compose.members import compose_members
 
     command("plan", "+exp=cifar")
     found = compose_members(["-m", "+exp=cifar", "seed=1,2,3", "runs_dir='r-${now:%f}'"])

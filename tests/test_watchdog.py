@@ -17,11 +17,11 @@ import psutil
 import pytest
 from processes import REPO, events, finish, lines, losses, running, toy_words, wait_for, worker_of
 
-from launcher import recorder
-from launcher.pulse import EVALUATION, Beat, size
-from launcher.train.patience import Patience
+from launcher.node import recorder
+from launcher.node.pulse import EVALUATION, Beat, size
+from launcher.node.watchdog import PATIENCE_SECONDS, judge
 from launcher.train.watch import Watch
-from launcher.watchdog import PATIENCE_SECONDS, judge
+from launcher.train.world.patience import Patience
 
 LIMIT = 3
 TWO = ("id=a", "cluster.processes_per_node=2", "train.steps=120", "train.save_every=13", "train.batch_size=16")
@@ -273,7 +273,7 @@ def test_it_ends_where_the_worker_died_before_it_began(tmp_path: Path) -> None:
     shared = os.memfd_create("pulse")
     os.ftruncate(shared, size(1))
     nobody = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
-    words = [sys.executable, "-m", "launcher.watchdog", str(tmp_path), "0", "0", str(shared), "1", nobody, "cpu"]
+    words = [sys.executable, "-m", "launcher.node.watchdog", str(tmp_path), "0", "0", str(shared), "1", nobody, "cpu"]
     assert subprocess.run(words, pass_fds=[shared], cwd=REPO, timeout=20, check=False).returncode == 0
 
 

@@ -11,8 +11,8 @@ import pytest
 from helpers import Answer, refused
 from made_runs import CASES, CUT, FAILED, START, TRACEBACK, Made, Said, job, said
 
-from launcher import why
 from launcher.plan import World
+from launcher.verbs import why
 
 Ask = Callable[[Path], Said]
 Programs = Callable[[str, str], None]

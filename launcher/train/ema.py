@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from launcher.train.ranks import Ranks
+from launcher.train.world.ranks import Ranks
 
 
 class Ema:

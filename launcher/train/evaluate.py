@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from launcher.train.ranks import Ranks
+from launcher.train.world.ranks import Ranks
 
 
 @contextlib.contextmanager

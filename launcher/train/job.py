@@ -7,23 +7,23 @@ from typing import Any
 
 from torch import nn
 
-from launcher.config import TrainConfig
-from launcher.rundir import RunDir
-from launcher.train.agreement import Agreement
-from launcher.train.board import Board, NoBoard
-from launcher.train.checkpoint import CheckpointStore
+from launcher.config.config import TrainConfig
+from launcher.rundir.rundir import RunDir
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.saver import Saver
+from launcher.train.checkpoint.state import Parts
+from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema, NoEma
-from launcher.train.guard import Guard
-from launcher.train.layers import Layers
-from launcher.train.metrics import MetricsFile
-from launcher.train.ranks import Ranks
-from launcher.train.replicas import Replicas
-from launcher.train.saver import Saver
-from launcher.train.state import Parts
+from launcher.train.guard.guard import Guard
+from launcher.train.guard.layers import Layers
+from launcher.train.guard.replicas import Replicas
+from launcher.train.record.board import Board, NoBoard
+from launcher.train.record.metrics import MetricsFile
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
-from launcher.train.stored import TrainState
 from launcher.train.watch import NoWatch, Watch
+from launcher.train.world.agreement import Agreement
+from launcher.train.world.ranks import Ranks
 
 
 @dataclass

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from launcher.config import TrainConfig
-from launcher.pulse import BOUNDARY, EVALUATION, SAVE
-from launcher.train import history
-from launcher.train.clock import Clock
+from launcher.config.config import TrainConfig
+from launcher.node.pulse import BOUNDARY, EVALUATION, SAVE
+from launcher.train.checkpoint import history
 from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
-from launcher.train.guard import BadNumbers
+from launcher.train.guard.guard import BadNumbers
+from launcher.train.guard.rollback import roll_back
 from launcher.train.job import Job
-from launcher.train.lines import Lines
-from launcher.train.rollback import roll_back
+from launcher.train.record.clock import Clock
+from launcher.train.record.lines import Lines
 from launcher.train.stop import REASONS
 
 

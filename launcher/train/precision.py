@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from launcher.errors import ConfigError
-from launcher.train.ranks import Ranks
+from launcher.train.world.ranks import Ranks
 
 _ACCELERATE = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
 

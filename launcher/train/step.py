@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from launcher.pulse import BACKWARD, FORWARD, UPDATE
-from launcher.train.metrics import Meter
-from launcher.train.skip import Skipper
+from launcher.node.pulse import BACKWARD, FORWARD, UPDATE
+from launcher.train.guard.skip import Skipper
+from launcher.train.record.metrics import Meter
 from launcher.train.watch import NoWatch, Watch
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from launcher import reading, writing
-from launcher.claim import Claim
-from launcher.pulse import EVALUATION, SAVE
-from launcher.train.ranks import Ranks
+from launcher.node.pulse import EVALUATION, SAVE
+from launcher.rundir.claim import Claim
+from launcher.train.world.ranks import Ranks
+from launcher.trust import reading, writing
 
 LOOK_EVERY_SECONDS = 0.5
 """Between two looks for the STOP file: on a network file system one look can cost a millisecond."""
@@ -94,8 +94,8 @@ class Deadline:
         return 3 * self._slowest_save + steps + self.AIR_SECONDS
 
     def note(self) -> None:
-        """Write down the seconds from the first step to this one, at each save, and those of the slowest: launcher/headway.py judges by
-        them whether attempts get the run anywhere."""
+        """Write down the seconds from the first step to this one, at each save, and those of the slowest: launcher/verdict/headway.py
+        judges by them whether attempts get the run anywhere."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 writing.over(self._file, f"{self._trained:.1f} {self._steps.seconds:.2f}\n")

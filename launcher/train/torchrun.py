@@ -1,8 +1,8 @@
 """torchrun, with two places of ours to meet: `python -m launcher.train.torchrun` and torchrun's own words.
 
-`--rdzv-backend=one-node` needs no port, `--rdzv-backend=sealed` a key (launcher/train/meeting.py). torch's own listens on every interface,
-asks nobody who he is, and unpickles what it finds. torch would also load a handler by its entry point: that takes a launcher which is
-installed, and a job runs a copy of its code, in a container maybe.
+`--rdzv-backend=one-node` needs no port, `--rdzv-backend=sealed` a key (launcher/train/world/meeting.py). torch's own listens on every
+interface, asks nobody who he is, and unpickles what it finds. torch would also load a handler by its entry point: that takes a launcher
+which is installed, and a job runs a copy of its code, in a container maybe.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
 from launcher.errors import LaunchError
-from launcher.train import meeting
-from launcher.train.sealed import Sealed
+from launcher.train.world import meeting
+from launcher.train.world.sealed import Sealed
 
 
 class OneNode(RendezvousHandler):
@@ -101,7 +101,7 @@ def register() -> None:
 
 
 def main(words: list[str]) -> int:
-    os.environ.pop("TORCH_GLOO_LAZY_INIT", None)  # a connection that is made later is not proven (launcher/train/proof.py)
+    os.environ.pop("TORCH_GLOO_LAZY_INIT", None)  # a connection that is made later is not proven (launcher/train/world/proof.py)
     register()
     keep_compiled()
     try:

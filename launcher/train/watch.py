@@ -1,4 +1,4 @@
-"""What a worker tells the watchdog of its node (launcher/watchdog.py), and how long it may take."""
+"""What a worker tells the watchdog of its node (launcher/node/watchdog.py), and how long it may take."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 
-from launcher import PROJECT, pulse
-from launcher.place import Place
-from launcher.pulse import DATA, START
-from launcher.rundir import RunDir
-from launcher.train.patience import START_SECONDS
-from launcher.train.ranks import Ranks
+from launcher import PROJECT
+from launcher.node import pulse
+from launcher.node.place import Place
+from launcher.node.pulse import DATA, START
+from launcher.rundir.rundir import RunDir
+from launcher.train.world.patience import START_SECONDS
+from launcher.train.world.ranks import Ranks
 
 TIMES_SLOWEST = 20
 """A phase may take so many times the slowest step so far, and never less than the floor."""
@@ -123,7 +124,7 @@ def _opened(pid: int, descriptor: int, size: int) -> int:
 def _start(words: list[object], shared: int) -> subprocess.Popen[bytes] | None:
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "launcher.watchdog", *map(str, words)],
+            [sys.executable, "-m", "launcher.node.watchdog", *map(str, words)],
             cwd=PROJECT,  # where -m looks first
             stdin=subprocess.DEVNULL,
             pass_fds=[shared],

@@ -14,39 +14,42 @@ import torch
 from accelerate import Accelerator
 from omegaconf import OmegaConf
 
-from launcher import dialect, home, lock, references, targets
-from launcher.claim import Claim
-from launcher.config import TrainConfig
+from launcher.config import dialect, home, references, targets
+from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
-from launcher.place import Place
+from launcher.node.place import Place
+from launcher.node.pulse import END
 from launcher.plan import Plan, Strategy
-from launcher.prepare import exit_code, user_line
-from launcher.pulse import END
-from launcher.rundir import RunDir, read_text, write_atomic
-from launcher.train import loop, rollback, seeds, world
-from launcher.train.account import account
-from launcher.train.agreement import Agreement
-from launcher.train.board import Board, NoBoard
-from launcher.train.checkpoint import CheckpointStore
+from launcher.rundir import lock
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir, read_text, write_atomic
+from launcher.train import loop, seeds
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.history import go_to
+from launcher.train.checkpoint.saver import Interval, Saver
+from launcher.train.checkpoint.state import Parts, inexact, replicated
+from launcher.train.checkpoint.stored import TrainState, examine, foreign, stored_precision
 from launcher.train.ema import Ema, NoEma
-from launcher.train.guard import Guard
-from launcher.train.history import go_to
+from launcher.train.guard import rollback
+from launcher.train.guard.guard import Guard
+from launcher.train.guard.layers import Layers
+from launcher.train.guard.replicas import Replicas
+from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
-from launcher.train.layers import Layers
-from launcher.train.metrics import Meter, MetricsFile, last
 from launcher.train.optim import start_momentum
-from launcher.train.patience import Patience
 from launcher.train.precision import agree
-from launcher.train.ranks import Ranks
-from launcher.train.replicas import Replicas
-from launcher.train.saver import Interval, Saver
-from launcher.train.skip import Skipper
-from launcher.train.state import Parts, inexact, replicated
+from launcher.train.prepare import exit_code, user_line
+from launcher.train.record.account import account
+from launcher.train.record.board import Board, NoBoard
+from launcher.train.record.metrics import Meter, MetricsFile, last
+from launcher.train.record.told import told
 from launcher.train.step import Stepper
 from launcher.train.stop import Deadline, Stopper
-from launcher.train.stored import TrainState, examine, foreign, stored_precision
-from launcher.train.told import told
 from launcher.train.watch import NoWatch, Watch
+from launcher.train.world import world
+from launcher.train.world.agreement import Agreement
+from launcher.train.world.patience import Patience
+from launcher.train.world.ranks import Ranks
 
 LOCK_PATIENCE_SECONDS = 10.0
 
@@ -57,7 +60,9 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     claim = Claim(run, place.attempt)
     if place.rank == 0:
         job_id = os.environ.get("LAUNCHER_JOB")
-        where["refused"] = True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/attend.py)
+        where["refused"] = (
+            True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/clusters/local/attend.py)
+        )
         lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS, job_id)
         if job_id is None:  # a batch job's shell has claimed the run already
             claim.take()

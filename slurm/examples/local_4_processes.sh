@@ -41,6 +41,6 @@ exec /home/ada/project/.venv/bin/python \
     --local-addr=127.0.0.1 \
     --nproc-per-node=4 \
     --max-restarts=3 \
-    --module launcher.worker \
+    --module launcher.train.worker \
     "$run" \
     >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1

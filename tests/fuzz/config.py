@@ -16,7 +16,7 @@ from fuzz import warm
 from fuzz.fields import LOCAL, SLURM, Field
 from fuzz.sandbox import Answer, Sandbox
 from fuzz.tally import Tally
-from launcher import references
+from launcher.config import references
 
 RAW = 1
 """Fields for each text, by chance, in which it is typed without quotes, and written into a yaml."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import yaml
 
-from launcher import CONF, targets, typed
-from launcher.config import GROUPS, Config, TrainConfig
+from launcher import CONF
+from launcher.compose import typed
+from launcher.config import targets
+from launcher.config.config import GROUPS, Config, TrainConfig
 
 SLURM = ("model=resnet18", "cluster=slurm", "cluster.device=cpu", "data.offline=error")
 LOCAL = ("model=resnet18", "cluster=local", "cluster.device=cpu", "data.offline=error")

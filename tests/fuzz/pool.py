@@ -23,9 +23,11 @@ from fuzz.fields import Field, all_fields
 from fuzz.sandbox import Sandbox
 from fuzz.stored import Stored
 from fuzz.tally import Tally
-from launcher import freeze, scheduler, submit
-from launcher.deathsig import die_with_parent
-from launcher.snapshot import Source
+from launcher.clusters import submit
+from launcher.clusters.slurm import scheduler
+from launcher.code.snapshot import Source
+from launcher.compose import freeze
+from launcher.node.deathsig import die_with_parent
 
 _STUB = '#!/bin/bash\nfor last; do :; done\nenv -0 >"$last/seen"\nexit 1\n'
 """In place of Python, for a run on this machine: what torchrun would be started with."""

@@ -15,7 +15,7 @@ from fake_slurm import FakeSlurm
 from fuzz.fields import SLURM
 from fuzz.sandbox import Sandbox
 from fuzz.tally import Tally
-from launcher.rundir import RunDir
+from launcher.rundir.rundir import RunDir
 
 FILES = ("plan.json", "config.yaml", "events.jsonl", "summary.json", "metrics.jsonl", "attempts/000/error.json")
 ACTED_ON = ("plan.json", "config.yaml cluster", "config.yaml trust")

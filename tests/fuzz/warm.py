@@ -19,8 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from fuzz.fields import all_fields
-from launcher import compose, preflight
-from launcher.config import GROUPS
+from launcher.compose import compose, preflight
+from launcher.config.config import GROUPS
 
 _KNOWN: dict[tuple[str, ...], bytes] = {}
 _SHARED = frozenset(word for field in all_fields() for word in field.before)

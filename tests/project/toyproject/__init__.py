@@ -9,14 +9,14 @@ import json
 import os
 
 if os.environ.get("TOY_SABOTAGE") == "generators":
-    from launcher.train import state
+    from launcher.train.checkpoint import state
 
     state._restore_generators = lambda *args: None
 
 if os.environ.get("TOY_SABOTAGE") == "slow_save":
     import time
 
-    from launcher.train import checkpoint
+    from launcher.train.checkpoint import checkpoint
 
     _commit = checkpoint.CheckpointStore._commit
 
@@ -31,7 +31,7 @@ if "TOY_FLIPS" in os.environ:
 
     import torch
 
-    from launcher.train import replicas
+    from launcher.train.guard import replicas
 
     _flips = {(step, rank): (what or ["weights"])[0] for step, rank, *what in json.loads(os.environ["TOY_FLIPS"])}
     _look = replicas.Replicas.look

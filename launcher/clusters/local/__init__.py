@@ -1,0 +1,165 @@
+"""Processes on this machine, started by torchrun and watched by the launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from launcher.clusters.local import gpus, machine
+from launcher.errors import ConfigError
+from launcher.plan import Plan, World
+from launcher.shell import Raw, block, command, export
+
+TORCHRUN = "launcher.train.torchrun"
+ONE_NODE = "one-node"
+"""How its processes meet: without a port (docs/decisions/0080-meeting-in-private.md)."""
+LEAST_FILES = 64
+"""That torchrun and a worker have open, and some more."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """One node: this one."""
+
+    nodes: int = 1
+    processes_per_node: int | str = "auto"
+    """auto: one per GPU; one in all on a CPU, with every core."""
+    device: str = "auto"
+    """auto | cpu | cuda. auto: cuda where there is one."""
+    max_restarts: int = 0
+    """How often torchrun starts the processes again, from the newest checkpoint, after one of them died."""
+    requeue: bool = True
+    """Start another attempt after a rank was killed or hung; three in a row that get nowhere end the run."""
+
+    interface: str | None = None
+    """Network interface by which its processes talk to each other; null: loopback, which nobody else reaches."""
+
+    attached: ClassVar[bool] = True
+
+    def world(self) -> World:
+        """Resolve `auto` by looking at this machine. Raises ConfigError."""
+        if self.nodes != 1:
+            raise ConfigError(f"cluster.nodes={self.nodes}: cluster=local is this one machine; type cluster.nodes=1")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"cluster.device={self.device} cannot be; type one of auto, cpu, cuda")
+        if self.max_restarts < 0:
+            raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
+        if (files := machine.open_files()) < LEAST_FILES:
+            raise ConfigError(f"a process may open {files} files here and needs {LEAST_FILES}; type: ulimit -n 4096")
+        if self.interface is not None and self.interface not in machine.interfaces():
+            known = ", ".join(machine.interfaces()) or "none that can be listed"
+            raise ConfigError(f"cluster.interface={self.interface}: this machine has {known}; type one of those, or null for loopback")
+        machine.tell_of_interfaces(self.interface)
+        found = gpus.find()
+        device = self.device if self.device != "auto" else ("cuda" if found.count else "cpu")
+        if device == "cuda" and not found.count and found.sure:
+            raise ConfigError("cluster.device=cuda: this machine shows no CUDA device; type cluster.device=cpu or auto")
+        return World(1, self._processes(device, found), device)
+
+    def _processes(self, device: str, found: gpus.Gpus) -> int:
+        count = self.processes_per_node
+        if count == "auto":
+            return max(1, found.count) if device == "cuda" else 1
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ConfigError(f"cluster.processes_per_node={count} cannot be; type auto or a whole number from 1")
+        if device == "cuda" and count > found.count and found.sure:
+            raise ConfigError(
+                f"cluster.processes_per_node={count}: this machine shows {found}; type cluster.processes_per_node={found.count} or auto"
+            )
+        most = 8 * machine.cpu_count()
+        if count > most:
+            raise ConfigError(f"cluster.processes_per_node={count}: this machine has {machine.cpu_count()} CPUs; type at most {most}")
+        return count
+
+    def threads(self, world: World) -> int:
+        """Those that OMP_NUM_THREADS or MKL_NUM_THREADS asks for, as under torchrun; else this machine's CPUs, shared out."""
+        return machine.threads_asked() or max(1, machine.cpu_count() // world.processes_per_node)
+
+    def render(self, plan: Plan) -> str:
+        """The job script. `exec` keeps the pid, so that a worker can tell its torchrun from a foster parent."""
+        lines = [
+            "#!/usr/bin/env bash",
+            f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
+            "set -euo pipefail",
+            command(["umask", plan.umask]),
+            command(["cd", plan.directory]) + " # where the workers go",
+            f"run={command([plan.run_dir])}",
+            "",
+            *SCRUB,
+            "",
+            export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
+            SAFE_PATH,
+            export("OMP_NUM_THREADS", plan.threads),
+            *(LOOPBACK if self.interface is None else _by(self.interface)),
+            *(export(name, value) for name, value in plan.env),
+            "",
+            *NEXT_ATTEMPT,
+            "",
+            export("LAUNCHER_AGENT_PID", Raw("$$")),
+            'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',
+            command(["cd", plan.project]) + " # where -m looks first",
+            "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
+        ]
+        return "\n".join(lines) + "\n"
+
+    def submit_argv(self, plan: Plan) -> list[str]:
+        """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
+        return ["bash", "-p", f"{plan.run_dir}/job.sh"]
+
+
+LOOPBACK = (
+    "# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.",
+    'case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
+    'export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"',
+)
+
+SAFE_PATH = "export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own"
+
+
+def _by(interface: str) -> list[str]:
+    """NCCL takes a bare name for a prefix."""
+    return [export("GLOO_SOCKET_IFNAME", interface), export("NCCL_SOCKET_IFNAME", f"={interface}")]
+
+
+SCRUB = (
+    "# torchrun ends at a word here that it does not know, and many programs read the same variable.",
+    'LOGLEVEL=$(printf %s "${LOGLEVEL:-}" | tr "[:lower:]" "[:upper:]")',
+    'case "$LOGLEVEL" in DEBUG | INFO | WARNING | ERROR | CRITICAL) export LOGLEVEL ;; *) unset LOGLEVEL ;; esac',
+    "# What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.",
+    "unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE",
+    "unset MASTER_ADDR MASTER_PORT NODE_RANK",
+    'for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCHELASTIC_@}" "${!PET_@}"; do',
+    '    unset "$name"',
+    "done",
+)
+
+NEXT_ATTEMPT = (
+    "# One directory per attempt. mkdir is atomic: two starts never share one.",
+    "attempt=0",
+    'while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do',
+    '    [ -d "$run/attempts/$(printf %03d "$attempt")" ] || { echo "$run/attempts cannot be written" >&2; exit 3; }',
+    "    attempt=$((attempt + 1))",
+    "done",
+    'LAUNCHER_ATTEMPT=$(printf %03d "$attempt")',
+    "export LAUNCHER_ATTEMPT",
+    'ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for people; not every file system has links',
+)
+
+
+def torchrun(plan: Plan) -> list[object]:
+    """The local address spares a machine whose own name does not resolve."""
+    return [
+        plan.python,
+        command_option("-m", TORCHRUN),
+        command_option(f"--rdzv-backend={ONE_NODE}"),
+        "--local-addr=127.0.0.1",
+        f"--nproc-per-node={plan.world.processes_per_node}",
+        f"--max-restarts={plan.max_restarts}",
+        command_option("--module", "launcher.train.worker"),
+        Raw('"$run"'),
+    ]
+
+
+def command_option(*words: str) -> Raw:
+    """An option and its argument that belong on one line."""
+    return Raw(command(words))

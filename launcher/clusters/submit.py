@@ -1,0 +1,121 @@
+"""The only place that starts a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from launcher import PROJECT
+from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
+from launcher.plan import Cluster, Plan
+from launcher.trust.secret import mask
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
+    """Start the job script in a session of its own: a Ctrl-C typed here reaches us alone, and we decide what it means.
+
+    The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun.
+    """
+    import subprocess  # here, for most who ask whether there is a scheduler start nothing
+
+    from launcher.node.deathsig import die_with_parent
+
+    return subprocess.Popen(
+        cluster.submit_argv(plan),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+_COMPLAINT = 1 << 14
+"""Bytes: longer is no complaint, and is searched for words."""
+
+
+class Reply(NamedTuple):
+    """What a program of the scheduler answered."""
+
+    status: int
+    out: str
+    err: str
+    program: str
+    """Its name, and the cluster that it was to ask where that is another."""
+
+    @property
+    def words(self) -> str:
+        """Its own words of complaint, on one line, without `sbatch: error:` before each."""
+        lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in self.err.splitlines()]
+        return "; ".join(line for line in lines if line) or f"it ended with status {self.status} and no word"
+
+
+def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str] | None = None) -> Reply:
+    """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing,
+    does not answer within `seconds` or does not stop answering.
+    """
+    from launcher.trust import program
+
+    name = " ".join([argv[0], *(word for word in argv[1:] if word.startswith("--clusters="))])
+    try:
+        said = program.hear(argv, seconds, text.encode(errors="replace"), {**_clean(), **(site or {})})
+    except FileNotFoundError:
+        raise NoScheduler(
+            f"{argv[0]}: not found; type this on a login node of the cluster, or cluster=local to train on this machine"
+        ) from None
+    except TimeoutError:
+        raise NoAnswer(f"{name} did not answer within {seconds:.0f} s") from None
+    except program.TooMuchError as error:
+        raise NoAnswer(f"{name} {error}") from None
+    except OSError as error:
+        raise ClusterError(f"{argv[0]} cannot be run ({error.strerror})") from error
+    return Reply(said.status, _text(said.out), _text(said.err[:_COMPLAINT]), name)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace").replace("\r\n", "\n")
+
+
+def _clean() -> dict[str, str]:
+    """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one, and `SQUEUE_FORMAT` and the like change
+    what we read; `SLURM_CONF` says where it is, `SLURM_JWT` who we are."""
+    foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
+    return {name: value for name, value in os.environ.items() if name in ("SLURM_CONF", "SLURM_JWT") or not name.startswith(foreign)}
+
+
+def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
+    """Find, download and decode the data in a process of its own, before anything is started: it may import what it likes, its
+    progress bar has the terminal, and its error is one line now instead of one per rank later.
+
+    Returns the keywords that pin what was found. Raises ConfigError or RunError.
+    """
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher.train.prepare"],
+        cwd=PROJECT,  # where -m looks first
+        input=json.dumps({"data": node, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise ConfigError(f"data: preparing it ended with status {done.returncode} and no answer; see above") from None
+    if "error" in answer:
+        raise BY_EXIT_CODE.get(answer["exit_code"], LaunchError)(answer["error"])
+    return answer["pinned"]
+
+
+def become(module: str, words: list[str]) -> int:
+    """Replace this process by `python -m module` (TensorBoard), which would look in the working directory first."""
+    start = "import sys; sys.path[:] = filter(None, sys.path); from runpy import run_module as run; "
+    argv = [sys.executable, "-c", f"{start}run({module!r}, run_name='__main__', alter_sys=True)", *words]
+    sys.stdout.flush()
+    os.execv(argv[0], argv)

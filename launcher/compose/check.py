@@ -1,0 +1,162 @@
+"""What values may be: the last place where a user's number is looked at before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from launcher.config import tree
+from launcher.config.config import Config as Keys
+from launcher.config.config import TrainConfig
+from launcher.config.targets import nearest
+from launcher.errors import ConfigError
+from launcher.plan import World
+from launcher.rundir.objective import WANTED, is_objective
+from launcher.trust import search_path
+
+Config = Mapping[str, Any]
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+RESUME = ("auto", "never")
+RUNS_MODES = ("private", "group")
+
+
+def _whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _positive(value: Any) -> bool:
+    return _number(0)(value) and value > 0
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, list) and len(cast("list[Any]", value)) == 2
+
+
+def _below_one(value: Any) -> bool:
+    return _number(0)(value) and value < 1
+
+
+RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seed", lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2**63 - 1"),
+    ("runs_dir", lambda value: isinstance(value, str), "the directory that shall hold the runs"),
+    ("runs_mode", lambda value: value in RUNS_MODES, "private, or group for a run that the group of runs_dir may read"),
+    ("resume", lambda value: value in RESUME, "auto or never"),
+    ("objective", is_objective, WANTED),
+    ("train.epochs", _whole(1), "a whole number from 1"),
+    ("train.steps", lambda value: value is None or _whole(1)(value), "a whole number from 1, or null for epochs"),
+    ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),
+    ("train.accumulate", _whole(1), "a whole number from 1"),
+    ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
+    ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
+    ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
+    ("train.log_every", _whole(1), "a whole number of steps from 1"),
+    ("train.eval_every", lambda value: value == "auto" or _whole(0)(value), "auto (each epoch), or steps from 0 (0: at the end)"),
+    ("train.save_every", lambda value: value == "auto" or _whole(1)(value), "auto, or steps from 1"),
+    ("train.mtbf_hours", _positive, "hours above 0, for example 4"),
+    ("train.hang_seconds", _number(0), "seconds, or 0 for no watch"),
+    ("train.compare_every", _whole(0), "a whole number of steps, or 0 for never"),
+    ("train.layers_every", _whole(0), "a whole number of steps, or 0 for never"),
+    ("train.on_bad", lambda value: value in ("stop", "rollback", "skip"), "one of stop, rollback, skip"),
+    ("train.spike", lambda value: value == 0 or (_number(1)(value) and value > 1), "0 for none, or a number above 1, for example 5"),
+    ("train.max_rollbacks", _whole(1), "a whole number from 1"),
+    ("train.max_skips", _whole(1), "a whole number from 1"),
+    ("train.keep", _whole(2), "a whole number from 2: the newest checkpoint may be the one a dying disk tore"),
+    ("optim.lr", _positive, "a number above 0, for example 0.1"),
+    ("optim.momentum", _below_one, "a number from 0 to below 1"),
+    ("optim.weight_decay", _number(0), "a number from 0"),
+    ("optim.eps", _positive, "a number above 0, for example 1e-8"),
+    ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
+    *((f"schedule.{key}", _number(0, 1), "a fraction from 0 to 1") for key in ("warmup", "peak", "start", "final")),
+    ("task.label_smoothing", _below_one, "a number from 0 to below 1"),
+)
+"""Key, rule, what to type. A key that the config does not have is not judged here."""
+
+
+def check_keys(config: Config) -> None:
+    """Raises ConfigError for a key that `+` brought in or `~` took away; those of group nodes are the constructors' business."""
+    for path, schema in (("", Keys), ("train", TrainConfig)):
+        node = tree.look_up(config, path) if path else config
+        known = [field.name for field in dataclasses.fields(schema)]
+        prefix = f"{path}." if path else ""
+        for key in node:
+            if key not in known:
+                raise ConfigError(f"{prefix}{key}: no such key{nearest(key, known, prefix)}")
+        for key in known:
+            if key not in node:
+                raise ConfigError(f"{prefix}{key} is needed; leave out ~{prefix}{key}")
+
+
+def check_values(config: Config) -> None:
+    """Raises ConfigError for the first value that cannot be meant: nan and infinity anywhere, then RULES."""
+    for key, value in tree.leaves(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value} is not a finite number; type one")
+        if value == "???":
+            raise ConfigError(f"{key} has no value and needs one; add {key}=…")
+    for key, rule, wanted in RULES:
+        value = tree.look_up(config, key)
+        if value is not tree.ABSENT and not rule(value):
+            raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
+    if tree.look_up(config, "train.on_bad") == "skip" and tree.look_up(config, "train.spike"):
+        raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
+
+
+class NotDivisible(ConfigError):
+    """The batch over this world."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what}; type {instead}")
+        self.what = what
+
+
+def check_world(config: Config, world: World) -> None:
+    """Raises ConfigError where the numbers do not fit the world."""
+    train = config["train"]
+    batch, accumulate = train["batch_size"], train["accumulate"]
+    parts = world.size * accumulate
+    if batch % parts:
+        near = max(parts, round(batch / parts) * parts)
+        raise NotDivisible(
+            f"train.batch_size={batch} is not divisible by {world.size} process{'es' * (world.size > 1)} x train.accumulate={accumulate}",
+            f"train.batch_size={near}",
+        )
+    if train["precision"] == "fp16" and world.device == "cpu":
+        raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Keys whose values differ, as `key: old -> new`."""
+    before, after = dict(tree.leaves(old)), dict(tree.leaves(new))
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key}: {tree.shown(before.get(key, 'absent'))} -> {tree.shown(after.get(key, 'absent'))}"
+        for key in keys
+        if before.get(key, tree.ABSENT) != after.get(key, tree.ABSENT)
+    ]
+
+
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+
+
+def check_environment(environment: Mapping[str, str]) -> list[str]:
+    """Rank variables that the shell carries, and parts of PYTHONPATH. Raises ConfigError for garbage; returns a warning for each that is
+    ignored.
+    """
+    warnings: list[str] = []
+    for name in RANK_VARIABLES:
+        value = environment.get(name)
+        if value is None:
+            continue
+        highest = 65_535 if name == "MASTER_PORT" else 10_000_000
+        if not value.isdecimal() or int(value) > highest:
+            raise ConfigError(f"{name}={value!r} in the environment is no whole number from 0 to {highest}; type: unset {name}")
+        warnings.append(f"{name}={value} from the environment is ignored: the plan decides it (unset {name} to silence this)")
+    warnings += (f"PYTHONPATH: {part} is another directory in each, and not searched; give its whole path" for part in search_path.left_out)
+    return warnings

@@ -1,0 +1,178 @@
+"""Hop 2: a composed config becomes one frozen plan, or one line that says why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+import launcher
+from launcher import PROJECT
+from launcher.code import code_hash, snapshot
+from launcher.code.snapshot import Source
+from launcher.compose import check, preflight, trusted
+from launcher.compose.round_batch import round_batch
+from launcher.config import dialect, home, references, targets, tree
+from launcher.config.config import TrainConfig
+from launcher.errors import ConfigError, RunError
+from launcher.plan import Cluster, Plan, check_name
+from launcher.rundir import rundir
+from launcher.rundir.rundir import RunDir
+from launcher.trust import owner
+from launcher.trust.secret import mask
+
+NOT_COMPARED = ("resume", "id", "runs_dir", "runs_mode", "objective")
+"""Keys in which a run may differ from the command that continues it."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a batch job will run: the code as it was at submit. Members of a sweep share one copy."""
+
+    source: Source
+    digest: str
+    place: str | None = None
+    """Where the copy goes; null: into the run directory."""
+
+    @classmethod
+    def now(cls, trust: Sequence[str], place: str | None = None) -> Code:
+        """Raises ConfigError where it is too large or cannot be read."""
+        source = snapshot.find(PROJECT, trust)
+        return cls(source, source.digest(), place)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a run directory is made from."""
+
+    plan: Plan
+    cluster: Cluster
+    config: str
+    """config.yaml: every value resolved but `${oc.env:…}`, which each process reads for itself: no secret is written."""
+    script: str
+    code: Code | None = None
+    """None where the processes run what is here, as on this machine."""
+
+
+def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -> Frozen:
+    """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
+
+    `config` is changed only by `train.round_batch`, to what was decided.
+    """
+    values = resolve(config)
+    check.check_keys(values)
+    targets.check_trust(values["trust"])
+    targets.check(values, values["trust"])
+    check.check_values(values)
+    world = targets.build(values["cluster"]).world()
+    if round_batch(config, values["train"], world):
+        values = resolve(config)  # others may be made of it
+    targets.build(values["strategy"]).check(world, values["train"])
+    check.check_world(values, world)
+    name = check_name("name", values["name"])
+    run_id = check_name("id", time_id() if values["id"] is None else values["id"])
+    written: Any = OmegaConf.to_container(config)
+    known = {"id": run_id} if values["id"] is None else {}
+    frozen = references.frozen({**written, **known}, {**values, **known})
+    cluster: Cluster = targets.build(references.late(frozen["cluster"]))
+    text = frozen_text(frozen)
+    run_dir = str(runs_dir(values) / name / run_id)
+    mask.show(run_dir)
+    if not cluster.attached and code is None:
+        code = Code.now(values["trust"])
+    packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()
+    plan = Plan(
+        name=name,
+        id=run_id,
+        run_dir=run_dir,
+        world=world,
+        threads=cluster.threads(world),
+        max_restarts=cluster.max_restarts,
+        python=sys.executable,
+        directory=str(Path.cwd()),
+        project=str(PROJECT) if code is None else code.place or f"{run_dir}/code",
+        env=worker_env(values, world.device),
+        config_hash=hashlib.sha256(text.encode()).hexdigest(),
+        code_hash=code_hash.of_all(packages) if code is None else code.digest,
+        packages=packages,
+        overrides=tuple(map(mask, overrides)),
+        version=launcher.__version__,
+        umask="027" if values["runs_mode"] == "group" else "077",
+    )
+    try:
+        return Frozen(plan, cluster, text, cluster.render(plan), code)
+    except ValueError as error:  # a word no shell can carry, such as a path with a newline in it
+        raise ConfigError(f"runs_dir or the working directory: {error}") from error
+
+
+def stored_config(run: RunDir) -> dict[str, Any]:
+    """What a run was frozen with; what its launcher did not know yet is as if nothing had been said. Raises RunError."""
+    try:
+        config = dialect.read(rundir.read_text(run.config))
+    except yaml.YAMLError as error:
+        raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
+    if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
+        raise RunError(f"{run.config} is not the config of a run; start a new run")
+    found = cast("dict[str, Any]", config)
+    if tree.is_mapping(known := found.get("train")):
+        found["train"] = {**dataclasses.asdict(TrainConfig()), **known}
+    return found
+
+
+def stored_cluster(run: RunDir) -> Cluster:
+    """Raises RunError, or ConfigError for a target outside the allowlist."""
+    config = stored_config(run)
+    preflight.created(config)
+    targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else trusted.mine(config["trust"]))
+    return targets.build(references.late(config["cluster"]))
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain values, every interpolation resolved. Raises ConfigError."""
+    preflight.install()
+    return home.everywhere(references.resolved(config))
+
+
+def runs_dir(values: Mapping[str, Any]) -> Path:
+    given, text = values["runs_dir"], str(values["runs_dir"])
+    if given in (None, "") or "\0" in text:
+        raise ConfigError(f"runs_dir={'null' if given is None else repr(text)} is no path; type the directory that shall hold the runs")
+    return Path(text).absolute()
+
+
+def time_id() -> str:
+    """Sortable, and another for a second command within the same second: 20261121-081500-123."""
+    now = time.time()
+    return time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now * 1000) % 1000:03d}"
+
+
+def frozen_text(frozen: Mapping[str, Any]) -> str:
+    """config.yaml."""
+    return "".join(_dumped(key, value) for key, value in frozen.items())
+
+
+def _dumped(key: str, value: Any) -> str:
+    """One key of the whole as yaml. Members of a sweep differ in few of them, and PyYAML takes 2 ms for all."""
+    known = (key, repr(value))
+    if known not in _DUMPED:
+        if len(_DUMPED) > 1000:
+            _DUMPED.clear()
+        _DUMPED[known] = dialect.write({key: value})
+    return _DUMPED[known]
+
+
+_DUMPED: dict[tuple[str, str], str] = {}
+
+
+def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
+    if values["train"]["deterministic"] and device == "cuda":
+        return (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),)  # cuBLAS reads it once, at the first handle
+    return ()

@@ -1,0 +1,67 @@
+"""`resume RUN cluster.…=…`: the same run in another world. The samples of each update stay the same, who computes which does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from launcher.compose import preflight, typed
+from launcher.compose.check import NotDivisible
+from launcher.compose.compose import one_line, prepare
+from launcher.compose.freeze import freeze, stored_config
+from launcher.errors import ConfigError
+from launcher.plan import Cluster
+from launcher.rundir.rundir import RunDir, write_atomic
+from launcher.start.rendered import mark
+
+_WORD = re.compile(r"\+{0,2}cluster\.(?!_target_)[^=]+=")
+
+
+def check(words: list[str]) -> None:
+    """Raises ConfigError for what a run that is there cannot change, whatever became of it."""
+    if strange := [word for word in words if not _WORD.match(word)]:
+        raise ConfigError(
+            f"resume {strange[0]}: only where a run runs can change, with cluster.…=…; for example cluster.processes_per_node=1; "
+            "for anything else start a new run"
+        )
+
+
+def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
+    """Freeze the run again with other values under `cluster`, in place of the old; nobody else is at it. Raises ConfigError."""
+    if not cluster.attached:
+        raise ConfigError(f"resume {words[0]}: a batch job keeps the nodes it was submitted for; leave {words[0]} out")
+    config = preflight.created(stored_config(here))
+    old = here.read_plan()
+    try:
+        frozen = freeze(_changed(config, words), [*old.overrides, *words])
+    except NotDivisible as error:
+        train = config["train"]
+        counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)
+        raise ConfigError(
+            f"resume {' '.join(words)}: {error.what}, and a run keeps its batch; type cluster.processes_per_node= and one of {counts}"
+        ) from error
+    plan = dataclasses.replace(frozen.plan, run_dir=old.run_dir, directory=old.directory)
+    script = frozen.cluster.render(plan)
+    write_atomic(here.script, script)
+    write_atomic(here.config, frozen.config)
+    write_atomic(here.plan, plan.to_json())  # last: until it is there, the workers refuse the world that the script makes
+    here.log_event("moved", world=str(plan.world), script=mark(script))
+    return frozen.cluster
+
+
+def _changed(config: DictConfig, words: list[str]) -> DictConfig:
+    """What `words` make of it, read as at a start. Raises ConfigError."""
+    OmegaConf.set_struct(config, True)
+    words = prepare(words)
+    with one_line(words):
+        overrides = OverridesParser.create().parse_overrides(words)
+        for override in overrides:
+            if override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: several values for one run; it is in one world, type one of them")
+        ConfigLoaderImpl._apply_overrides_to_config(overrides, config)  # pyright: ignore[reportPrivateUsage]
+    typed.restore(config, words)
+    return config

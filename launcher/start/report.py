@@ -1,0 +1,53 @@
+"""The closing lines of a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from launcher.rundir.progress import duration
+from launcher.rundir.rundir import RunDir
+
+Figure = TypeVar("Figure")
+
+
+def closing(run: RunDir, summary: dict[str, Any]) -> str:
+    """What a person wants to know at the end: how good, how fast, how long, where, and what to type next."""
+    rows: list[tuple[str, str]] = []
+    if summary.get("data_is_standin"):
+        rows.append(("data", "THE BUILT-IN STAND-IN, not the real set: these figures say nothing about it"))
+    for name, value in summary.items():
+        if name.startswith("test_") and isinstance(value, int | float) and (number := _of(lambda of=value: float(of))) is not None:
+            rows.append((name.replace("_", " "), f"{number:.2%}" if name == "test_accuracy" else f"{number:.4f}"))
+    figures: dict[str, Callable[[], str]] = {
+        "speed": lambda: f"{summary['samples_per_second']:,.0f} samples/s while training",
+        "time": lambda: f"{duration(summary['seconds'])} in {summary['attempts']} attempt{'s' * (summary['attempts'] > 1)}",
+        "training": lambda: f"{summary['effective']:.1%} of {duration(summary['wall_seconds'])}{_rest(summary)}",
+        "steps": lambda: f"{summary['steps']:,} ({summary['samples']:,} samples)",
+    }
+    rows += [(name, text) for name, figure in figures.items() if (text := _of(figure))]
+    rows += [
+        ("metrics", str(run.metrics)),
+        ("checkpoints", str(run.checkpoints)),
+        ("logs", str(run.attempts)),
+        ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _of(figure: Callable[[], Figure]) -> Figure | None:
+    """None where the summary is not as a run has written it."""
+    try:
+        return figure()
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return None
+
+
+def _rest(summary: dict[str, Any]) -> str:
+    """What the rest of the time went into, where it is worth a word."""
+    kinds = {"evaluation": "evaluation", "save": "saving", "lost": "starting and waiting"}
+    parts = [f"{words} {duration(summary[f'{name}_seconds'])}" for name, words in kinds.items()]
+    causes = [f"{count} {cause}" for cause, count in summary["restarts"].items()]
+    replayed = [f"{summary['replayed_steps']} steps done again"] if summary["replayed_steps"] else []
+    return "; ".join(["", ", ".join(parts), *([f"restarts: {', '.join(causes)}"] if causes else []), *replayed])

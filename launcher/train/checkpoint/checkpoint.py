@@ -1,0 +1,236 @@
+"""Checkpoints on disk: a directory is complete and verified, or it is not a checkpoint.
+
+    checkpoints/tmp.<attempt>/    shards of every rank, each fsynced by its writer
+    checkpoints/step_000000400/   the same directory after: manifest with every sha256, fsync, rename, fsync of the parent
+    checkpoints/tmp.step_…/       an old one on its way out
+
+Files are bytes to this module (state.py knows what is in them), and manifest.py verifies them. Nothing is
+ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import CheckpointError, LaunchError, RunError
+from launcher.rundir.claim import Claim
+from launcher.train.checkpoint import crash
+from launcher.train.checkpoint.manifest import FORMAT, MANIFEST, Checkpoint, by_step, directory_name, seal, verify
+from launcher.train.guard.guard import BadNumbers
+from launcher.train.world.ranks import Ranks
+from launcher.trust import writing
+
+NO_DIRECTORIES = (*writing.NO_SYNC, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
+"""What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
+NAMES_LOST = "after a loss of power the newest checkpoint may be missing"
+BYTES_LOST = "after a loss of power the newest checkpoints may be torn, and the run goes on from an older one, if one is whole"
+
+Content = Iterable[bytes | memoryview]
+"""A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run. Every rank calls every method at the same step."""
+
+    def __init__(
+        self,
+        path: Path,
+        ranks: Ranks,
+        claim: Claim,
+        attempt: int,
+        keep: int,
+        before_commit: Callable[[], None] = lambda: None,
+        examine: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    ) -> None:
+        """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError.
+        `examine`, on rank 0: raises CheckpointError where the files of one that verifies are not what they are named.
+        """
+        self.path = path
+        self.keep = keep
+        self._before_commit = before_commit
+        self._examine = examine
+        self._ranks = ranks
+        self._claim = claim
+        self._temporary = path / f"tmp.{attempt:03d}"
+        self._told = False
+        if ranks.is_first:
+            path.mkdir(mode=0o750, exist_ok=True)
+            for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
+                shutil.rmtree(left, ignore_errors=True)
+
+    def save(self, step: int, files: Mapping[str, Content], judged: float = math.inf) -> None:
+        """Write this rank's files and commit everybody's; nothing where a good checkpoint of the step is there. Raises on every rank if it
+        failed on one: RunError, or BadNumbers.
+
+        `judged`: the last step whose numbers are known to be good. The newest checkpoint that is not after it outlives `keep` newer ones,
+        or there would be nothing to go back to.
+        """
+        crash.here("before_save")
+        if self._agree((lambda: self._make_room(step)) if self._ranks.is_first else None)[0] is False:
+            return
+        written = self._agree(lambda: {name: self._write(name, content) for name, content in files.items()})
+        crash.here("shards_agreed")
+        entries = {name: entry for part in written for name, entry in part.items()}
+        manifest = {"format": FORMAT, "step": step, "world": self._ranks.world, "files": entries}
+        self._agree((lambda: self._commit(step, manifest, judged)) if self._ranks.is_first else None)
+        crash.here("save_agreed")
+
+    def load(self, say: Callable[[str], None], newest: float = math.inf) -> Checkpoint | None:
+        """The newest checkpoint that verifies, the same on every rank; None where there never was one.
+
+        Tells through `say` which were passed over, and sets them aside, with those of a step after `newest`. Raises CheckpointError when
+        there are checkpoints and none is good: starting over would throw a run away in silence.
+        """
+        found = self._newest_good(say, newest) if self._ranks.is_first else None
+        told = self._ranks.from_first({**vars(found), "path": str(found.path)} if isinstance(found, Checkpoint) else found)
+        if isinstance(told, str):
+            raise CheckpointError(told)
+        return None if told is None else Checkpoint(**{**told, "path": Path(told["path"])})
+
+    def _newest_good(self, say: Callable[[str], None], newest: float) -> Checkpoint | str | None:
+        steps = by_step(self.path)
+        candidates = [(number, path) for number, path in steps if number <= newest]
+        for _, path in steps[: len(steps) - len(candidates)]:  # spoilt: nobody is to resume from them, whatever there is before
+            _set_aside(path)
+        for number, path in candidates:
+            try:
+                good = verify(path)
+                self._examine(good)
+            except CheckpointError as error:
+                say(f"checkpoint {path.name} is damaged and passed over: {error}")
+                continue
+            for later, other in candidates:
+                if later > number:  # its name is needed again when training comes back to that step
+                    _set_aside(other)
+            return good
+        if not candidates:
+            return None
+        return (
+            f"{self.path}: all {len(candidates)} checkpoints are damaged, and the run does not start over by itself; restore one, "
+            "or type the run's command again with its id=… and resume=never"
+        )
+
+    def _agree(self, action: Callable[[], Any] | None) -> list[Any]:
+        """Do one stage here, learn how it went everywhere: no rank goes on alone, none hangs behind one that failed."""
+        result, problem, spoilt = None, "", False
+        try:
+            result = action() if action else None
+        except OSError as error:
+            problem = f"rank {self._ranks.rank}: {error.strerror or error}"
+        except LaunchError as error:
+            problem, spoilt = str(error), isinstance(error, BadNumbers)
+        answers = self._ranks.gather((result, problem, spoilt))
+        problems = {problem: spoilt for _, problem, spoilt in answers if problem}
+        if problems:
+            if self._ranks.is_first:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+            raise _joined(self.path, problems)
+        return [result for result, _, _ in answers]
+
+    def _make_room(self, step: int) -> bool:
+        """False where the step needs no saving. Raises RunError for an attempt that is not the newest."""
+        self._claim.check()
+        if self._has(step):
+            return False
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(mode=0o750)
+        crash.here("room_made")
+        return True
+
+    def _has(self, step: int) -> bool:
+        """A good checkpoint of a step is never written over itself. A damaged one is set aside, for its name is needed."""
+        path = self.path / directory_name(step)
+        if not path.exists():
+            return False
+        try:
+            verify(path)
+        except CheckpointError:
+            _set_aside(path)
+            return False
+        return True
+
+    def _write(self, name: str, content: Content) -> dict[str, Any]:
+        size, sha256 = self._write_synced(self._temporary / name, content, "in_shard")
+        crash.here("after_shard")
+        return {"bytes": size, "sha256": sha256}
+
+    def _commit(self, step: int, manifest: dict[str, Any], judged: float) -> None:
+        self._write_synced(self._temporary / MANIFEST, (seal(manifest),), "in_manifest")
+        self._sync_directory(self._temporary)
+        self._before_commit()
+        self._claim.check()
+        crash.here("before_rename")
+        self._temporary.rename(self.path / directory_name(step))  # fails where it exists: then it is a newer attempt's
+        crash.here("after_rename")
+        self._sync_directory(self.path)
+        crash.here("after_commit")
+        steps = by_step(self.path)
+        good = next((number for number, _ in steps if number <= judged), None)
+        for number, path in steps[self.keep :]:  # only after the commit, and never below two
+            if number != good:
+                self._prune(path)
+
+    def _sync_directory(self, path: Path) -> None:
+        """Where the file system has no such thing, say once what that costs: names may be lost with the power. Raises OSError."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno not in NO_DIRECTORIES:
+                raise
+            self._tell(f"put a directory on the disk ({error.strerror}): {NAMES_LOST}")
+
+    def _write_synced(self, path: Path, content: Content, point: str) -> tuple[int, str]:
+        """Returns (bytes, sha256) of what was to be written, not of what the disk made of it."""
+        size, digest = 0, hashlib.sha256()
+        with os.fdopen(writing.new(path), "wb") as file:
+            for piece in content:
+                file.write(piece)
+                digest.update(piece)
+                size += len(piece)
+                crash.here(point)
+            file.flush()
+            crash.here("before_fsync")
+            if refused := writing.sync(file.fileno()):
+                self._tell(f"put a file on the disk for sure ({refused}): {BYTES_LOST}")
+        return size, digest.hexdigest()
+
+    def _tell(self, cannot: str) -> None:
+        """Once, and first what costs more: files are written before their directories."""
+        if not self._told:
+            print(f"WARNING: {self.path}: the file system cannot {cannot}; choose a runs_dir=… on another file system for that")
+        self._told = True
+
+    def _prune(self, path: Path) -> None:
+        """Away with its name first: half of it is no damaged checkpoint. What is left of it, the next attempt removes."""
+        crash.here("before_prune")
+        gone = path.with_name(f"tmp.{path.name}")
+        with contextlib.suppress(OSError):
+            path.rename(gone)
+        crash.here("in_prune")
+        shutil.rmtree(gone, ignore_errors=True)
+        crash.here("after_prune")
+
+
+def _joined(path: Path, problems: dict[str, bool]) -> LaunchError:
+    """`problems`: what each is, and whether it is of the numbers."""
+    told = "; ".join(problems)
+    if any(problems.values()):
+        return BadNumbers(told)
+    return RunError(f"{path}: the checkpoint could not be written ({told}); the ones before it are intact: make room and resume the run")
+
+
+def _set_aside(path: Path) -> None:
+    spare = next(name for n in range(10_000) if not (name := path.with_name(f"aside_{path.name}.{n}")).exists())
+    path.rename(spare)

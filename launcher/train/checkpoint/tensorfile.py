@@ -1,0 +1,95 @@
+"""Tensors as a safetensors file, in pieces: copied once to host memory that is used again at the next save, and no more after that.
+
+`safetensors.save` gives the same bytes, but copies everything twice more and holds the interpreter's lock while it does; a training loop
+in the same process would stand still. The format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from launcher.train.guard.guard import BadNumbers
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+_PIECE = 32_768
+"""Elements in a piece. Torch takes one thread for so many: the check below does not compete with training for all cores."""
+
+
+class TensorFile:
+    """Host copies that may still be under way on the GPU; iterating waits for them and gives the bytes of the file."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], copied: torch.cuda.Event | None, *, finite: bool) -> None:
+        """`finite`: an infinity is as bad as a NaN. Masks and the like are buffers, and may hold infinities."""
+        self._tensors = tensors
+        self._copied = copied
+        self._finite = finite
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Raises BadNumbers that names the tensor where a number is not one."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        yield _header(self._tensors)
+        for name, tensor in self._tensors.items():
+            for piece in tensor.view(-1).split(_PIECE):
+                self._check(name, piece)
+                yield piece.view(torch.uint8).numpy().data
+
+    def _check(self, name: str, piece: torch.Tensor) -> None:
+        if not piece.is_floating_point() or piece.element_size() == 1:
+            return
+        total = piece.sum(dtype=torch.float64).item()  # one pass, nothing allocated; float64 does not overflow by adding
+        if not math.isfinite(total) and (self._finite or bool(piece.isnan().any())):
+            raise BadNumbers(
+                f"{name} has values that are not finite, so there is no checkpoint of it; lower optim.lr, or set train.on_bad=rollback"
+            )
+
+
+class HostMemory:
+    """Where tensors are copied to: allocated at the first save (pinned for a GPU's), kept for all others."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], torch.Tensor] = {}
+
+    def copy(self, file: str, tensors: Mapping[str, torch.Tensor], *, finite: bool = False) -> TensorFile:
+        """Start the copies; whatever the device does next comes after them. On a CPU they are done at return (pytorch#144657)."""
+        ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # each lies at a multiple of its size
+        copies = {name: self._copy((file, name), tensor.detach()) for name, tensor in ordered}
+        copied = None
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            copied = torch.cuda.Event(blocking=True)
+            copied.record()
+        return TensorFile(copies, copied, finite=finite)
+
+    def _copy(self, key: tuple[str, str], tensor: torch.Tensor) -> torch.Tensor:
+        kept = self._kept.get(key)
+        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
+            kept = self._kept[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        return kept.copy_(tensor, non_blocking=True)
+
+
+def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    entries, end = {}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)  # what follows is aligned for whoever maps the file
+    return len(text).to_bytes(8, "little") + text

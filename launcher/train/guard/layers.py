@@ -1,0 +1,129 @@
+"""How each layer learns: the norm of its gradient, how far an update moves it, how many of its outputs get no gradient at all.
+
+Looked at every so many steps, on one rank: gradients are the same on all. The numbers come to the host while the next step runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from launcher.train.record.metrics import Fetch
+
+_SAMPLE = 65_536
+"""Elements of a tensor by which its update is judged: the first in memory."""
+_FORGOTTEN = 1e-4
+"""An update that moves a layer by so little of what the median layer is moved by has no effect on it."""
+_EXPLODED = 100.0
+"""A gradient so many times its own median until now."""
+_DEAD = 0.5
+"""Of the outputs of a layer."""
+_KNOWN = 5
+"""Looks before a gradient is called large for its layer, or an output dead."""
+_REMEMBERED = 100
+"""Looks of which the median is taken, and that a checkpoint keeps."""
+_SILENT = "silent|"
+
+
+class Layers:
+    """`every` in steps, 0: never. `around` an update, then `finish` with the next one."""
+
+    def __init__(self, model: nn.Module, every: int) -> None:
+        self._named = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.numel()]
+        sparse = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+        self._sparse = {id(parameter) for module in sparse for parameter in module.parameters()}
+        """Most of their rows get no gradient in any one update."""
+        self._vectors = {name for name, tensor in self._named if tensor.ndim < 2}
+        self._every = every
+        self._silent: dict[str, torch.Tensor] = {}
+        """Outputs that have had no gradient in any look."""
+        self._looked: list[tuple[str, torch.Tensor]] = []
+        self._begun: tuple[int, Fetch] | None = None
+        self._seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._told: set[str] = set()
+
+    def around(self, step: int) -> Callable[[Callable[[], None]], None] | None:
+        """What makes the update of `step` and looks at the layers before and after; None where no look is due."""
+        if not self._every or step % self._every:
+            return None
+        return lambda update: self._look(step, update)
+
+    @torch.no_grad()
+    def _look(self, step: int, update: Callable[[], None]) -> None:
+        self._looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
+        gradients = [tensor.grad for _, tensor in self._looked if tensor.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients)).double()  # pyright: ignore[reportPrivateImportUsage]
+        dead = torch.stack([self._dead(name, tensor) for name, tensor in self._looked])
+        weights = [_sample(tensor) for _, tensor in self._looked]
+        before = [weight.double() for weight in weights]
+        update()
+        moved = [(now.double() - then).norm() / then.norm().clamp_min(1e-12) for now, then in zip(weights, before, strict=True)]
+        self._begun = step, Fetch(torch.stack([norms, torch.stack(moved), dead]))
+
+    def _dead(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """The share of outputs (first dimension) that have had no gradient in any look; 0 for vectors, whose zeros say little."""
+        if tensor.ndim < 2 or tensor.grad is None or id(tensor) in self._sparse:
+            return torch.zeros((), dtype=torch.float64, device=tensor.device)
+        silent = tensor.grad.flatten(1).abs().amax(1) == 0
+        self._silent[name] = silent & self._silent.get(name, silent)
+        return self._silent[name].double().mean()
+
+    def finish(self, step: int, board: Any) -> list[str]:
+        """Show what was begun before `step`, if anything was. Returns what to warn of: one line for a layer, once."""
+        if self._begun is None or self._begun[0] == step:
+            return []
+        (looked, fetch), self._begun = self._begun, None
+        norms, moved, dead = fetch.value().tolist()
+        names = [name for name, _ in self._looked]
+        for kind, values in (("grad_norm", norms), ("update_ratio", moved), ("dead", dead)):
+            board.layers(looked, kind, dict(zip(names, values, strict=True)))
+        return [line for line in map(self._judge, names, norms, moved, dead, [statistics.median(moved)] * len(names)) if line]
+
+    def history(self) -> dict[str, Any]:
+        """What `remember` needs, for JSON; of the looks that are finished."""
+        return {"seen": {name: list(norms) for name, norms in self._seen.items()}, "told": sorted(self._told)} if self._every else {}
+
+    def remember(self, history: Mapping[str, Any]) -> None:
+        """Go on from there, and forget what came after."""
+        self._begun = None
+        self._seen.clear()
+        for name, norms in history.get("seen", {}).items():
+            self._seen[name].extend(norms)
+        self._told = set(history.get("told", ()))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """On the device yet: reading them would wait for it."""
+        return {_SILENT + name: silent for name, silent in self._silent.items()}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """What `tensors` gave."""
+        found = {name: (tensors[_SILENT + name], tensor) for name, tensor in self._named if _SILENT + name in tensors}
+        self._silent = {name: silent.to(tensor.device) for name, (silent, tensor) in found.items()}
+
+    def _judge(self, name: str, norm: float, moved: float, dead: float, usual: float) -> str:
+        seen, what = self._seen[name], ""
+        is_vector = name in self._vectors  # a bias before a norm has no gradient to speak of, and needs none
+        median = statistics.median(seen) if len(seen) >= _KNOWN else 0.0
+        if norm == 0 and not is_vector:
+            what = "no gradient reaches it"
+        elif dead >= _DEAD and len(seen) >= _KNOWN:
+            what = f"{dead:.0%} of its outputs get no gradient, and never did"
+        elif median and norm > _EXPLODED * median:
+            what = f"its gradient is {norm:.3g}, and was {median:.3g}"
+        elif moved < _FORGOTTEN * usual and not is_vector:
+            what = f"an update moves it by {moved:.1g} of its norm, the median layer by {usual:.1g}"
+        seen.append(norm)
+        if not what or name in self._told:
+            return ""
+        self._told.add(name)
+        return f"{name}: {what}"
+
+
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    """A view of the first elements in memory, whatever the order of the dimensions."""
+    return torch.as_strided(tensor.detach(), (min(_SAMPLE, tensor.numel()),), (1,))

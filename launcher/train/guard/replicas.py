@@ -1,0 +1,101 @@
+"""Replicas that are no longer equal: a bit that flipped in the memory of one rank trains another model there, in silence.
+
+Every so many steps each rank adds up the bits of what should be equal on all of them, as integers: any single flipped bit changes the sum.
+The sums come to the host while the next step runs, and are compared then. Before anything is saved it is compared at once: so a checkpoint
+holds what was equal on all ranks, there is always one to go back to, and a new attempt knows as much as the one that saved it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from launcher.train.guard.guard import BadNumbers
+from launcher.train.record.metrics import Fetch
+from launcher.train.world.ranks import Ranks
+
+_AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Replicas:
+    """`every` in steps; 0: never. Call `look` once per step on every rank."""
+
+    def __init__(self, held: Callable[[], Mapping[str, Sequence[torch.Tensor]]], ranks: Ranks, every: int) -> None:
+        """`held`: what should be equal, under the name that a verdict gives it; asked anew each time, for an optimizer makes its state as
+        it goes."""
+        self._held = held
+        self._ranks = ranks
+        self._every = every if ranks.world > 1 else 0
+        self._begun: tuple[int, Mapping[str, Fetch]] | None = None
+        self._equal_at = 0
+        """The last step at which they were seen to be equal, or were made so."""
+
+    def look(self, step: int) -> None:
+        """After the update of `step`. Raises BadNumbers on all ranks at the same step."""
+        if self._begun is not None:
+            self.finish()
+        if self._every and step % self._every == 0:
+            self._begun = step, self._sums()
+
+    def compare(self, step: int) -> None:
+        """Now, unless that step was compared: it is about to be saved. Raises as `look`."""
+        self.finish()
+        if self._every and step > self._equal_at:
+            self._begun = step, self._sums()
+            self.finish()
+
+    def finish(self) -> None:
+        """Compare what is under way, if anything is."""
+        if self._begun is None:
+            return
+        (step, sums), self._begun = self._begun, None
+        told = self._ranks.gather(({name: int(fetch.value().item()) for name, fetch in sums.items()}, socket.gethostname()))
+        for name in sums:
+            self._judge(name, [(values[name], host) for values, host in told], step)
+        self._equal_at = step
+
+    def _sums(self) -> Mapping[str, Fetch]:
+        return {name: Fetch(checksum(tensors)) for name, tensors in self._held().items() if tensors}
+
+    def _judge(self, name: str, told: Sequence[tuple[int, str]], step: int) -> None:
+        common, votes = Counter(value for value, _ in told).most_common(1)[0]
+        if votes < len(told):
+            raise BadNumbers(self._verdict(name, told, common, votes, step), self._equal_at, step, blames_data=False)
+
+    def _verdict(self, name: str, told: Sequence[tuple[int, str]], common: int, votes: int, step: int) -> str:
+        since = f"after step {self._equal_at} and by step {step}"
+        if 2 * votes <= len(told):
+            hosts = ", ".join(dict.fromkeys(host for _, host in told))
+            return f"the ranks no longer hold the same {name}, {since}, only {votes} of {len(told)} agree: memory may be failing on {hosts}"
+        others = " and ".join(f"rank {rank} on {host}" for rank, (value, host) in enumerate(told) if value != common)
+        return (
+            f"{others} holds other {name} than the other {votes} ranks, {since}: its memory or its GPU may be failing; "
+            "resume without that node, from the checkpoint before"
+        )
+
+    def begin_at(self, step: int) -> None:
+        """All ranks have just read the weights of the checkpoint of `step`; what is under way is of weights that are no more."""
+        self._begun, self._equal_at = None, step
+
+
+@torch.no_grad()
+def checksum(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """int64, on the device of the first: the sum of all elements taken as integers, tensors weighted by their position. One on the host,
+    as an optimizer's count of steps may be, is added there, so that no device waits."""
+    device, aside, sums = tensors[0].device, 0, list[torch.Tensor]()
+    for place, tensor in enumerate(tensors, 1):
+        part = _bits(tensor.detach()).sum(dtype=torch.int64) * place
+        if part.device == device:
+            sums.append(part)
+        else:
+            aside += int(part.item())
+    return torch.stack(sums).sum() + (aside + 2**63) % 2**64 - 2**63
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).view(
+        _AS_INTEGER[tensor.element_size() // (1 + tensor.is_complex())]
+    )

@@ -1,0 +1,56 @@
+"""`python -m launcher.train.prepare`: the data node, what its config asked the environment for, and where files and modules are looked for,
+as JSON on stdin; what `prepare()` found as the last line of stdout.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import Any
+
+from launcher.config import targets
+from launcher.errors import ConfigError, LaunchError, RunError
+from launcher.trust.secret import mask
+from launcher.trust.sieve import masked
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def main() -> int:
+    os.umask(0o077)
+    answer_to = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints, stdout carries the answer alone
+    given: dict[str, Any] = json.load(sys.stdin)
+    os.chdir(given["directory"])
+    sys.path[:] = given["path"]
+    for name in given["asked"]:
+        mask.ask(name)
+    sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
+    try:
+        data = targets.build(given["data"])
+        answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
+    except (LaunchError, ValueError, OSError) as error:
+        if os.environ.get("LAUNCHER_DEBUG"):
+            raise
+        answer = {"error": user_line(error), "exit_code": exit_code(error)}
+    with os.fdopen(answer_to, "w") as out:
+        out.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def user_line(error: Exception) -> str:
+    """A data module's ValueError or OSError as the user's line."""
+    text = str(error) or type(error).__name__
+    return text if text.startswith("data") else f"data: {text}"
+
+
+def exit_code(error: Exception) -> int:
+    """A full or read-only disk is no mistake in the config."""
+    on_disk = isinstance(error, OSError) and error.errno in _DISK
+    return RunError.exit_code if on_disk else ConfigError.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Joining the world, and leaving it: the device of a process, the process group, Accelerate."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from launcher.errors import ConfigError, TrainingFailed
+from launcher.node.place import Place
+from launcher.plan import Plan, Strategy
+from launcher.train.precision import accelerate_name
+from launcher.train.world import meeting
+from launcher.train.world.patience import Patience, tell_nccl
+from launcher.train.world.proof import prove
+from launcher.train.world.ranks import Ranks
+
+
+def device(plan: Plan, place: Place) -> torch.device:
+    """Of this process. Raises ConfigError where torch sees none for it."""
+    if plan.world.device == "cpu":
+        torch.set_num_threads(plan.threads)
+        return torch.device("cpu")
+    if torch.cuda.device_count() <= place.local_rank:
+        raise ConfigError(
+            f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
+            f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
+        )
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
+
+
+def join(plan: Plan, place: Place, patience: Patience) -> None:
+    """Meet the other processes."""
+    if place.world == 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)  # one process needs no process group and no DDP around its model
+    else:
+        _join_group(plan, place, patience)
+
+
+def accelerate(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
+    """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
+    accelerator = Accelerator(
+        cpu=plan.world.device == "cpu",
+        mixed_precision=accelerate_name(precision),
+        gradient_accumulation_steps=1,  # ours: see train/step.py
+        rng_types=[],
+        kwargs_handlers=strategy.accelerator_handlers(),
+    )
+    if accelerator.num_processes != place.world:
+        raise TrainingFailed(f"Accelerate made a world of {accelerator.num_processes}, torchrun one of {place.world}; nothing was trained")
+    return accelerator
+
+
+def _join_group(plan: Plan, place: Place, patience: Patience) -> None:
+    """Make the process group ourselves, of processes that have the key; Accelerate takes the one it finds.
+
+    NCCL's connections need no proof of ours: whoever connects has to know the number that rank 0 left in the store.
+    """
+    on_cpu = plan.world.device == "cpu"
+    if not on_cpu:
+        tell_nccl(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"), patience)
+    dist.init_process_group(
+        "gloo" if on_cpu else "nccl",
+        store=meeting.store(plan, place),
+        rank=place.rank,
+        world_size=place.world,
+        timeout=patience.gloo if on_cpu else patience.nccl,
+    )
+    if on_cpu:
+        prove(None, f"world.{place.restart}")
+
+
+def ranks(place: Place, patience: Patience, name: str) -> Ranks:
+    """A group for small messages; `name`: another for each."""
+    made = Ranks(place.rank, place.world, patience.gloo)
+    if made.group is not None:
+        prove(made.group, f"{name}.{place.restart}")
+    return made
+
+
+def leave(accelerator: Accelerator, ranks: Ranks) -> None:
+    """In this order: gloo processes otherwise die at exit with SIGABRT after all work is done."""
+    accelerator.free_memory()
+    gc.collect()
+    ranks.wait()
+    accelerator.end_training()

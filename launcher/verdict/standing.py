@@ -1,0 +1,159 @@
+"""What has become of a run: the scheduler's word for its job joined with what the run directory says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.clusters.slurm import scheduler
+from launcher.clusters.slurm.scheduler import Job
+from launcher.errors import ClusterError
+from launcher.rundir import lock, origin
+from launcher.rundir.rundir import RunDir
+from launcher.trust import reading
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run, now."""
+
+    word: str
+    """submitted, queued, starting, running, suspended, ending, done, stopped, interrupted (at once: not saved), failed, cancelled, stuck,
+    dead (no process, no word: killed), or the scheduler's own word, in lower case, for how the job ended or for what is not known here."""
+    job: Job | None = None
+    """The newest job of the run that the scheduler still knows."""
+
+    @property
+    def alive(self) -> bool:
+        """Something is still to come without anybody's help."""
+        return self.word in ("submitted", "queued", "starting", "running", "ending") or self.waits
+
+    @property
+    def waits(self) -> bool:
+        """The scheduler has it and does not run it, by whatever word."""
+        return self.job is not None and self.job.active and self.word not in ("starting", "running", "ending")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What the schedulers of some runs said."""
+
+    jobs: Mapping[str, Job] = field(default_factory=dict[str, Job])
+    """By key and by number."""
+    silent: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Clusters that did not answer, and their excuses."""
+
+    def answers_for(self, run: RunDir) -> bool:
+        ids = job_ids(run)
+        return not ids or ids[-1].partition(";")[2] not in self.silent
+
+    @property
+    def excuse(self) -> str:
+        return "; ".join(dict.fromkeys(self.silent.values()))
+
+
+NOBODY = Queue()
+"""Of runs on this machine, which no scheduler knows."""
+
+
+def ask(runs: Sequence[RunDir]) -> Queue:
+    """One question for all these runs to each cluster they were sent to, none where none of them is a batch job that may still change.
+    What one of them does not answer says nothing of the others."""
+    clusters = dict.fromkeys(job_ids(run)[-1].partition(";")[2] for run in runs if _may_change(run))
+    found: dict[str, Job] = {}
+    silent: dict[str, str] = {}
+    for cluster in clusters:
+        try:
+            found |= scheduler.jobs(clusters=cluster)
+        except ClusterError as error:
+            silent[cluster] = str(error)
+    return Queue({**{scheduler.keyed(job.number, job.cluster): job for job in found.values()}, **found}, silent)
+
+
+def _may_change(run: RunDir) -> bool:
+    if not job_ids(run):
+        return False
+    summary = run.read_summary()
+    return summary is None or summary["state"] != "done"
+
+
+def job_ids(run: RunDir) -> list[str]:
+    """The jobs this run was given, oldest first; empty for a run on this machine, and for a copy that has not gone on yet."""
+    return origin.own_jobs(run)
+
+
+def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
+    """`queue` as `ask` returned it."""
+    ids = job_ids(run)
+    if not ids:
+        return Standing(_here(run))
+    job = queue.jobs.get(ids[-1])
+    if job is not None and job.active:
+        return Standing(_active(run, job), job)
+    newest = run.newest_attempt()
+    if newest is not None and not queue.answers_for(run) and (not (word := _ended(run, newest)) or word.startswith("requeued")):
+        return Standing("running" if lock.is_held(run.lock) else "unknown")
+    return Standing(_over(run, job, ids[-1], newest), job)
+
+
+def _active(run: RunDir, job: Job) -> str:
+    words = set(re.split(r"[+,]", job.state))
+    if words & scheduler.ENDING:
+        return "ending"
+    if words & scheduler.SUSPENDED:
+        return "suspended"
+    if words & scheduler.RUNNING:
+        newest = run.newest_attempt()
+        return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
+    return "queued" if words <= scheduler.WAITING else job.state.lower() or "unknown"
+
+
+def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
+    summary = run.read_summary()
+    if summary is not None and summary["state"] == "done":
+        return "done"
+    if job is not None and job.state not in ("COMPLETED", "FAILED"):
+        return job.state.lower()
+    events = run.read_events()
+    if any(event["event"] == "cancelled" and str(event.get("job")) == number.partition(";")[0] for event in events):
+        return "cancelled"
+    word = "" if newest is None else _ended(run, newest)
+    if word and not word.startswith("requeued"):
+        return word
+    if newest is None and job is None:
+        return "submitted"
+    return "failed" if job is not None else "dead"
+
+
+def _ended(run: RunDir, attempt: int) -> str:
+    """The word that the batch shell left at the end of an attempt; empty where it was killed first."""
+    try:
+        return reading.first_line(run.attempt(attempt) / "ended")[:40]
+    except OSError:
+        return ""
+
+
+def _here(run: RunDir) -> str:
+    """Of a run on this machine."""
+    if lock.is_held(run.lock):
+        return "running"
+    if lock.is_held(run.launcher):
+        return "starting"
+    summary: dict[str, Any] | None = run.read_summary()
+    newest = run.newest_attempt()
+    if summary is not None and (summary["state"] == "done" or summary.get("attempt") == newest):
+        return str(summary["state"])  # what is done stays done, whoever tried to start it since
+    if newest is None:
+        return "interrupted" if _last_event(run) == "interrupted" else "submitted"
+    word = run.how_it_ended(newest)
+    if word.startswith("requeued") and _last_event(run) == "interrupted":
+        return "interrupted"
+    if word in ("stopped", "interrupted"):
+        return word
+    return "failed" if list(run.attempt(newest).glob("error*.json")) else "dead"
+
+
+def _last_event(run: RunDir) -> str:
+    return next((str(event["event"]) for event in reversed(run.read_events())), "")
