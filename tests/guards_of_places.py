@@ -49,7 +49,7 @@ GUARDS = (
           "dirs::a_new_run_lies_where_nobody_can_take_it_away", "dirs::nor_behind_a_link_of_theirs",
           "group::no_run_is_made_where_a_colleague_could_put_another"),
     guard(6, "job.sh is what was rendered",
-          Cut("launcher/start/rendered.py", "if mark(script) not in known[-1:] and script != cluster().render(plan):", "if False:"),
+          Cut("launcher/start/rendered.py", "if not is_known and script != cluster().render(plan):", "if False:"),
           "dirs::a_script_that_was_not_rendered_is_not_run"),
     guard(6, "what the plan names is mine too",
           Cut("launcher/start/rendered.py", "if path not in (str(PROJECT), sys.executable) and (why := owner.fault(Path(path))):",

@@ -349,6 +349,22 @@ def test_the_one_that_was_rendered_is(tmp_path: Path) -> None:
     assert run.script.read_text() == text, "one that is gone is written anew"
 
 
+def test_one_of_before_its_modules_were_moved_is_written_anew(command: Command, tmp_path: Path) -> None:
+    run = rendered_in(tmp_path / "runs")
+    plan, cluster = run.read_plan(), stored_cluster(run)
+    text = run.script.read_text()
+    before = text.replace("launcher.train.worker", "launcher.worker")
+    assert before != text
+    run.script.write_text(before)
+    refused(command("resume", str(run)), 3, f"{run.script} is not what was rendered")
+    run.log_event("rendered", script=rendered.mark(before))
+    rendered.refuse_another(run, dataclasses.replace(plan, project=str(tmp_path)), lambda: cluster)
+    assert run.script.read_text() == before, "a copy of the code is as old as its script"
+    rendered.refuse_another(run, plan, lambda: cluster)
+    assert run.script.read_text() == text
+    assert run.read_events()[-1]["script"] == rendered.mark(text)
+
+
 @pytest.mark.parametrize("what", ["python", "project"])
 def test_nor_is_what_the_plan_names_where_it_is_theirs(what: str, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
