@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_no_process(start: Callable[..., Started], toy_words: tupl
 
 
 def test_the_first_file_is_written_before_torch_is_imported() -> None:
-    code = "import sys, launcher.doctor.examine; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    code = "import sys, launcher.doctor.examine.__main__; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0
 
 

@@ -1,6 +1,6 @@
-"""The floor plan as a rule: who may import what, how long a file and a function may be.
+"""The floor plan of docs/design.md as a rule: which wing may import which, how long a file and a function may be.
 
-Read from syntax trees, so that nothing is imported. `top` imports run when the module is imported; `inner` ones when a function is
+Read from syntax trees, so that nothing is imported. `top` imports run when the module is imported; inner ones when a function is
 called. A name under `if TYPE_CHECKING` is not there at run time and binds nobody.
 """
 
@@ -20,107 +20,35 @@ HEAVY = ("torch", "accelerate", "numpy", "safetensors")
 PACKAGES = ("launcher", "models", "data")
 FILE_LINES, FUNCTION_LINES = 320, 70
 
-TRAIN = ("launcher.train",)
-CONFIG_HALF = ("launcher.compose", "launcher.freeze", "launcher.run", "launcher.show", "launcher.config", "hydra", "omegaconf")
-"""What costs the start of Hydra: not for `status`, `logs` and `--help`."""
+HALL = {"__init__", "__main__", "cli", "errors", "plan", "shell"}
+QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", "cancel", "collect")]
+"""Verbs that must not wait for Hydra."""
+LIGHT = ["launcher.train.worker", "launcher.train.prepare", "launcher.doctor.examine.__main__", "launcher.node.__main__"]
+"""Doors of processes that can say what went wrong before torch is there."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """`only`: what may be imported beside the standard library, and nothing else. `never`: what may not, at any depth of a function."""
+class Row:
+    """A wing in the table of docs/design.md: what it may import of ours, of others, and of others within a function only."""
 
-    only: tuple[str, ...] | None = None
-    never: tuple[str, ...] = ()
-    stdlib: bool = True
+    ours: frozenset[str]
+    top: frozenset[str]
+    inner: frozenset[str]
 
 
-RULES: dict[str, Rule] = {
-    # module, or package.* for everything in it; the first line that fits decides
-    "launcher.errors": Rule(only=()),
-    "launcher.reading": Rule(only=()),
-    "launcher.bounds": Rule(only=("yaml",)),
-    "launcher.preflight": Rule(only=("launcher.bounds", "launcher.errors", "hydra", "omegaconf")),
-    "launcher.terminal": Rule(only=("launcher.errors",)),
-    "launcher.plan": Rule(only=("launcher.errors", "launcher.reading")),
-    "launcher.secret": Rule(only=()),
-    "launcher.sieve": Rule(only=("launcher.secret",)),
-    "launcher.owner": Rule(only=("launcher.PROJECT", "launcher.errors")),
-    "launcher.writing": Rule(only=()),
-    "launcher.rundir": Rule(
-        only=("launcher.errors", "launcher.owner", "launcher.plan", "launcher.reading", "launcher.secret", "launcher.writing")
-    ),
-    "launcher.flaws": Rule(only=("launcher.errors", "launcher.evidence", "launcher.reading", "launcher.rundir")),
-    "launcher.lookup": Rule(
-        only=(
-            "launcher.CONF",
-            "launcher.errors",
-            "launcher.foreign",
-            "launcher.noted",
-            "launcher.owner",
-            "launcher.reading",
-            "launcher.rundir",
-        )
-    ),
-    "launcher.noted": Rule(only=("launcher.reading", "launcher.writing")),
-    "launcher.foreign": Rule(only=("launcher.errors", "launcher.owner", "launcher.reading")),
-    "launcher.origin": Rule(only=("launcher.errors", "launcher.reading", "launcher.rundir")),
-    "launcher.shell": Rule(only=()),
-    "launcher.lock": Rule(only=("launcher.errors", "launcher.reading", "launcher.standin", "launcher.writing")),
-    "launcher.standin": Rule(only=("launcher.reading", "launcher.writing")),
-    "launcher.home": Rule(only=("launcher.errors",)),
-    "launcher.program": Rule(only=()),
-    "launcher.submit": Rule(
-        only=("launcher.PROJECT", "launcher.deathsig", "launcher.errors", "launcher.plan", "launcher.program", "launcher.secret")
-    ),
-    "launcher.deathsig": Rule(only=()),
-    "launcher.claim": Rule(only=("launcher.errors", "launcher.rundir")),
-    "launcher.node": Rule(only=("launcher.errors", "launcher.headway", "launcher.rundir", "launcher.writing")),
-    "launcher.headway": Rule(only=("launcher.errors", "launcher.reading", "launcher.rundir")),
-    "launcher.code_size": Rule(only=("launcher.errors",)),
-    "launcher.snapshot": Rule(
-        only=("launcher.code_size", "launcher.errors", "launcher.git", "launcher.no_code", "launcher.no_secret", "launcher.packages")
-    ),
-    "launcher.no_secret": Rule(only=("launcher.git",)),
-    "launcher.packages": Rule(only=("launcher.errors", "launcher.owner")),
-    "launcher.code_hash": Rule(only=("launcher.no_code", "launcher.packages", "launcher.snapshot")),
-    "launcher.git": Rule(only=("launcher.errors", "launcher.program")),
-    "launcher.site": Rule(only=("launcher.clusters.slurm_options",)),
-    "launcher.no_code": Rule(only=()),
-    "launcher.scheduler": Rule(only=("launcher.errors", "launcher.submit")),
-    "launcher.machine": Rule(only=()),
-    "launcher.recorder": Rule(only=()),
-    "launcher.gpus": Rule(only=()),
-    "launcher.progress": Rule(only=()),
-    "launcher.tail": Rule(only=("launcher.reading",)),
-    "launcher.tree": Rule(only=()),
-    "launcher.config": Rule(only=("omegaconf",)),
-    "launcher.targets": Rule(only=("launcher.errors", "launcher.packages", "launcher.tree")),
-    "launcher.clusters.*": Rule(
-        only=("launcher.plan", "launcher.shell", "launcher.errors", "launcher.gpus", "launcher.machine", "launcher.clusters")
-    ),
-    "launcher.strategies.*": Rule(only=("launcher.plan", "launcher.errors", "torch", "accelerate")),
-    "launcher.judge": Rule(only=("launcher.diagnose", "launcher.plan")),
-    "launcher.report_table": Rule(only=("launcher.judge", "launcher.plan")),
-    "launcher.findings": Rule(only=("launcher.errors", "launcher.judge", "launcher.plan", "launcher.reading", "launcher.rundir")),
-    "launcher.status": Rule(never=(*CONFIG_HALF, *TRAIN, *HEAVY)),
-    "launcher.standing": Rule(never=(*CONFIG_HALF, *TRAIN, *HEAVY)),
-    "launcher.why": Rule(never=(*CONFIG_HALF, *TRAIN, *HEAVY)),
-    "launcher.gpu_words": Rule(only=()),
-    "launcher.signatures": Rule(only=("launcher.gpu_words",)),
-    "launcher.evidence": Rule(only=("launcher.plan", "launcher.progress", "launcher.reading", "launcher.rundir")),
-    "launcher.diagnose": Rule(only=("launcher.errors", "launcher.evidence", "launcher.progress", "launcher.rundir", "launcher.signatures")),
-    "launcher.logs": Rule(never=(*CONFIG_HALF, *TRAIN, *HEAVY)),
-    "launcher.help": Rule(never=(*CONFIG_HALF, *TRAIN, *HEAVY)),
-    "launcher.cli": Rule(never=(*TRAIN, *HEAVY)),
-    "launcher.worker": Rule(never=("hydra", "launcher.compose", "launcher.run")),
-    "launcher.train.*": Rule(never=("hydra", "launcher.compose", "launcher.run", "launcher.cli", "models", "data")),
-    "launcher.*": Rule(never=(*TRAIN, *HEAVY, "models", "data")),
-    "models.*": Rule(only=("torch", "models"), never=("torch.distributed",)),
-    "data.*": Rule(never=("launcher", "models", "torch.distributed", "accelerate")),
-}
+def _plan() -> dict[str, Row]:
+    lines = (REPO / "docs" / "design.md").read_text(encoding="utf-8").splitlines()
+    rows = lines[lines.index("| wing | what is in it | imports of ours | of others |") + 2 :]
+    plan: dict[str, Row] = {}
+    for line in rows[: rows.index("")]:
+        name, _, ours, others = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        words = [word for word in others.split() if word != "–"]
+        inner = frozenset(word.removesuffix("()") for word in words if word.endswith("()"))
+        plan[name] = Row(frozenset(ours.split()) - {"–"}, frozenset(words) - {f"{word}()" for word in inner}, inner)
+    return plan
 
-LIGHT = tuple(f"launcher{part}" for part in ("", ".clusters", ".strategies"))
-"""Packages whose modules import nothing heavy when they are imported, whatever their rule lets a function do."""
+
+PLAN = _plan()
 
 
 @dataclass(frozen=True)
@@ -148,35 +76,55 @@ def _imports(node: ast.AST, top: bool) -> Iterator[Import]:
             yield from _imports(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
 
+def wing_of(module: str) -> str:
+    """The row of the table that a module, or a name in one, belongs to; empty where there is none."""
+    short = module.removeprefix("launcher.")
+    found = [row for row in PLAN if short == row or short.startswith(f"{row}.")]
+    return max(found, key=len, default="launcher" if short in ("launcher", "PROJECT", "CONF", "__version__", "__init__") else "")
+
+
 def violations(module: str, source: str) -> list[str]:
     """`module:line imports name`, for each import that `module` may not have."""
-    rule = next((rule for pattern, rule in RULES.items() if _fits(module, pattern)), None)
-    light = module.rpartition(".")[0] in LIGHT
-    found = []
-    for here in imports_of(source):
-        if here.name.startswith("__future__."):
-            continue
-        ours_or_theirs = not _below(here.name, STDLIB)
-        wrong = (
-            rule is None
-            or here.name.startswith(".")
-            or _below(here.name, rule.never)
-            or (rule.only is not None and ours_or_theirs and not _below(here.name, rule.only))
-            or (not rule.stdlib and not ours_or_theirs)
-            or (light and here.top and _below(here.name, HEAVY))
+    found = [here for here in imports_of(source) if not here.name.startswith("__future__.") and _is_wrong(module, here)]
+    return [f"{module}:{here.line} imports {here.name}" for here in found]
+
+
+def _is_wrong(module: str, here: Import) -> bool:
+    package = module.split(".")[0]
+    if package == "models":
+        return not _below(here.name, (*STDLIB, "torch", "models")) or _below(here.name, ("torch.distributed",))
+    if package == "data":
+        return here.name.startswith(".") or _below(here.name, ("launcher", "models", "torch.distributed", "accelerate"))
+    wing = wing_of(module)
+    if not wing:
+        return True
+    if here.name == "launcher":
+        return here.name not in PLAN[wing].ours
+    if here.name.startswith("launcher."):
+        theirs = wing_of(here.name)
+        return (
+            _are_apart(module, here.name) if theirs == wing else not any(_below(here.name, (f"launcher.{name}",)) for name in _ours(wing))
         )
-        if wrong:
-            found.append(f"{module}:{here.line} imports {here.name}")
-    return found
+    row = PLAN[wing]
+    return not _below(here.name, (*STDLIB, *row.top, *(() if here.top else row.inner)))
 
 
-def _fits(module: str, pattern: str) -> bool:
-    return module == pattern or (pattern.endswith(".*") and f"{module}.".startswith(pattern[:-1]))
+def _ours(wing: str) -> Iterator[str]:
+    for name in PLAN[wing].ours:
+        yield from ("PROJECT", "CONF", "__version__") if name == "launcher" else (name,)
 
 
-def _below(name: str, packages: tuple[str, ...] | frozenset[str]) -> bool:
-    parts = name.split(".")
-    return any(".".join(parts[:depth]) in packages for depth in range(1, len(parts) + 1))
+def _are_apart(module: str, name: str) -> bool:
+    """A verb knows no other verb, a strategy no other strategy, the folder of a cluster no other cluster's."""
+    wing, *mine = module.split(".")[1:3]
+    _, *other = name.split(".")[1:3]
+    if wing == "clusters":
+        return len(mine) == 1 and mine != other and all((REPO / "launcher" / wing / each[0]).is_dir() for each in (mine, other) if each)
+    return wing in ("verbs", "strategies") and mine != other
+
+
+def _below(name: str, parents: tuple[str, ...] | frozenset[str]) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -189,6 +137,23 @@ def _modules() -> list[tuple[str, Path]]:
 
 
 MODULES = _modules()
+IMPORTS = {module: imports_of(path.read_text(encoding="utf-8")) for module, path in MODULES}
+
+
+def _loaded(name: str) -> Iterator[str]:
+    """The modules of ours that an import runs: those on the way to it too."""
+    parts = name.split(".")
+    yield from (module for end in range(1, len(parts) + 1) if (module := ".".join(parts[:end])) in IMPORTS)
+
+
+def reached(module: str, *, inner: bool, seen: set[str] | None = None) -> set[str]:
+    """Every name that is imported on behalf of `module`, by whatever it imports; `inner`: in functions too."""
+    seen = set() if seen is None else seen
+    for here in (here for each in _loaded(module) for here in IMPORTS[each] if here.top or inner):
+        if here.name not in seen:
+            seen.add(here.name)
+            reached(here.name, inner=inner, seen=seen)
+    return seen
 
 
 @pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
@@ -196,39 +161,72 @@ def test_a_module_imports_what_its_floor_allows(module: str, path: Path) -> None
     assert violations(module, path.read_text(encoding="utf-8")) == []
 
 
-def test_every_rule_is_about_a_module_that_exists() -> None:
-    unused = [pattern for pattern in RULES if not any(_fits(module, pattern) for module, _ in MODULES)]
-    assert unused == []
+def test_the_plan_runs_downward_and_says_what_is() -> None:
+    rows = [*PLAN]
+    for number, (wing, row) in enumerate(PLAN.items()):
+        assert {name.split(".")[0] for name in row.ours} <= {name.split(".")[0] for name in rows[number + 1 :]}, wing
+        used = {wing_of(here.name) for module, _ in MODULES if wing_of(module) == wing for here in IMPORTS[module]} - {wing, ""}
+        assert used == {wing_of(f"launcher.{name}") for name in row.ours}, wing
+    assert {wing_of(module) for module, _ in MODULES if _below(module, ("launcher",))} == {*rows}
+    assert {path.stem for path in (REPO / "launcher").glob("*.py")} == HALL
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    ours = {module: {name for here in IMPORTS[module] for name in [*_loaded(here.name)][-1:]} - {module} for module, _ in MODULES}
+    while leaves := [module for module, names in ours.items() if not names & ours.keys()]:
+        for module in leaves:
+            del ours[module]
+    assert ours == {}
+
+
+@pytest.mark.parametrize("verb", QUICK)
+def test_a_quick_verb_reaches_no_hydra(verb: str) -> None:
+    assert [name for name in reached(verb, inner=True) if _below(name, ("hydra", "omegaconf", "yaml", "launcher.compose", *HEAVY))] == []
+
+
+@pytest.mark.parametrize("door", LIGHT)
+def test_a_door_is_light(door: str) -> None:
+    assert [name for name in reached(door, inner=False) if _below(name, ("hydra", *HEAVY))] == []
+
+
+def test_what_is_reached_is_reached_by_whatever_way() -> None:
+    assert {"hydra", "torch"} & {name.split(".")[0] for name in reached("launcher.verbs.run", inner=False)} == {"hydra"}
+    assert "torch" in reached("launcher.train.worker", inner=True)
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
         ("launcher.errors", "import yaml"),
-        ("launcher.plan", "from launcher import rundir"),
+        ("launcher.plan", "from launcher.rundir import rundir"),
         ("launcher.plan", "import omegaconf"),
-        ("launcher.rundir", "from launcher.submit import start"),
         ("launcher.shell", "from launcher.errors import ConfigError"),
-        ("launcher.submit", "def start():\n    import torch"),
-        ("launcher.clusters.slurm", "from launcher.rundir import RunDir"),
-        ("launcher.clusters.slurm", "from launcher import freeze"),
+        ("launcher.cli", "from launcher import train"),
+        ("launcher.unheard_of", "import os"),
+        ("launcher.rundir.rundir", "from launcher.clusters.submit import start"),
+        ("launcher.rundir.sweep", "import omegaconf"),
+        ("launcher.verdict.standing", "from launcher.clusters.slurm import scheduler"),
+        ("launcher.clusters.submit", "def start():\n    import torch"),
+        ("launcher.clusters.slurm.batch", "from launcher.clusters.local import attend"),
+        ("launcher.clusters.slurm", "from launcher.start.launch import launch"),
         ("launcher.strategies.fsdp", "import torch"),
         ("launcher.strategies.fsdp", "class A:\n    from torch import nn"),
         ("launcher.strategies.fsdp", "try:\n    import accelerate\nexcept ImportError:\n    pass"),
         ("launcher.strategies.fsdp", "def wrap():\n    from launcher.train import loop"),
-        ("launcher.run", "def late():\n    import numpy as np"),
-        ("launcher.compose", "from launcher.train.work import work"),
-        ("launcher.status", "from launcher import compose"),
-        ("launcher.help", "import hydra"),
-        ("launcher.cli", "from launcher import train"),
-        ("launcher.train.loop", "from launcher.compose import compose"),
+        ("launcher.strategies.fsdp", "from launcher.strategies.ddp import DDP"),
+        ("launcher.verbs.run", "def late():\n    import numpy as np"),
+        ("launcher.verbs.logs", "from launcher.verbs.status import status"),
+        ("launcher.verbs.help", "import hydra"),
+        ("launcher.start.launch", "from launcher.verbs import run"),
+        ("launcher.compose.compose", "from launcher.train.work import work"),
+        ("launcher.train.loop", "from launcher.compose.compose import compose"),
         ("launcher.train.loop", "from data import order"),
         ("launcher.train.tasks.text", "import hydra"),
+        ("launcher.train.loop", "from . import step"),
         ("models.vit", "from launcher.errors import ConfigError"),
         ("models.vit", "import torch.distributed as dist"),
         ("models.vit", "from torch import distributed"),
         ("models.vit", "def f():\n    from torch.distributed import get_rank"),
-        ("models.vit", "import numpy"),
         ("data.text", "from models.resnet import resnet8"),
         ("data.text", "import launcher"),
         ("data.text", "from . import order"),
@@ -243,9 +241,10 @@ def test_a_planted_violation_is_caught(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("launcher.plan", "from __future__ import annotations\nimport json\nfrom launcher.errors import RunError"),
-        ("launcher.strategies.fsdp", "def wrap():\n    from torch.distributed.fsdp import fully_shard"),
-        ("launcher.train.work", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from launcher.run import run"),
-        ("launcher.run", "from launcher import submit, training_words"),  # not launcher.train
+        ("launcher.strategies.fsdp", "def wrap():\n    from accelerate.utils import DistributedType"),
+        ("launcher.train.work", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from launcher.verbs.run import run"),
+        ("launcher.verbs.run", "from launcher.start import launch, trained"),  # not launcher.train
+        ("launcher.clusters.slurm.batch", "from launcher.clusters import submit\nfrom launcher.clusters.slurm import scheduler"),
         ("models.vit", "import torch\nfrom torch import nn\nfrom models.resnet import resnet8"),
         ("data.text", "import numpy\nimport pyarrow.parquet as pq"),
     ],

@@ -114,7 +114,7 @@ def test_what_a_sweeper_that_asks_is_told(
     """A loss in place of an accuracy would turn its search round."""
     here = RunDir(made(tmp_path, asked, [summary]).parent.parent / "a" / "s-0")
     monkeypatch.setattr(run, "launch", lambda *_: here)
-    monkeypatch.setattr(run.standing, "ask", lambda runs: None)
+    monkeypatch.setattr(run.queues, "ask", lambda runs: None)
     monkeypatch.setattr(run.standing, "standing", lambda *_: SimpleNamespace(alive=False))
     config = OmegaConf.create({"objective": asked})
     if told is None:

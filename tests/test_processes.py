@@ -29,7 +29,7 @@ from processes import (
     worker_of,
 )
 
-from launcher.clusters.local import TORCHRUN
+from launcher.clusters.script import TORCHRUN
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.start.rendered import mark
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.clusters import submit
+from launcher.clusters import queues, submit
 from launcher.clusters.slurm import Slurm, batch, scheduler, site
 from launcher.code import packages
 from launcher.compose import trusted
@@ -136,7 +136,7 @@ def resume(here: Sweep) -> None:
     """Submit the members that failed or are missing; leave alone what is done or still to come. Raises ClusterError."""
     for place in (here.path, *(entry.run.path for entry in here.entries())):
         owner.refuse(place)
-    asked = standing.ask([entry.run for entry in here.entries()])
+    asked = queues.ask([entry.run for entry in here.entries()])
     known = [entry for entry in here.entries() if asked.answers_for(entry.run)]
     if asked.excuse and not known:
         raise ClusterError(f"{asked.excuse}; without the queue it is not known which members are still to come: try again")

@@ -15,8 +15,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from launcher import PROJECT
 from launcher.errors import RunError
+from launcher.trust import search_path
 
 WAY_OUT = "LAUNCHER_TRUST_DIRS"
 """Directories, with a colon between, below which nobody is asked for: where owners are not what they seem (a disk that makes everybody
@@ -78,7 +78,7 @@ def name_of(uid: int) -> str:
 
 @cache
 def _owners() -> frozenset[int]:
-    return frozenset({0, os.geteuid(), (PROJECT / "launcher").stat().st_uid})
+    return frozenset({0, os.geteuid(), Path(search_path.PROJECT, "launcher").stat().st_uid})
 
 
 def _fault(place: Path, *, on_the_way: bool = False, at_work: bool = False, closed: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.clusters import queues
 from launcher.clusters.slurm import scheduler
 from launcher.errors import ClusterError, ConfigError, RunError
 from launcher.rundir import lock, lookup, sweep
@@ -24,7 +25,7 @@ def cancel(words: list[str]) -> int:
     if not any(standing.job_ids(run) for run in runs):
         _stop_here(runs[0])
         return 0
-    queue = standing.ask(runs)
+    queue = queues.ask(runs)
     alive = {run: job for run in runs if (job := standing.standing(run, queue).job) is not None and job.active}
     unknown = [run for run in runs if not queue.answers_for(run)]
     if unknown and not alive:
@@ -45,7 +46,7 @@ def _find(word: str, everywhere: bool) -> RunDir:
     """Of several runs of a name the one that goes on, be it the newest or not. Raises ConfigError where two do."""
     newest = lookup.find(word, everywhere=everywhere, acts=True)
     named = lookup.namesakes(word, newest)
-    queue = standing.ask(named)
+    queue = queues.ask(named)
     alive = [run for run in named if (now := standing.standing(run, queue)).alive and now.word != "submitted"]
     if len(alive) > 1:
         raise ConfigError(f"{word}: {len(alive)} runs of this name go on; give a path: {', '.join(map(str, alive))}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher.clusters import submit
+from launcher.clusters import queues, submit
 from launcher.clusters.slurm import Slurm, batch, scheduler
 from launcher.compose import check
 from launcher.compose.compose import compose
@@ -180,7 +180,7 @@ class _Limit:
 def _is_gone(here: RunDir) -> bool:
     """Raises ClusterError where the scheduler ended the job: what its processes left then says nothing about the nodes."""
     try:
-        queue = standing.ask([here])
+        queue = queues.ask([here])
         job = queue.jobs.get(standing.job_ids(here)[-1])
     except ClusterError:
         return False

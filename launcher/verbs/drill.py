@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from launcher.clusters import queues
 from launcher.clusters.slurm import Slurm, batch, scheduler
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze
@@ -93,7 +94,7 @@ class _Drill:
         self._judge(kind, int(started["step"]))
 
     def _crashed(self) -> None:
-        self._until(lambda: not standing.standing(self._run, standing.ask([self._run])).alive, "the end of the job")
+        self._until(lambda: not standing.standing(self._run, queues.ask([self._run])).alive, "the end of the job")
         if any(event["event"] == "requeued" for event in self._run.read_events()):
             raise TrainingFailed(f"{self._run}: a crash was requeued; it would crash again and again")
         _say("ended, and not requeued; resuming it")
@@ -124,7 +125,7 @@ class _Drill:
             if time.monotonic() - asked < 5:
                 continue
             asked = time.monotonic()
-            now = standing.standing(self._run, standing.ask([self._run]))
+            now = standing.standing(self._run, queues.ask([self._run]))
             if now.waits:
                 began = time.monotonic()
             if not now.alive and now.word != "unknown" and not happened():

@@ -7,14 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.clusters import submit
+from launcher.clusters import queues, submit
 from launcher.errors import ConfigError
 from launcher.rundir import lookup, sweep
 from launcher.rundir.rundir import RunDir
 from launcher.rundir.tail import Tail
 from launcher.trust import reading
-from launcher.verbs.status import waiting
 from launcher.verdict import standing
+from launcher.verdict.jobs import waiting
 
 ASK_EVERY_SECONDS = 5.0
 """Between two questions to a scheduler whether a run that is followed may go on."""
@@ -106,7 +106,7 @@ class _Follower:
     def _goes_on(self) -> bool:
         """Whether there may be more. A scheduler is not asked more often than every few seconds."""
         if time.monotonic() >= self._next_question:
-            now = standing.standing(self._run, standing.ask([self._run]))
+            now = standing.standing(self._run, queues.ask([self._run]))
             self._alive = now.alive or now.word == "unknown" or self._is_new()
             if standing.job_ids(self._run):
                 self._next_question = time.monotonic() + ASK_EVERY_SECONDS

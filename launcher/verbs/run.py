@@ -8,6 +8,7 @@ import time
 
 from omegaconf import DictConfig
 
+from launcher.clusters import queues
 from launcher.compose import check
 from launcher.compose.compose import compose
 from launcher.compose.freeze import resolve
@@ -91,7 +92,7 @@ def _launch_and_wait(config: DictConfig, overrides: list[str]) -> float:
     Raises TrainingFailed where there is none.
     """
     here = launch(config, overrides)
-    while standing.standing(here, standing.ask([here])).alive:
+    while standing.standing(here, queues.ask([here])).alive:
         time.sleep(WAIT_SECONDS)
     summary, asked = here.read_summary() or {}, Objective.of(resolve(config)["objective"])
     by = asked.found_in([summary], same_name=True)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from launcher.clusters.slurm.scheduler import Job
+from launcher.clusters import queues
 from launcher.errors import ConfigError, readable
 from launcher.rundir import lookup, progress, sweep
 from launcher.rundir.lookup import Known
@@ -16,6 +16,7 @@ from launcher.rundir.rundir import RunDir
 from launcher.rundir.sweep import Sweep
 from launcher.trust import reading, terminal
 from launcher.verdict import evidence, flaws, standing
+from launcher.verdict.jobs import waiting
 from launcher.verdict.standing import Queue, Standing
 
 COLUMNS = ("run", "state", "step", "progress", "eta", "attempts", "nodes", "last loss", "test accuracy", "updated")
@@ -83,7 +84,7 @@ def _warn_of(*runs: RunDir) -> None:
 
 
 def _ask(runs: list[RunDir]) -> Queue:
-    queue = standing.ask(runs)
+    queue = queues.ask(runs)
     if queue.excuse:
         print(f"launcher: warning: the scheduler does not say: {queue.excuse}", file=sys.stderr)
     return queue
@@ -176,9 +177,3 @@ def _clock(when: Any) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
     except (TypeError, ValueError, OverflowError, OSError):
         return "?"
-
-
-def waiting(job: Job) -> str:
-    """Why a pending job waits, since when, until when."""
-    start = "" if job.start in ("N/A", "") else f", estimated start {job.start}"
-    return f"{job.state.lower()} since {job.submitted} ({job.reason}){start}"

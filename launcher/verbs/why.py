@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from launcher.clusters import queues
 from launcher.clusters.slurm import Slurm, scheduler, site
-from launcher.clusters.slurm.scheduler import Job
 from launcher.doctor.findings import expand
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, origin, progress, rundir
@@ -20,6 +20,7 @@ from launcher.trust import terminal
 from launcher.verdict import evidence, flaws, signatures, standing
 from launcher.verdict.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.verdict.evidence import Shown
+from launcher.verdict.jobs import Job, is_over
 from launcher.verdict.signatures import CAUSE, SCHEDULER
 from launcher.verdict.standing import Standing
 
@@ -71,7 +72,7 @@ class Case:
         self.now, self.excuse = self._look()
 
     def _look(self) -> tuple[Standing, str]:
-        queue = standing.ask([self.run])
+        queue = queues.ask([self.run])
         return standing.standing(self.run, queue), f"the scheduler does not say: {queue.excuse}" if queue.excuse else ""
 
     @property
@@ -189,7 +190,7 @@ def _never_began(case: Case) -> Answer:
         if job is not None
         else scheduler.accounted(case.jobs[-1], ACCOUNTING_SECONDS)
     )
-    if state and not scheduler.is_over(state):
+    if state and not is_over(state):
         return Answer(f"job {number} is {state}, and squeue does not know it", f"python -m launcher status {case.word}", "", [shown])
     diagnosis = case.diagnose(0, state) if case.newest is None else by_state(state) or Diagnosis(REST, "")
     because = [*(case.shown(line) for line in diagnosis.lines), *([shown] if shown else [])]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher.clusters.slurm import scheduler
-from launcher.clusters.slurm.scheduler import Job
-from launcher.errors import ClusterError
 from launcher.rundir import lock, origin
 from launcher.rundir.rundir import RunDir
 from launcher.trust import reading
+from launcher.verdict import jobs
+from launcher.verdict.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,8 @@ NOBODY = Queue()
 """Of runs on this machine, which no scheduler knows."""
 
 
-def ask(runs: Sequence[RunDir]) -> Queue:
-    """One question for all these runs to each cluster they were sent to, none where none of them is a batch job that may still change.
-    What one of them does not answer says nothing of the others."""
-    clusters = dict.fromkeys(job_ids(run)[-1].partition(";")[2] for run in runs if _may_change(run))
-    found: dict[str, Job] = {}
-    silent: dict[str, str] = {}
-    for cluster in clusters:
-        try:
-            found |= scheduler.jobs(clusters=cluster)
-        except ClusterError as error:
-            silent[cluster] = str(error)
-    return Queue({**{scheduler.keyed(job.number, job.cluster): job for job in found.values()}, **found}, silent)
-
-
-def _may_change(run: RunDir) -> bool:
+def may_change(run: RunDir) -> bool:
+    """A batch job of which the scheduler may have something new to say."""
     if not job_ids(run):
         return False
     summary = run.read_summary()
@@ -85,7 +71,7 @@ def job_ids(run: RunDir) -> list[str]:
 
 
 def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
-    """`queue` as `ask` returned it."""
+    """`queue`: what the schedulers said (launcher/clusters/queues.py)."""
     ids = job_ids(run)
     if not ids:
         return Standing(_here(run))
@@ -100,14 +86,14 @@ def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
 
 def _active(run: RunDir, job: Job) -> str:
     words = set(re.split(r"[+,]", job.state))
-    if words & scheduler.ENDING:
+    if words & jobs.ENDING:
         return "ending"
-    if words & scheduler.SUSPENDED:
+    if words & jobs.SUSPENDED:
         return "suspended"
-    if words & scheduler.RUNNING:
+    if words & jobs.RUNNING:
         newest = run.newest_attempt()
         return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
-    return "queued" if words <= scheduler.WAITING else job.state.lower() or "unknown"
+    return "queued" if words <= jobs.WAITING else job.state.lower() or "unknown"
 
 
 def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:

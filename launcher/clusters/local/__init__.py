@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from launcher.clusters.local import gpus, machine
+from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
 
-TORCHRUN = "launcher.train.torchrun"
-ONE_NODE = "one-node"
-"""How its processes meet: without a port (docs/decisions/0080-meeting-in-private.md)."""
 LEAST_FILES = 64
 """That torchrun and a worker have open, and some more."""
 
@@ -107,43 +105,9 @@ class Local:
         return ["bash", "-p", f"{plan.run_dir}/job.sh"]
 
 
-LOOPBACK = (
-    "# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.",
-    'case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
-    'export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"',
-)
-
-SAFE_PATH = "export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own"
-
-
 def _by(interface: str) -> list[str]:
     """NCCL takes a bare name for a prefix."""
     return [export("GLOO_SOCKET_IFNAME", interface), export("NCCL_SOCKET_IFNAME", f"={interface}")]
-
-
-SCRUB = (
-    "# torchrun ends at a word here that it does not know, and many programs read the same variable.",
-    'LOGLEVEL=$(printf %s "${LOGLEVEL:-}" | tr "[:lower:]" "[:upper:]")',
-    'case "$LOGLEVEL" in DEBUG | INFO | WARNING | ERROR | CRITICAL) export LOGLEVEL ;; *) unset LOGLEVEL ;; esac',
-    "# What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.",
-    "unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE",
-    "unset MASTER_ADDR MASTER_PORT NODE_RANK",
-    'for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCHELASTIC_@}" "${!PET_@}"; do',
-    '    unset "$name"',
-    "done",
-)
-
-NEXT_ATTEMPT = (
-    "# One directory per attempt. mkdir is atomic: two starts never share one.",
-    "attempt=0",
-    'while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do',
-    '    [ -d "$run/attempts/$(printf %03d "$attempt")" ] || { echo "$run/attempts cannot be written" >&2; exit 3; }',
-    "    attempt=$((attempt + 1))",
-    "done",
-    'LAUNCHER_ATTEMPT=$(printf %03d "$attempt")',
-    "export LAUNCHER_ATTEMPT",
-    'ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for people; not every file system has links',
-)
 
 
 def torchrun(plan: Plan) -> list[object]:
@@ -158,8 +122,3 @@ def torchrun(plan: Plan) -> list[object]:
         command_option("--module", "launcher.train.worker"),
         Raw('"$run"'),
     ]
-
-
-def command_option(*words: str) -> Raw:
-    """An option and its argument that belong on one line."""
-    return Raw(command(words))

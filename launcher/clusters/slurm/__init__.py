@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launcher.clusters.local import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
+from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
 from launcher.clusters.slurm import environment, prelude
 from launcher.clusters.slurm.env import check_env
 from launcher.clusters.slurm.values import check_containers, check_text, directive, limit_text, literal_path, passed_on, seconds_of

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.clusters.slurm import Slurm, limits, prelude_files, scheduler, site
-from launcher.clusters.slurm.scheduler import Job
 from launcher.compose.freeze import Frozen, stored_cluster
 from launcher.errors import ConfigError, NoAnswer, NoScheduler, RunError
 from launcher.rundir import lock, origin
 from launcher.rundir.rundir import RunDir, read_text
+from launcher.verdict.jobs import Job
 
 LOCAL_PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/proc")
 """Directories that each machine has for itself, whatever is mounted elsewhere."""

@@ -6,25 +6,17 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from launcher.clusters.submit import Reply, ask
 from launcher.errors import ClusterError, NoAnswer, NoScheduler
+from launcher.verdict.jobs import Job, state_of
 
 SECONDS = 30.0
 """What a controller under load may take to answer."""
 
 PATIENCE = (2.0, 4.0)
 """Seconds until it is asked again for a job whose number was lost."""
-
-OVER = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"))
-"""A list that is closed: in a state that is not known here a job may still run, and a second one would train beside it."""
-WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
-RUNNING = frozenset(("RUNNING", "RESIZING", "SIGNALING"))
-"""While it gets a signal or another size, a job is as running as before."""
-SUSPENDED = frozenset(("SUSPENDED", "STOPPED"))
-ENDING = frozenset(("COMPLETING", "STAGE_OUT"))
 
 _FORMAT = "%i|%A|%T|%r|%N|%S|%V|%M|%j|%Z"
 _UNREACHABLE = re.compile(
@@ -40,50 +32,6 @@ _WAITS = re.compile(
     re.IGNORECASE,
 )
 """Of what --test-only says: sbatch takes the job and it waits, or it depends (on EnforcePartLimits) and sbatch will say."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One line of squeue."""
-
-    id: str
-    """12, or 12_3 for a member of an array."""
-    number: str
-    """The number that the job itself sees as SLURM_JOB_ID."""
-    state: str
-    reason: str
-    nodes: str
-    start: str
-    submitted: str
-    elapsed: str
-    name: str
-    directory: str = ""
-    """Where it works: of a run its own directory. Empty where squeue does not say."""
-    cluster: str = ""
-    """Empty for the one that answers where nobody names another."""
-
-    @property
-    def active(self) -> bool:
-        return not is_over(self.state)
-
-    @property
-    def key(self) -> str:
-        """As sbatch prints it: two clusters may have jobs of one number."""
-        return keyed(self.id, self.cluster)
-
-
-def keyed(number: str, cluster: str) -> str:
-    return f"{number};{cluster}" if cluster else number
-
-
-def state_of(words: str) -> str:
-    """A state as squeue, scontrol and sacct spell it: `CANCELLED by 1000`, `COMPLETED+COMPLETING`, in small letters."""
-    return re.sub(r"\s+BY\s.*", "", words.strip().upper())
-
-
-def is_over(state: str) -> bool:
-    """Whether nothing more comes of a job: what is requeued, or copies its files, bears a flag beside the word for its end."""
-    return all(word in OVER for word in re.split(r"[+,]", state_of(state)))
 
 
 def jobs(name: str | None = None, clusters: str = "") -> dict[str, Job]:

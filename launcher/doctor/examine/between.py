@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launcher.doctor.examine.__main__ import Patient
+from launcher.doctor.examine.patient import Patient
 from launcher.doctor.findings import nonce_file
 from launcher.train.world.proof import prove
 from launcher.train.world.ranks import gather

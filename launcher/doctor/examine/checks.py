@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from launcher.doctor.examine import between, health
-from launcher.doctor.examine.__main__ import EXAMINE_SECONDS, JOIN_SECONDS, Patient
+from launcher.doctor.examine.patient import EXAMINE_SECONDS, JOIN_SECONDS, Patient
 from launcher.train.world import meeting
 from launcher.train.world.proof import prove
 from launcher.train.world.ranks import gather

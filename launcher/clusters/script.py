@@ -1,0 +1,46 @@
+"""Lines that the job scripts of all clusters have."""
+
+from __future__ import annotations
+
+from launcher.shell import Raw, command
+
+TORCHRUN = "launcher.train.torchrun"
+ONE_NODE = "one-node"
+"""How its processes meet: without a port (docs/decisions/0080-meeting-in-private.md)."""
+
+LOOPBACK = (
+    "# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.",
+    'case "$(uname)" in Linux) GLOO_SOCKET_IFNAME=lo ;; *) GLOO_SOCKET_IFNAME=lo0 ;; esac',
+    'export GLOO_SOCKET_IFNAME NCCL_SOCKET_IFNAME="=$GLOO_SOCKET_IFNAME"',
+)
+
+SAFE_PATH = "export PYTHONSAFEPATH=1 # for what Python starts by itself, from 3.11 on: a queue.py where it stands is not its own"
+
+SCRUB = (
+    "# torchrun ends at a word here that it does not know, and many programs read the same variable.",
+    'LOGLEVEL=$(printf %s "${LOGLEVEL:-}" | tr "[:lower:]" "[:upper:]")',
+    'case "$LOGLEVEL" in DEBUG | INFO | WARNING | ERROR | CRITICAL) export LOGLEVEL ;; *) unset LOGLEVEL ;; esac',
+    "# What an outer job, torchrun or `accelerate config` left in the environment would change this run in silence.",
+    "unset RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE",
+    "unset MASTER_ADDR MASTER_PORT NODE_RANK",
+    'for name in "${!ACCELERATE_@}" "${!FSDP_@}" "${!PARALLELISM_CONFIG_@}" "${!TORCHELASTIC_@}" "${!PET_@}"; do',
+    '    unset "$name"',
+    "done",
+)
+
+NEXT_ATTEMPT = (
+    "# One directory per attempt. mkdir is atomic: two starts never share one.",
+    "attempt=0",
+    'while ! mkdir "$run/attempts/$(printf %03d "$attempt")" 2>/dev/null; do',
+    '    [ -d "$run/attempts/$(printf %03d "$attempt")" ] || { echo "$run/attempts cannot be written" >&2; exit 3; }',
+    "    attempt=$((attempt + 1))",
+    "done",
+    'LAUNCHER_ATTEMPT=$(printf %03d "$attempt")',
+    "export LAUNCHER_ATTEMPT",
+    'ln -sfn "$LAUNCHER_ATTEMPT" "$run/attempts/latest" 2>/dev/null || true # for people; not every file system has links',
+)
+
+
+def command_option(*words: str) -> Raw:
+    """An option and its argument that belong on one line."""
+    return Raw(command(words))
