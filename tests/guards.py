@@ -7,7 +7,10 @@ them: one alone is not missed.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
+
+TESTS = Path(__file__).resolve().parent
 
 
 class Cut(NamedTuple):
@@ -23,13 +26,14 @@ class Guard(NamedTuple):
     what: str
     cuts: tuple[Cut, ...]
     tests: tuple[str, ...]
-    """Each is red without it. `config::x` is tests/test_trust_config.py::test_x."""
+    """Each is red without it. `config::x` is tests/trust/test_trust_config.py::test_x."""
 
 
 def node_id(test: str) -> str:
     """As pytest has it."""
     module, _, rest = test.partition("::")
-    return f"tests/{module if module.startswith('test_') else f'test_trust_{module}'}.py::test_{rest}"
+    name = f"{module if module.startswith('test_') else f'test_trust_{module}'}.py"
+    return f"{next(TESTS.rglob(name)).relative_to(TESTS.parent)}::test_{rest}"
 
 
 def guard(door: int, what: str, *parts: Cut | str) -> Guard:

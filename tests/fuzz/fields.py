@@ -16,7 +16,7 @@ from launcher.config.config import GROUPS, Config, TrainConfig
 SLURM = ("model=resnet18", "cluster=slurm", "cluster.device=cpu", "data.offline=error")
 LOCAL = ("model=resnet18", "cluster=local", "cluster.device=cpu", "data.offline=error")
 NOT_RUN: dict[str, str] = {
-    "trust": "names code of one's own, and no command line may say it: tests/test_trust_config.py",
+    "trust": "names code of one's own, and no command line may say it: tests/trust/test_trust_config.py",
 }
 """Fields that are no text for the fuzzer, and why. A prelude is a program, but the field is its path: it is run like all others."""
 

@@ -34,7 +34,7 @@ _STUB = '#!/bin/bash\nfor last; do :; done\nenv -0 >"$last/seen"\nexit 1\n'
 
 
 def _no_copy(source: Source, place: Path) -> None:
-    """Which code is copied has nothing to do with a text, and takes as long as all the rest: tests/test_snapshot.py."""
+    """Which code is copied has nothing to do with a text, and takes as long as all the rest: tests/code/test_snapshot.py."""
     place.mkdir()
 
 

@@ -1,4 +1,4 @@
-"""The batch scripts: reviewed as golden files in slurm/examples/, which `pytest tests/test_slurm_render.py --goldens` rewrites."""
+"""The batch scripts: reviewed as golden files in slurm/examples/, which `make goldens` rewrites."""
 
 from __future__ import annotations
 

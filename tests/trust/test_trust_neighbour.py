@@ -2,7 +2,7 @@
 
 The run is of uid 12345, from a mount namespace in which it may read this interpreter; where there is no such namespace, of root. The
 neighbour is uid 65534: one process an attempt. Whatever returns has succeeded. Afterwards the owner tries the same: there each succeeds, or
-it would be no attempt. Ports are listed and not tried: what torchrun listens on is tests/test_trust_store.py's.
+it would be no attempt. Ports are listed and not tried: what torchrun listens on is tests/trust/test_trust_store.py's.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def tried(attempt: Attempt, victim: Victim, uid: int) -> tuple[bool, str]:
 
 
 def ports(victim: Victim) -> list[str]:
-    """What listens for more than this machine: which attempts to connect are left to tests/test_trust_store.py."""
+    """What listens for more than this machine: which attempts to connect are left to tests/trust/test_trust_store.py."""
     found = [
         f"{each.laddr.ip}:{each.laddr.port}"
         for process in victim.processes

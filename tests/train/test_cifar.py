@@ -1,4 +1,4 @@
-"""The main job on the real CIFAR-10: two processes, behind `make test-slow`; one beside them with `pytest --full tests/test_cifar.py`."""
+"""The main job on the real CIFAR-10: two processes, behind `make test-slow`; one beside them with `pytest --full`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from helpers import PROJECT, REPO, TOY, Answer, claimed, refused, refused_proces
 from launcher.errors import RunError
 from launcher.rundir import lock, rundir, standin
 
-REFUSALS = Path(__file__).with_name("refusals.py")
+REFUSALS = REPO / "tests" / "refusals.py"
 NO_LINKS = "symlink=EPERM,symlinkat=EPERM,link=EPERM,linkat=EPERM"
 
 

@@ -1,6 +1,6 @@
 """A job script is a pure function of the plan, reviewed as a golden file, and safe whatever strings the plan holds.
 
-`pytest tests/test_render.py --goldens` rewrites slurm/examples/local_*.sh; review the diff.
+`pytest tests/clusters/local/test_render.py --goldens` rewrites slurm/examples/local_*.sh; review the diff.
 """
 
 from __future__ import annotations
