@@ -114,7 +114,7 @@ def _main(words: list[str]) -> int:
 
 def _said(error: OSError) -> str:
     try:
-        os.getcwd()  # noqa: PTH109 - all that there is to it
+        os.getcwd()  # noqa: PTH109 - pathlib is not loaded for a help text
     except OSError as gone:
         return f"the working directory cannot be read ({gone.strerror}); type: cd, to a directory that is there"
     return f"{error.filename or 'a file'}: {error.strerror or error}; LAUNCHER_DEBUG=1 shows where"

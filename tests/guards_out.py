@@ -48,9 +48,8 @@ def main(words: Sequence[str]) -> int:
     wanted = [guard for guard in GUARDS if not words or {*words} & {str(guard.door), *guard.what.split()}]
     with _copies() as trees, ThreadPoolExecutor(COPIES) as pool:
         every = sorted({test for guard in wanted for test in guard.tests})
-        before = dict(
-            each for some in pool.map(lambda part: _run(trees, None, {*part}), (every[::2], every[1::2])) for each in some.items()
-        )
+        halves = filter(None, (every[::2], every[1::2]))  # of no test at all pytest makes the whole suite
+        before = dict(each for some in pool.map(lambda part: _run(trees, None, {*part}), halves) for each in some.items())
         wrong = [f"{name}: {states.count('green')} of {len(states)} cases are green with all guards in" for name, states in before.items()
                  if {*states} - {"green", "skipped"}]  # fmt: skip
         print(*wrong, f"{len(before)} tests with all guards in; door | guard | cases that are red without it", sep="\n", flush=True)

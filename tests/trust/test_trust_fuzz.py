@@ -55,9 +55,8 @@ def _told(total: Tally, seed: int) -> str:
 def test_no_text_in_any_field_does_more_than_be_a_text(full: bool, seed: int) -> None:
     print(f"\nseed {seed}")
     if full:
-        total = pool.fuzz(
-            texts.texts(seed, 300), fields.all_fields(), seed, processes=len(os.sched_getaffinity(0)) + 1, said=True
-        )  # they wait, too
+        processes = len(os.sched_getaffinity(0)) + 1  # they wait, too
+        total = pool.fuzz(texts.texts(seed, 300), fields.all_fields(), seed, processes, said=True)
     else:
         chance, total = random.Random(seed), Tally()
         for text in chance.sample(texts.texts(seed, 300), TEXTS):
