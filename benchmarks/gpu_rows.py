@@ -142,7 +142,7 @@ def save(device: str) -> str:
     from launcher.train.checkpoint.state import Parts, Snapshot
     from launcher.train.checkpoint.stored import TrainState
     from launcher.train.ema import NoEma
-    from launcher.train.record.metrics import Meter
+    from launcher.train.record.meter import Meter
     from launcher.train.record.span import span
 
     where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
@@ -167,7 +167,7 @@ def save(device: str) -> str:
 def waiting(device: str) -> str:
     import torch
 
-    from launcher.train.record.metrics import Fetch
+    from launcher.train.record.meter import Fetch
 
     torch.cuda._sleep(1)
     torch.cuda.synchronize()

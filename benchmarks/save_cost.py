@@ -29,8 +29,8 @@ from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema
 from launcher.train.optim import sgd
-from launcher.train.record.metrics import Meter
-from launcher.train.stop import Deadline
+from launcher.train.record.meter import Meter
+from launcher.train.deadline import Deadline
 from launcher.train.world.ranks import Ranks
 from models.resnet9 import ResNet9
 

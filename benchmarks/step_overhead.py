@@ -30,7 +30,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from benchmarks import measure
-from benchmarks.our_loop import CONTENDERS, CPU, Times, Turns, make_job
+from benchmarks.our_loop import CONTENDERS, Times, Turns, make_job
 from benchmarks.plain_loop import plain_loop
 from data.resident import Recipe, Resident, TrainLoader
 from launcher.config import targets
@@ -41,6 +41,7 @@ from launcher.train.precision import choose
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = 1.02
+CPU = torch.device("cpu")
 WARM_UP_ROUNDS = 2
 MODELS = {"resnet9": [], "tiny": ["model.widths=[4]", "model.residuals=[0]"]}
 """Overrides of exp=cifar; `tiny` is one convolution of 4 channels, a norm and a classifier."""
@@ -92,7 +93,7 @@ def equal(ours: torch.nn.Module, theirs: torch.nn.Module) -> bool:
 
 def equal_averages(job: Job, model: torch.nn.Module, averages: list[torch.Tensor]) -> bool:
     """Ours have names; the plain loop's come in the order of the model's parameters, then of its floating-point buffers."""
-    shadow = dict(zip(job.ema.names, job.ema.shadow, strict=True))
+    shadow = dict(zip(job.parts.ema.names, job.parts.ema.shadow, strict=True))
     names = [name for name, _ in model.named_parameters()]
     names += [name for name, buffer in model.named_buffers() if buffer.is_floating_point()]
     return not shadow or all(torch.equal(shadow[name], average) for name, average in zip(names, averages, strict=True))
@@ -105,16 +106,16 @@ def measure_steps(options: argparse.Namespace) -> tuple[Times, bool, str]:
     config = read_config(options.model, options.batch_size, options.block, rounds * options.block + 1)  # one more step: A's last saves
     precision, _ = choose(config["train"]["precision"], CPU)
     new_loader = make_loader(options.data, config)
-    models = {name: make_model(config) for name in CONTENDERS}
+    models = {name: make_model(config) for name in CONTENDERS[1:]}
     plain = {name: make_plain(config, models[name], new_loader(), precision == "bf16") for name in CONTENDERS[1:]}
     turns = Turns(new_loader(), options.block, order, plain)
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        job = make_job(config, models["A"], turns, Path(folder), precision)
+        job = make_job(config, turns, Path(folder), precision)
         assert not loop.train(job)
         job.board.close()
         averages = next(plain["B"])
         next(plain["B'"])
-    same = equal(models["A"], models["B"]) and equal_averages(job, models["B"], averages)
+    same = equal(job.parts.model, models["B"]) and equal_averages(job, models["B"], averages)
     return {name: blocks[WARM_UP_ROUNDS:] for name, blocks in turns.times.items()}, same, precision
 
 

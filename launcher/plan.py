@@ -1,11 +1,11 @@
-"""The frozen plan: everything decided about a run before it starts, and the two protocols that read it."""
+"""The frozen plan: everything decided about a run before it starts, the mesh of its processes, and the two protocols that read it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,70 @@ class World:
 
 
 @dataclass(frozen=True)
+class Mesh:
+    """How the world is split, by the field's names: the degrees multiply to its size. The last dimension varies fastest over ranks, so that
+    those who talk most (tp) are neighbours: rank = (((pp * dp_replicate + …) * dp_shard + …) * cp + …) * tp + ….
+    """
+
+    dp_replicate: int = 1
+    """Whole replicas, each with a share of every batch."""
+    dp_shard: int = 1
+    """Shares of a batch whose processes hold the state of one replica between them."""
+    cp: int = 1
+    """Parts of a sequence."""
+    tp: int = 1
+    """Parts of a layer."""
+    pp: int = 1
+    """Stages of a model."""
+
+    @property
+    def size(self) -> int:
+        return self.dp_size * self.cp * self.tp * self.pp
+
+    @property
+    def dp_size(self) -> int:
+        """Shares of a batch."""
+        return self.dp_replicate * self.dp_shard
+
+    def at(self, rank: int) -> Coordinate:
+        """Where that rank stands."""
+        rank, tp = divmod(rank, self.tp)
+        rank, cp = divmod(rank, self.cp)
+        rank, dp_shard = divmod(rank, self.dp_shard)
+        pp, dp_replicate = divmod(rank, self.dp_replicate)
+        return Coordinate(self, dp_replicate, dp_shard, cp, tp, pp)
+
+    def __str__(self) -> str:
+        return " x ".join(f"{name} {size}" for name, size in dataclasses.asdict(self).items() if size > 1) or "one process"
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One process in the mesh. What is about data asks it; what is about processes (messages, files, locks) asks for rank and world."""
+
+    mesh: Mesh
+    dp_replicate: int = 0
+    dp_shard: int = 0
+    cp: int = 0
+    tp: int = 0
+    pp: int = 0
+
+    @property
+    def dp_rank(self) -> int:
+        """Which share of a batch is this process's; those of one replica have the same."""
+        return self.dp_replicate * self.mesh.dp_shard + self.dp_shard
+
+    @property
+    def dp_size(self) -> int:
+        return self.mesh.dp_size
+
+    @property
+    def counts(self) -> bool:
+        """Whether totals take this process's numbers: its peers in a layer and the stages before the last have the same, or none."""
+        return self.tp == 0 and self.pp == self.mesh.pp - 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run, decided. Pure data: `plan.json` holds it, every attempt of the run reads it back."""
 
@@ -65,6 +129,8 @@ class Plan:
     """The hash of each package of the code, where it is not copied; empty in a run of an older launcher."""
     umask: str = "077"
     """Of everything that the run writes: 027 where its group may read it."""
+    mesh: Mesh = Mesh()
+    """Of the size of the world."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -74,14 +140,15 @@ class Plan:
         """Read a plan back. Raises RunError where the text is not a plan of this version's shape."""
         try:
             raw = reading.record(text)
-            raw["world"] = World(**raw["world"])
+            raw["world"] = world = World(**raw["world"])
+            raw["mesh"] = Mesh(**raw["mesh"]) if "mesh" in raw else Mesh(dp_replicate=world.size)  # an older launcher knew no other
             raw["env"] = tuple((_text(name), _text(value)) for name, value in raw["env"])
             raw["overrides"] = tuple(_text(word) for word in raw["overrides"])
             raw["packages"] = tuple((_text(name), _text(digest)) for name, digest in raw.get("packages", ()))
             plan = cls(**raw)
             check_name("name", plan.name)
             check_name("id", plan.id)
-            for key, value in (*vars(plan).items(), *vars(plan.world).items()):
+            for key, value in (*vars(plan).items(), *vars(plan.world).items(), *vars(plan.mesh).items()):
                 _check_type(key, value, plan)
             if plan.umask not in ("027", "077"):
                 raise ValueError(f"umask is {plan.umask!r}")
@@ -93,7 +160,9 @@ class Plan:
 
 def _check_type(key: str, value: Any, plan: Plan) -> None:
     """A file may hold anything. Of a plan a script is made, and a line break in a comment ends the comment. Raises ValueError."""
-    fields = {field.name: field.type for field in (*dataclasses.fields(plan), *dataclasses.fields(plan.world))}
+    fields = {
+        field.name: field.type for field in (*dataclasses.fields(plan), *dataclasses.fields(plan.world), *dataclasses.fields(plan.mesh))
+    }
     wanted = {"int": int, "str": str}.get(str(fields[key]))
     if wanted is not None and type(value) is not wanted:
         raise ValueError(f"{key} is {value!r}")
@@ -105,11 +174,14 @@ def _check_counts(plan: Plan) -> None:
     """Raises ValueError."""
     world = plan.world
     counts = {"nodes": world.nodes, "processes_per_node": world.processes_per_node, "threads": plan.threads, "processes": world.size}
+    counts |= vars(plan.mesh)
     for key, count in counts.items():
         if not 0 < count <= MOST_PROCESSES:
             raise ValueError(f"{key} is no number from 1 to {MOST_PROCESSES:,}")
     if plan.max_restarts < 0 or world.device not in ("cpu", "cuda"):
         raise ValueError("max_restarts or device is none")
+    if plan.mesh.size != world.size:
+        raise ValueError(f"a mesh of {plan.mesh} does not fill a world of {world.size}")
 
 
 def _text(value: object) -> str:
@@ -158,20 +230,57 @@ class Cluster(Protocol):
 
 
 class Strategy(Protocol):
-    """How the world splits the work. `check` is torch-free; the rest runs in the worker."""
+    """How the world splits the work: from the model's factory to the pieces that each rank holds. A frozen dataclass of its options; `mesh`
+    and `check` are torch-free, the rest runs in the worker, in the order given here. `launcher/strategies/replicated.py` has what all
+    strategies share that keep a whole replica in each process.
+    """
+
+    def mesh(self, world: World) -> Mesh:
+        """Degrees that multiply to the world. Raises ConfigError, with the arithmetic in it, where they cannot."""
+        ...
 
     def check(self, world: World, train: Mapping[str, Any]) -> None:
-        """Raises ConfigError where this strategy cannot run on that world."""
+        """Raises ConfigError where this strategy cannot run on that world, or not with these keys of `train`."""
         ...
 
     def accelerator_handlers(self) -> list[Any]:
-        """What Accelerate has to know before anything is wrapped."""
+        """What Accelerate has to know before anything is prepared."""
         ...
 
-    def wrap(self, accelerator: Any, model: Any) -> Any:
-        """The model, shaped from outside."""
+    def build(self, factory: Callable[[], Any], device: Any) -> Any:
+        """The torch.nn.Module that `factory` makes, on `device`: whole, or made on the meta device and only its pieces filled."""
         ...
 
-    def no_sync(self, model: Any) -> Any:
-        """A context in which backward leaves gradients unreduced, for accumulation."""
+    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
+        """What the loop calls in the model's place. Parameters may be others from here on: optimizers are made over them after."""
         ...
+
+    def no_sync(self, prepared: Any) -> Any:
+        """A context in which backward leaves gradients unreduced, for all micro-batches of an update but the last."""
+        ...
+
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+        """The gradients of one update: the mean over data-parallel ranks of what their backward passes leave. `micro_batches` has `count`,
+        each made when it is asked for; `compute(micro_batch)` goes forward and backward over one of them."""
+        ...
+
+    def clip(self, parameters: Sequence[Any], max_norm: float) -> Any:
+        """The global L2 norm of the gradients, over all that their pieces make up: a plain 0-d tensor, the same on every rank of a replica.
+        They are scaled to `max_norm` where they have more; inf: they are only measured."""
+        ...
+
+    def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:
+        """Of each parameter, by name, what this rank holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a parameter, and of what goes with it (optimizer state, average): where it lies in the whole, and who has the same."""
+
+    shape: tuple[int, ...]
+    """Of the whole."""
+    offset: tuple[int, ...]
+    """Of this piece's first element."""
+    replicas: tuple[int, ...]
+    """Ranks that hold the same, this one among them; the first writes it to a checkpoint, and all are compared."""

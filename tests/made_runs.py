@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.plan import Plan, World
+from launcher.plan import Mesh, Plan, World
 from launcher.rundir.rundir import RunDir
 
 LOST = "RuntimeError: [pair.cc:553] Connection closed by peer [10.213.0.12]:31449. This is typically caused by a remote worker crashing."
@@ -37,7 +37,7 @@ class Made:
         self.run = RunDir(home / "runs" / "toy" / "made")
         self.run.attempts.mkdir(parents=True)
         world = world or World(2, 2, "cuda")
-        plan = Plan("toy", "made", str(self.run), world, 1, 0, "/opt/python", "/", "/", (), "", "", (), "0")
+        plan = Plan("toy", "made", str(self.run), world, 1, 0, "/opt/python", "/", "/", (), "", "", (), "0", mesh=Mesh(world.size))
         self.run.plan.write_text(plan.to_json())
         self.run.script.write_text("#!/bin/bash\n#SBATCH --nodes=2\n" if batch else "#!/bin/bash\n")
         self.event("submitted")

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from launcher.compose.round_batch import nearest as nearest_batch
+from launcher.compose.round_batch import shares
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.targets import nearest
 from launcher.errors import ConfigError
-from launcher.plan import World
+from launcher.plan import Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
 from launcher.trust import search_path
 
@@ -116,16 +118,15 @@ class NotDivisible(ConfigError):
         self.what = what
 
 
-def check_world(config: Config, world: World) -> None:
+def check_world(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where the numbers do not fit the world."""
     train = config["train"]
     batch, accumulate = train["batch_size"], train["accumulate"]
-    parts = world.size * accumulate
+    parts = mesh.dp_size * accumulate
     if batch % parts:
-        near = max(parts, round(batch / parts) * parts)
         raise NotDivisible(
-            f"train.batch_size={batch} is not divisible by {world.size} process{'es' * (world.size > 1)} x train.accumulate={accumulate}",
-            f"train.batch_size={near}",
+            f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
+            f"train.batch_size={nearest_batch(batch, parts)}",
         )
     if train["precision"] == "fp16" and world.device == "cpu":
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")

@@ -23,7 +23,7 @@ from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, references, targets, tree
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
-from launcher.plan import Cluster, Plan, check_name
+from launcher.plan import Cluster, Plan, Strategy, check_name
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir
 from launcher.trust import owner
@@ -73,10 +73,12 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     targets.check(values, values["trust"])
     check.check_values(values)
     world = targets.build(values["cluster"]).world()
-    if round_batch(config, values["train"], world):
+    strategy: Strategy = targets.build(values["strategy"])
+    mesh = strategy.mesh(world)
+    if round_batch(config, values["train"], mesh):
         values = resolve(config)  # others may be made of it
-    targets.build(values["strategy"]).check(world, values["train"])
-    check.check_world(values, world)
+    strategy.check(world, values["train"])
+    check.check_world(values, world, mesh)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])
     written: Any = OmegaConf.to_container(config)
@@ -105,6 +107,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         packages=packages,
         overrides=tuple(map(mask, overrides)),
         version=launcher.__version__,
+        mesh=mesh,
         umask="027" if values["runs_mode"] == "group" else "077",
     )
     try:

@@ -12,23 +12,29 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher.plan import World
+from launcher.plan import Mesh
 
 
-def round_batch(config: DictConfig, train: dict[str, Any], world: World) -> bool:
-    """Write the nearest batch size that `world` divides into `config`. Whether that is another one than `train` has."""
+def round_batch(config: DictConfig, train: dict[str, Any], mesh: Mesh) -> bool:
+    """Write the nearest batch size that the shares of `mesh` divide into `config`. Whether that is another one than `train` has."""
     if not train["round_batch"]:
         return False
     batch = train["batch_size"]
-    near = nearest(batch, world.size * train["accumulate"])
+    near = nearest(batch, mesh.dp_size * train["accumulate"])
     OmegaConf.update(config, "train.round_batch", False)
     if near == batch:
         train["round_batch"] = False
         return False
     OmegaConf.update(config, "train.batch_size", near)
-    processes = f"{world.size} process{'es' * (world.size > 1)} x train.accumulate={train['accumulate']}"
-    _say(f"train.batch_size={near}, not {batch}: the nearest that divides over {processes} (train.round_batch)")
+    over = f"{shares(mesh)} x train.accumulate={train['accumulate']}"
+    _say(f"train.batch_size={near}, not {batch}: the nearest that divides over {over} (train.round_batch)")
     return True
+
+
+def shares(mesh: Mesh) -> str:
+    """Who divides a batch, in words."""
+    size = mesh.dp_size
+    return f"{size} process{'es' * (size > 1)}" if size == mesh.size else f"{size} share{'s' * (size > 1)} of a mesh of {mesh}"
 
 
 def nearest(batch: int, parts: int) -> int:

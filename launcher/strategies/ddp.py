@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.plan import World
+from launcher.plan import Coordinate, World
+from launcher.strategies.replicated import Replicated
 
 
 @dataclass(frozen=True)
-class DDP:
+class DDP(Replicated):
     """torch.nn.parallel.DistributedDataParallel (Li et al., 2020, https://arxiv.org/abs/2006.15704), set up by Accelerate."""
 
     bucket_mb: int = 25
@@ -30,11 +31,11 @@ class DDP:
         # costs a collective per forward and throws the other ranks' statistics away.
         return [DistributedDataParallelKwargs(bucket_cap_mb=self.bucket_mb, broadcast_buffers=False, gradient_as_bucket_view=True)]
 
-    def wrap(self, accelerator: Any, model: Any) -> Any:
+    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
         with warnings.catch_warnings():
             # torch 2.13 renames broadcast_buffers, for which Accelerate 1.15 has no word yet
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
             return accelerator.prepare_model(model)
 
-    def no_sync(self, model: Any) -> Any:
-        return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
+    def no_sync(self, prepared: Any) -> Any:
+        return prepared.no_sync() if hasattr(prepared, "no_sync") else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""The weights that are evaluated: an exponential moving average of them, and buffers averaged over the ranks."""
+"""The weights that are evaluated: an exponential moving average of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-
-from launcher.train.world.ranks import Ranks
 
 
 class Ema:
@@ -60,25 +58,3 @@ class NoEma:
 def _floating(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     buffers = [(name, buffer) for name, buffer in model.named_buffers() if buffer.isfinite().all()]
     return [(name, tensor) for name, tensor in [*model.named_parameters(), *buffers] if tensor.is_floating_point()]
-
-
-@contextlib.contextmanager
-def averaged_buffers(model: nn.Module, ranks: Ranks) -> Iterator[None]:
-    """Mean of every floating-point buffer over the ranks, for as long as the context lasts.
-
-    BatchNorm keeps statistics of what its own rank saw; a model is evaluated with those of all.
-    """
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if ranks.world == 1 or not buffers:
-        yield
-        return
-    own = [buffer.clone() for buffer in buffers]
-    flat = torch.cat([buffer.detach().double().flatten().cpu() for buffer in buffers])
-    mean = (ranks.sum(flat) / ranks.world).split([buffer.numel() for buffer in buffers])
-    try:
-        for buffer, value in zip(buffers, mean, strict=True):
-            buffer.copy_(value.view_as(buffer))
-        yield
-    finally:
-        for buffer, value in zip(buffers, own, strict=True):
-            buffer.copy_(value)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from launcher.train.tasks.task import Metrics, Model, Task
 from launcher.train.world.ranks import Ranks
 
 
@@ -32,26 +33,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Any, loader: Any, ranks: Ranks) -> torch.Tensor:
-    """The task's totals over one split, summed over the ranks: float64, on the CPU, the same on every rank.
+def evaluate(
+    model: nn.Module, compute: Model, task: Task, part: Any, ranks: Ranks, counts: bool = True
+) -> tuple[Metrics, dict[str, float]]:
+    """The task's metrics over one split, merged over the ranks that count, and what they come to: the same on every rank.
 
-    `model` is the inner module: a rank with fewer batches than another must not wait for it. Raises RuntimeError when the samples
-    counted are not the samples there are.
+    `compute` is what calls `model`, the inner module: a rank with fewer batches than another must not wait for it. `counts`: whether this
+    rank's are taken. Raises RuntimeError when the samples counted are not the samples there are.
     """
-    totals: torch.Tensor | None = None
+    own, merged = task.metrics(), task.metrics()
     with evaluating(model):
-        for batch in loader:
-            part = task.eval_totals(model(task.inputs(batch)), batch)
-            totals = part if totals is None else totals + part
-    counted = _sum(totals, ranks)
-    samples = task.eval_metrics(counted)["samples"]
-    if samples != loader.samples:
-        raise RuntimeError(f"evaluation counted {samples} samples of {loader.samples}")
-    return counted
-
-
-def _sum(totals: torch.Tensor | None, ranks: Ranks) -> torch.Tensor:
-    """A rank may have had no batch at all: its zeros take the length the others have."""
-    here = None if totals is None else totals.cpu()
-    length = max(ranks.gather(0 if here is None else here.numel()))
-    return ranks.sum(torch.zeros(length, dtype=torch.float64) if here is None else here)
+        for batch in part:
+            own.update(compute, batch)
+    for state in ranks.gather_tensors(own.state() if counts else {}):
+        merged.merge(state)
+    values = merged.result()
+    if values["samples"] != part.samples:
+        raise RuntimeError(f"evaluation counted {values['samples']} samples of {part.samples}")
+    return merged, values

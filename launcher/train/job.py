@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
 from launcher.config.config import TrainConfig
+from launcher.plan import Coordinate
 from launcher.rundir.rundir import RunDir
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
-from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.guard import Guard
 from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
@@ -21,6 +20,7 @@ from launcher.train.record.board import Board, NoBoard
 from launcher.train.record.metrics import MetricsFile
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
+from launcher.train.tasks.task import Task
 from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
 from launcher.train.world.ranks import Ranks
@@ -28,7 +28,7 @@ from launcher.train.world.ranks import Ranks
 
 @dataclass
 class Job:
-    """Built and restored by launcher/train/work.py, driven by loop.py."""
+    """Made by launcher/train/build.py, restored by work.py, driven by loop.py."""
 
     run: RunDir
     config: TrainConfig
@@ -36,23 +36,39 @@ class Job:
     """Optimizer updates in the whole run."""
     state: TrainState
     parts: Parts
-    ema: Ema | NoEma
-    inner: nn.Module
+    """What a checkpoint holds."""
+
     stepper: Stepper
-    schedule: Any
-    task: Any
-    data: Any
+    schedule: Callable[[int, int], float]
+    task: Task
     loader: Any
+    """data/loader.py."""
+    evaluates_at: Callable[[int], bool]
+    """By the number of updates done."""
+
+    coordinate: Coordinate
     ranks: Ranks
+    """All processes."""
+    peers: Ranks
+    """Those with the same part of the model and another share of the data."""
+    counting: int
+    """How many of all ranks have numbers of their own in the totals."""
+    agreement: Agreement
+    watch: Watch | NoWatch
+    stopper: Stopper
+
     store: CheckpointStore
     saver: Saver
-    stopper: Stopper
+
     guard: Guard
     replicas: Replicas
     layers: Layers
-    watch: Watch | NoWatch
-    agreement: Agreement
+
     metrics: MetricsFile
-    board: Board | NoBoard
-    where: dict[str, Any]
+    board: Board | NoBoard = field(default_factory=NoBoard)
+    """Rank 0 opens one when it knows at which step it begins."""
+    class_names: Sequence[str] = ()
+    is_standin: bool = False
+    """Whether the data are drawn, and not those that were asked for."""
+    where: dict[str, Any] = field(default_factory=dict[str, Any])
     """Where this process is, for the report of an error."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import torch
 
-from launcher.config.config import TrainConfig
 from launcher.node.pulse import BOUNDARY, EVALUATION, SAVE
+from launcher.train.buffers import averaged_buffers
 from launcher.train.checkpoint import history
-from launcher.train.ema import averaged_buffers
 from launcher.train.evaluate import evaluate
+from launcher.train.feed import Feed
 from launcher.train.guard.guard import BadNumbers
 from launcher.train.guard.rollback import roll_back
 from launcher.train.job import Job
@@ -26,7 +23,8 @@ def train(job: Job) -> str:
     Within a step: update, then log, then evaluate, then save. So a checkpoint at step n has everything up to n in its metrics, and
     an attempt that resumes from it repeats nothing before n and misses nothing after.
     """
-    clock = Clock()
+    clock = job.stepper.clock
+    clock.restart()
     lines = Lines(job, clock)
     if job.config.on_bad == "rollback" and job.state.step == 0:
         history.save(job)  # else there would be nothing to go back to
@@ -42,18 +40,17 @@ def train(job: Job) -> str:
 
 def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
     """The steps from where the state is. Raises BadNumbers on every rank at the same step."""
-    state, saver, deadline = job.state, job.saver, job.stopper.deadline
-    evaluates_at = _evaluations(job.config, job.loader.steps_per_epoch, job.steps)
-    reach = range(job.agreement.reach + 1)
-    for micro_batches in clock.watch(_updates(job)):
+    state, agreement = job.state, job.agreement
+    feed = Feed(job.loader, state, job.config.accumulate, job.watch, clock)
+    while state.step < job.steps:
+        feed.begin(state.step)
         if state.step == 0:
-            job.task.show_batch(job.board, micro_batches[0], 0)
+            job.task.show_batch(job.board, feed.peek(), 0)
         last = state.step + 1 == job.steps
         log = last or (state.step + 1) % job.config.log_every == 0
         look = job.layers.around(state.step + 1)
-        norm = job.stepper(micro_batches, job.schedule(state.step, job.steps), log or look is not None, look)
-        clock.own(job.stepper.ready)
-        job.ema.update(state.step)
+        norm = job.stepper(feed, job.schedule(state.step, job.steps), log or look is not None, look)
+        job.parts.ema.update(state.step)
         job.watch.at(BOUNDARY)
         state.step += 1
         state.samples += job.config.batch_size
@@ -63,35 +60,48 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
             lines.begin(norm)
-        stop = job.stopper.look(sum(evaluates_at(state.step + ahead) for ahead in reach))
-        stop, due, failed, *limits = job.agreement.exchange(stop, saver.is_due(), saver.has_failed(), *job.watch.learned())
-        job.watch.agree(*limits)
-        if failed:
-            saver.wait()
-        evaluates, saves = evaluates_at(state.step), due or saver.interval.by_step(state.step) or last or stop
-        if evaluates or saves:
-            lines.finish()
-            job.replicas.finish()
-        if saves:
-            job.replicas.compare(state.step)
-            _show_layers(job, state.step + 1)
-        if evaluates:
-            with clock.outside(EVALUATION), deadline.outside(EVALUATION):
-                evaluate_split(job, "val")
-        if saves:
-            job.watch.outside(SAVE)
-            clock.bring_up(state)
-            with clock.outside(SAVE), deadline.outside(SAVE):
-                history.save(job)
-            if job.ranks.is_first:
-                deadline.note()
+        stop, due = _agree(job) if last or agreement.is_due(state.step) else (0, 0)
+        saves = due or job.saver.interval.by_step(state.step) or last or stop
+        if job.evaluates_at(state.step) or saves:
+            _pause(job, clock, lines, saves)
         if last or stop:
             with clock.outside(SAVE):
-                saver.wait()
+                job.saver.wait()
             clock.bring_up(state)
-            job.agreement.settle()
+            agreement.settle()
             return "" if last else REASONS[stop]
     return ""  # resumed from a checkpoint of the last step
+
+
+def _agree(job: Job) -> tuple[int, int]:
+    """Why to stop here, as a number of REASONS, and whether a save is due: the same on all ranks."""
+    step, reach, saver = job.state.step, job.agreement.reach, job.saver
+    stop = job.stopper.look(step, reach, sum(job.evaluates_at(step + ahead) for ahead in range(reach + 1)))
+    stop, due, failed, *limits = job.agreement.exchange(step, stop, saver.is_due(), saver.has_failed(), *job.watch.learned())
+    job.watch.agree(*limits)
+    if failed:
+        saver.wait()
+    return stop, due
+
+
+def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int) -> None:
+    """Evaluate, if it is time to, then save, if that is due: everything up to this step is logged before, and compared."""
+    state, deadline = job.state, job.stopper.deadline
+    lines.finish()
+    job.replicas.finish()
+    if saves:
+        job.replicas.compare(state.step)
+        _show_layers(job, state.step + 1)
+    if job.evaluates_at(state.step):
+        with clock.outside(EVALUATION), deadline.outside(EVALUATION):
+            evaluate_split(job, "val")
+    if saves:
+        job.watch.outside(SAVE)
+        clock.bring_up(state)
+        with clock.outside(SAVE), deadline.outside(SAVE):
+            history.save(job)
+        if job.ranks.is_first:
+            deadline.note()
 
 
 def _show_layers(job: Job, before: int) -> None:
@@ -100,41 +110,20 @@ def _show_layers(job: Job, before: int) -> None:
         print(f"warning: {warning}")
 
 
-def _updates(job: Job) -> Iterator[Any]:
-    """Micro-batches of each update from the state's step on, epoch after epoch."""
-    per_epoch = job.loader.steps_per_epoch
-    while job.state.step < job.steps:
-        epoch, start = divmod(job.state.step + job.state.passed_over, per_epoch)
-        updates = iter(job.loader.steps(epoch, start))
-        while (update := _next(job, updates)) is not None:
-            yield update
-
-
-def _next(job: Job, updates: Iterator[Any]) -> Any:
-    job.watch.step(job.state.step)
-    return next(updates, None)
-
-
 def evaluate_split(job: Job, split: str) -> dict[str, float]:
     """One split with the weights that are evaluated; logged, shown, returned. Empty where the split is."""
     job.watch.outside(EVALUATION)
-    loader = job.data.eval_loader(split, rank=job.ranks.rank, world=job.ranks.world, device=job.parts.device)
-    if loader.samples == 0:
+    part = job.loader.evaluation(split)
+    if part.samples == 0:
         return {}
-    with job.ema.applied(), torch.no_grad(), averaged_buffers(job.inner, job.ranks):
-        totals = evaluate(job.inner, job.task, loader, job.ranks)
-    values = job.task.eval_metrics(totals)
+    parts = job.parts
+    with parts.ema.applied(), torch.no_grad(), averaged_buffers(parts.model, job.peers):
+        metrics, values = evaluate(parts.model, job.stepper.evaluated, job.task, part, job.ranks, job.coordinate.counts)
     if job.ranks.is_first:
         step = job.state.step
         job.metrics.write(step, split, **values)
         job.board.scalars(step, split, {name: value for name, value in values.items() if name != "samples"})
-        job.task.show_evaluation(job.board, totals, split, job.data.class_names, step)
+        job.task.show_evaluation(job.board, metrics, split, job.class_names, step)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "samples")
         print(f"{split} at step {step}: {shown}  ({values['samples']:,} samples)")
     return values
-
-
-def _evaluations(config: TrainConfig, per_epoch: int, steps: int) -> Callable[[int], bool]:
-    """Which steps evaluate; the last one does."""
-    interval = per_epoch if config.eval_every == "auto" else config.eval_every
-    return lambda step: step == steps or (interval > 0 and step % interval == 0)

@@ -12,7 +12,7 @@ import torch
 from launcher.errors import ConfigError
 from launcher.train.world.ranks import Ranks
 
-_ACCELERATE = {"bf16": "bf16", "fp16": "fp16", "fp32": "no"}
+_NAMES = ("bf16", "fp16", "fp32")
 
 
 class Ability(NamedTuple):
@@ -43,7 +43,7 @@ def settle(asked: str, abilities: Sequence[Ability], stored: str = "") -> tuple[
     `auto` takes the fastest that all ranks have: ranks that compute in different ones would add up different gradients. A run that has
     begun keeps what it began with, also where that is slow; raises ConfigError where a rank cannot compute in it at all.
     """
-    best = next(each for each in _ACCELERATE if all(each in rank.fast for rank in abilities))
+    best = next(each for each in _NAMES if all(each in rank.fast for rank in abilities))
     if asked == "auto" and not stored:
         return best, _why_best(abilities)
     wanted = stored or asked
@@ -72,10 +72,6 @@ def _why_best(abilities: Sequence[Ability]) -> str:
 def _named(abilities: Sequence[Ability], number: int) -> str:
     rank = abilities[number]
     return f"rank {number} on {rank.host}: {rank.why}" if len(abilities) > 1 else rank.why
-
-
-def accelerate_name(precision: str) -> str:
-    return _ACCELERATE[precision]
 
 
 def ability(device: torch.device) -> Ability:

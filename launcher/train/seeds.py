@@ -1,5 +1,5 @@
-"""The seeds of one run: hashed, so that no two ranks of any two runs share a stream. Were they added, seed 0 on rank 1 would be seed 1 on
-rank 0."""
+"""The seeds of one run: hashed, so that no two shares of any two runs have a stream in common. Were they added, seed 0 on rank 1 would be
+seed 1 on rank 0."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import random
 import numpy as np
 import torch
 
+from launcher.plan import Coordinate
 
-def of_rank(seed: int, rank: int, step: int = 0) -> int:
-    """Whole, from 0 to 2**63 - 1. `step`: where the rank joined a run that had begun without it; what it drew earlier, if it was there
+
+def of_coordinate(seed: int, coordinate: Coordinate, step: int = 0) -> int:
+    """Whole, from 0 to 2**63 - 1: another for each share of a batch, part of a sequence and stage, but the same for the parts of a layer,
+    which drop the same outputs. `step`: where the process joined a run that had begun without it; what it drew earlier, if it was there
     before, is not drawn again."""
-    return _hashed(f"seed {seed}, rank {rank}, from step {step}")
+    within = "".join(f", {name} {place}" for name, place in (("cp", coordinate.cp), ("pp", coordinate.pp)) if place)
+    return _hashed(f"seed {seed}, rank {coordinate.dp_rank}{within}, from step {step}")
 
 
 def of_weights(seed: int) -> int:

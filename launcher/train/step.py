@@ -2,100 +2,145 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
 
-from launcher.node.pulse import BACKWARD, FORWARD, UPDATE
+from launcher.node.pulse import BACKWARD, UPDATE
+from launcher.plan import Strategy
 from launcher.train.guard.skip import Skipper
-from launcher.train.record.metrics import Meter
+from launcher.train.optimizers import Optimizers
+from launcher.train.record.clock import Clock
+from launcher.train.record.meter import Meter
+from launcher.train.tasks.task import Model, Task
 from launcher.train.watch import NoWatch, Watch
+
+Look = Callable[[Callable[[], None]], None]
+"""Is given the update to make, and makes it: it sees gradients (unscaled, if the norm is wanted) and weights before and after."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How an update's samples are divided."""
+
+    batch_size: int
+    """Samples of an update over the whole world."""
+    accumulate: int
+    """Micro-batches of one rank."""
+    dp_size: int
+    counts: bool = True
+    """Whether this rank's weights are those of a share, and not the same as a peer's."""
+
+    @property
+    def micro_batch(self) -> int:
+        return self.batch_size // (self.accumulate * self.dp_size)
 
 
 class Stepper:
     """Forward, backward, clip, update: the plain PyTorch loop, on the objects inside Accelerate's wrappers.
 
-    Accelerate's own wrappers for optimizer and schedule cost 135 to 155 microseconds per step.
+    Accelerate's own wrappers for optimizer and schedule cost 135 to 155 microseconds per step. `compute` is all that the device does;
+    what is said, counted and timed about it is outside of it.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        strategy: Strategy,
+        prepared: Any,
+        model: Model,
+        evaluated: Model,
+        task: Task,
+        optimizers: Optimizers,
         scaler: torch.amp.GradScaler | None,
-        task: Any,
         meter: Meter,
+        shares: Shares,
         clip_norm: float,
-        no_sync: Callable[[nn.Module], Any],
         watch: Watch | NoWatch,
+        clock: Clock,
         skipper: Skipper | None = None,
     ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.scaler = scaler
-        self.task = task
+        """`prepared` is the strategy's; `model` is what the task calls for it in training, `evaluated` in evaluation."""
+        self.evaluated = evaluated
+        self.optimizers = optimizers
         self.meter = meter
-        self.clip_norm = clip_norm
-        self.no_sync = no_sync
-        self.watch = watch
-        self.skipper = skipper
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.ready = 0.0
-        """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
-        self.base_lr = [group["lr"] for group in optimizer.param_groups]
+        self.clock = clock
+        self._strategy, self._prepared, self._model, self._task = strategy, prepared, model, task
+        self._scaler, self._watch, self._skipper = scaler, watch, skipper
+        self._shares, self._clip_norm = shares, clip_norm
+        self._seeds: dict[int, torch.Tensor] = {}
+        """Weight of a micro-batch (-1: the host does not know it) -> what its backward pass begins with."""
+        self._weights: list[torch.Tensor] = []
+        """Of this update's micro-batches, where the host does not know them."""
+        self._is_ready = False
 
-    def __call__(
-        self, micro_batches: Sequence[Any], lr_factor: float, want_norm: bool, look: Callable[[Callable[[], None]], None] | None = None
-    ) -> torch.Tensor | None:
-        """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted.
-
-        `look` is given the update to make, and makes it: it sees gradients (unscaled, if the norm is wanted) and weights before and after.
-        """
-        for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
-            group["lr"] = base * lr_factor
-        self.ready = 0.0
-        if self.skipper is not None:
-            self.skipper.before()
-        *first, last = micro_batches
-        for batch in first:
-            with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
-                self._backward(batch, len(micro_batches))
-        self._backward(last, len(micro_batches))
-        self.watch.at(UPDATE)
-        norm = self._norm(want_norm or self.skipper is not None)
-        if self.skipper is not None and norm is not None:
-            self.skipper.after(norm)
-        self._update() if look is None else look(self._update)
-        self.optimizer.zero_grad(set_to_none=True)
+    def __call__(self, micro_batches: Iterator[Any], lr_factor: float, want_norm: bool, look: Look | None = None) -> torch.Tensor | None:
+        """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted."""
+        self.optimizers.set_lr(lr_factor)
+        self._is_ready = False
+        norm = self.compute(micro_batches, want_norm, look)
+        self.optimizers.zero_grad()
         self.meter.steps += 1
         return norm
 
-    def _update(self) -> None:
-        if self.scaler is None:
-            self.optimizer.step()
+    def compute(self, micro_batches: Iterator[Any], want_norm: bool, look: Look | None) -> torch.Tensor | None:
+        """Gradients of the micro-batches, and the update that follows them."""
+        skipper = self._skipper
+        if skipper is not None:
+            skipper.before()
+        self._strategy.forward_backward(self._prepared, micro_batches, self._shares.accumulate, self._forward_backward)
+        self._watch.at(UPDATE)
+        if self._weights:
+            self._weigh()
+        norm = self._norm(want_norm or skipper is not None) if want_norm or self._clip_norm or skipper is not None else None
+        if skipper is not None and norm is not None:
+            skipper.after(norm, self._shares.accumulate)
+        if look is None:
+            self.optimizers.step(self._scaler)
         else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+            look(lambda: self.optimizers.step(self._scaler))
+        return norm
 
-    def _backward(self, batch: Any, parts: int) -> None:
-        self.watch.at(FORWARD)
-        outputs = self.model(self.task.inputs(batch))
-        loss = self.task.loss(outputs, batch)
-        scaled = loss / parts if parts > 1 else loss
-        self.watch.at(BACKWARD)
-        self.ready = self.ready or time.perf_counter()
-        (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
-        with torch.no_grad():
-            self.meter.samples += self.task.count(self.meter.sums, loss.detach(), outputs.detach(), batch)
+    def _forward_backward(self, batch: Any) -> None:
+        step = self._task.step(self._model, batch)
+        now = self._watch.at(BACKWARD)
+        if not self._is_ready:
+            self._is_ready = True
+            self.clock.ready(now)
+        weight = step.weight
+        if isinstance(weight, int):
+            seed = self._seeds.get(weight)
+            seed = self._seed(weight * self._shares.accumulate, weight, step.loss) if seed is None else seed
+        else:
+            self._weights.append(weight.detach())
+            seed = self._seed(self._shares.micro_batch * self._shares.accumulate, -1, step.loss)
+        step.loss.backward(seed if self._scaler is None else self._scaler.scale(seed))
+        self.meter.add(step)
+
+    def _seed(self, divisor: int, key: int, loss: torch.Tensor) -> torch.Tensor:
+        """The gradient of loss / divisor by the loss: given to its backward pass, it saves two operations of the division."""
+        if key not in self._seeds:
+            if len(self._seeds) > 1000:  # weights that never come again
+                self._seeds.clear()
+            self._seeds[key] = torch.full_like(loss.detach(), 1 / max(1, divisor))
+        return self._seeds[key]
+
+    def _weigh(self) -> None:
+        """Gradients were made for as much weight as there are samples; now those of all ranks are known."""
+        total = torch.stack(self._weights).sum(dtype=torch.float32)
+        self._weights.clear()
+        if dist.is_initialized():
+            dist.all_reduce(total if self._shares.counts else total.zero_())
+        factor = torch.where(total > 0, self._shares.batch_size / total, 0.0)
+        torch._foreach_mul_(self._gradients(), factor)  # pyright: ignore[reportPrivateImportUsage]
+
+    def _gradients(self) -> list[torch.Tensor]:
+        return [parameter.grad for parameter in self.optimizers.parameters if parameter.grad is not None]
 
     def _norm(self, wanted: bool) -> torch.Tensor | None:
-        if self.clip_norm == 0 and not wanted:
-            return None
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        if self.clip_norm > 0:
-            return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        return nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        if self._scaler is not None:
+            self.optimizers.unscale(self._scaler)
+        return self._strategy.clip(self.optimizers.parameters, self._clip_norm or math.inf)

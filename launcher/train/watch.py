@@ -48,24 +48,27 @@ class Watch:
         else:
             os.close(opened)  # the memory stays
 
-    def at(self, phase: int) -> None:
-        """A part of a step begins. In the hot loop: one look at the clock, one write to memory."""
-        self._beat(self._step, phase, time.monotonic(), self._limit)
+    def at(self, phase: int) -> float:
+        """A part of a step begins. In the hot loop: one look at the clock, which is returned, and one write to memory."""
+        now = time.monotonic()
+        self._beat(self._step, phase, now, self._limit)
+        return now
 
-    def step(self, step: int) -> None:
-        """A step begins, `step` updates are done: it waits for data."""
-        self._note(outside=False)
+    def step(self, step: int) -> float:
+        """A step begins, `step` updates are done: it waits for data. Returns the time, as `at` does."""
+        self._note(time.monotonic(), outside=False)
         self._steps += 1
         if self._steps > 1:  # the first one compiles, and fills caches
             self._limit = min(self._most, max(self._floor, TIMES_SLOWEST * self._slowest, self._agreed[0]))
         self._step = step
-        self.at(DATA)
+        self._beat(step, DATA, self._began, self._limit)
+        return self._began
 
     def outside(self, phase: int) -> None:
         """Something begins that is no part of a step."""
-        self._note(outside=True)
+        self._note(time.monotonic(), outside=True)
         limit = max(WIDE * max(self._floor, self._slowest_outside), self._limit, self._agreed[1])
-        self._beat(self._step, phase, time.monotonic(), min(self._most, limit))
+        self._beat(self._step, phase, self._began, min(self._most, limit))
 
     def learned(self) -> tuple[int, int]:
         """Seconds that a step, and what is no step, may take by what this rank has seen: what the ranks agree on is the most of all, for a
@@ -75,9 +78,8 @@ class Watch:
     def agree(self, step: int, outside: int) -> None:
         self._agreed = step, outside
 
-    def _note(self, outside: bool) -> None:
+    def _note(self, now: float, outside: bool) -> None:
         """What ends here took so long."""
-        now = time.monotonic()
         spent, self._began = now - self._began, now
         if self._is_outside:
             self._slowest_outside = max(self._slowest_outside, spent) if self._steps else 0.0
@@ -89,11 +91,11 @@ class Watch:
 class NoWatch:
     """`train.hang_seconds=0`, or no Linux."""
 
-    def at(self, phase: int) -> None:
-        pass
+    def at(self, phase: int) -> float:
+        return time.monotonic()
 
-    def step(self, step: int) -> None:
-        pass
+    def step(self, step: int) -> float:
+        return time.monotonic()
 
     def outside(self, phase: int) -> None:
         pass

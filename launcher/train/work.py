@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import accelerate
 import torch
-from accelerate import Accelerator
 from omegaconf import OmegaConf
 
 from launcher.config import dialect, home, references, targets
 from launcher.config.config import TrainConfig
-from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.node.pulse import END
 from launcher.plan import Plan, Strategy
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
-from launcher.train import loop, seeds
-from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train import arithmetic, loop, seeds
+from launcher.train.build import Process, build
 from launcher.train.checkpoint.history import go_to
-from launcher.train.checkpoint.saver import Interval, Saver
-from launcher.train.checkpoint.state import Parts, inexact, replicated
-from launcher.train.checkpoint.stored import TrainState, examine, foreign, stored_precision
-from launcher.train.ema import Ema, NoEma
+from launcher.train.checkpoint.state import inexact
+from launcher.train.checkpoint.stored import foreign, stored_precision
 from launcher.train.guard import rollback
-from launcher.train.guard.guard import Guard
-from launcher.train.guard.layers import Layers
-from launcher.train.guard.replicas import Replicas
-from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
-from launcher.train.optim import start_momentum
 from launcher.train.precision import agree
-from launcher.train.prepare import exit_code, user_line
 from launcher.train.record.account import account
-from launcher.train.record.board import Board, NoBoard
-from launcher.train.record.metrics import Meter, MetricsFile, last
+from launcher.train.record.board import Board
+from launcher.train.record.metrics import last
 from launcher.train.record.told import told
-from launcher.train.step import Stepper
-from launcher.train.stop import Deadline, Stopper
-from launcher.train.watch import NoWatch, Watch
 from launcher.train.world import world
-from launcher.train.world.agreement import Agreement
 from launcher.train.world.patience import Patience
-from launcher.train.world.ranks import Ranks
 
 LOCK_PATIENCE_SECONDS = 10.0
 
@@ -57,6 +40,23 @@ LOCK_PATIENCE_SECONDS = 10.0
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Build, restore, train, test, close the run. `where["step"]` is kept up to date for whoever reports an error."""
     config = read_config(run)
+    claim = _enter(run, place, where)
+    process = _join(run, plan, place, claim, config, where)
+    if process.ranks.from_first(_is_done(run)):
+        world.leave(process.accelerator, process.ranks)  # while we waited for the lock, another attempt finished the run
+        return
+    job = build(process, config)
+    _begin(run, place, job, config)
+    stopped = loop.train(job)
+    test = {} if stopped else loop.evaluate_split(job, "test")
+    job.watch.outside(END)
+    _close(run, plan, place, job, process.precision, stopped, test)
+    del job
+    world.leave(process.accelerator, process.ranks)
+
+
+def _enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
+    """Be the one that writes to the run. Raises RunError where another is."""
     claim = Claim(run, place.attempt)
     if place.rank == 0:
         job_id = os.environ.get("LAUNCHER_JOB")
@@ -68,6 +68,11 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
             claim.take()
         claim.check()
         where["refused"] = False
+    return claim
+
+
+def _join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str, Any], where: dict[str, Any]) -> Process:
+    """Meet the others, and agree with them on how to compute."""
     train = TrainConfig(**config["train"])
     device = world.device(plan, place)
     strategy: Strategy = targets.build(config["strategy"])
@@ -75,21 +80,14 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     world.join(plan, place, patience)
     ranks = world.ranks(place, patience, "ranks")
     precision, reason = agree(train.precision, device, ranks, ranks.from_first(stored_precision(run.checkpoints) if ranks.is_first else ""))
-    accelerator = world.accelerate(plan, place, precision, strategy)
-    if ranks.from_first(_is_done(run)):
-        world.leave(accelerator, ranks)  # while we waited for the lock, another attempt finished the run
-        return
-    job = _build(run, place, config, train, accelerator, strategy, ranks, claim, where)
-    job.state.precision = precision
+    speed = arithmetic.set_speed(device, train.deterministic)
+    accelerator = world.accelerate(plan, place, strategy)
+    peers, savers = world.peers(plan.mesh, place, patience, ranks), world.ranks(place, patience, "saving")
     if ranks.is_first:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
-    _begin(run, place, job, config)
-    stopped = loop.train(job)
-    test = {} if stopped else loop.evaluate_split(job, "test")
-    job.watch.outside(END)
-    _close(run, plan, place, job, precision, stopped, test)
-    del job
-    world.leave(accelerator, ranks)
+        if speed:
+            print(speed)
+    return Process(run, place, plan.mesh.at(place.rank), accelerator, precision, claim, ranks, peers, savers, _end_of_job(), where)
 
 
 def _is_done(run: RunDir) -> bool:
@@ -105,114 +103,10 @@ def read_config(run: RunDir) -> dict[str, Any]:
     return values
 
 
-@contextlib.contextmanager
-def _data_errors() -> Iterator[None]:
-    """What a data set says of its files is for the user: one line."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        kind = RunError if exit_code(error) == RunError.exit_code else ConfigError
-        raise kind(user_line(error)) from error
-
-
-def _build(
-    run: RunDir,
-    place: Place,
-    config: dict[str, Any],
-    train: TrainConfig,
-    accelerator: Accelerator,
-    strategy: Strategy,
-    ranks: Ranks,
-    claim: Claim,
-    where: dict[str, Any],
-) -> Job:
-    device = accelerator.device
-    patience = Patience.of(train.hang_seconds)
-    watch = Watch(run, place, ranks, train.hang_seconds, patience.watch, device.type) if patience.watch else NoWatch()
-    agreement, metrics = Agreement(ranks), MetricsFile(run.metrics)
-    deadline = Deadline(_end_of_job(), run.attempt(place.attempt) / "trained", agreement.reach)
-    own = world.ranks(place, patience, "saving")
-    store = CheckpointStore(run.checkpoints, own, claim, place.attempt, train.keep, metrics.sync, examine)
-    interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
-    stopper = Stopper(run.stop, ranks, claim, deadline)  # before what takes long: a signal that comes meanwhile must count
-    if train.deterministic:
-        torch.use_deterministic_algorithms(True)
-    seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
-    data, loader = _data(config, train, ranks, device)
-    inner = targets.build(config["model"])
-    task = targets.build(config["task"])
-    schedule = targets.build(config["schedule"])
-    inner = inner.to(device=device, memory_format=torch.channels_last) if train.channels_last else inner.to(device)
-    if train.compile:
-        inner.compile()
-    ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
-    model = strategy.wrap(accelerator, inner)
-    optimizer = _optimizer(config["optim"], inner)
-    seeds.plant(seeds.of_rank(config["seed"], ranks.rank))  # another on every rank: dropout
-    skips = train.on_bad == "skip"
-    meter = Meter(task.train_sums + skips, device)
-    skipper = Skipper(inner, optimizer, meter, accelerator.scaler is not None) if skips else None
-    ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
-    layers = Layers(inner, train.layers_every if ranks.is_first else 0)
-    parts = Parts(inner, optimizer, accelerator.scaler, ema, meter, device, layers)
-    return Job(
-        run=run,
-        config=train,
-        steps=train.steps or train.epochs * loader.steps_per_epoch,
-        state=TrainState(),
-        parts=parts,
-        ema=ema,
-        inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
-        schedule=schedule,
-        task=task,
-        data=data,
-        loader=loader,
-        ranks=ranks,
-        store=store,
-        saver=Saver(store, interval, deadline, ranks.rank),
-        stopper=stopper,
-        guard=Guard(train.spike),
-        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every),
-        layers=layers,
-        watch=watch,
-        agreement=agreement,
-        metrics=metrics,
-        board=NoBoard(),
-        where=where,
-    )
-
-
-def _data(config: dict[str, Any], train: TrainConfig, ranks: Ranks, device: torch.device) -> tuple[Any, Any]:
-    """The data set, and the loader of its training part. Raises ConfigError or RunError."""
-    with _data_errors():
-        data = targets.build(config["data"])
-        loader = data.train_loader(
-            batch_size=train.batch_size,
-            accumulate=train.accumulate,
-            rank=ranks.rank,
-            world=ranks.world,
-            seed=config["seed"],
-            device=device,
-        )
-    if loader.steps_per_epoch < 1:
-        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    return data, loader
-
-
 def _end_of_job() -> float | None:
     """Seconds since the epoch, as the batch shell has it from the scheduler."""
     text = os.environ.get("LAUNCHER_DEADLINE", "")
     return float(text) if text.isdecimal() else None
-
-
-def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:
-    if node["_target_"].startswith("torch.optim."):
-        optimizer = targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
-    else:
-        optimizer = targets.build(node, model=model)
-    start_momentum(optimizer)
-    return optimizer
 
 
 def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
@@ -221,7 +115,7 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     checkpoint = job.store.load(say)
     if checkpoint is not None:
         if job.ranks.rank >= checkpoint.world:
-            seeds.plant(seeds.of_rank(config["seed"], job.ranks.rank, checkpoint.step))
+            seeds.plant(seeds.of_coordinate(config["seed"], job.coordinate, checkpoint.step))
         go_to(job, checkpoint)
         say(f"resumed from {checkpoint.path.name}")
         if warning := foreign(checkpoint):
@@ -236,7 +130,7 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     run.log_event("started", attempt=place.attempt, restart=place.restart, step=job.state.step, steps=job.steps, replayed=replayed)
     job.board = Board(run.tensorboard, first_step=job.state.step + 1 if checkpoint else 0)
     job.board.text("config", "\n".join(f"    {line}" for line in read_text(run.config).splitlines()))
-    if getattr(job.data, "standin", False):
+    if job.is_standin:
         job.board.text("data", "THE BUILT-IN STAND-IN, not the real data set")
 
 
@@ -260,7 +154,7 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stop
             **account(run, state, place.attempt),
             "attempt": place.attempt,
             "attempts": sum(event["event"] == "started" for event in run.read_events()),
-            "data_is_standin": bool(getattr(job.data, "standin", False)),
+            "data_is_standin": job.is_standin,
             "precision": precision,
             "world": str(plan.world),
             "torch": torch.__version__,

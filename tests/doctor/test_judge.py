@@ -13,7 +13,7 @@ import pytest
 from launcher.doctor.findings import expand, left_behind, publish, read_report
 from launcher.doctor.judge import GIB, STAGES, Verdict, culprits, judge
 from launcher.doctor.table import table
-from launcher.plan import Plan, World
+from launcher.plan import Mesh, Plan, World
 from launcher.rundir.rundir import RunDir
 
 Entry = dict[str, Any]
@@ -22,7 +22,7 @@ Change = Callable[[list[Entry]], None]
 
 def plan(device: str = "cuda", nodes: int = 3, each: int = 1) -> Plan:
     world = World(nodes, each, device)
-    return Plan("doctor", "a", "/runs/doctor/a", world, 1, 0, "python", "/", "/", (), "", "", (), "0")
+    return Plan("doctor", "a", "/runs/doctor/a", world, 1, 0, "python", "/", "/", (), "", "", (), "0", mesh=Mesh(world.size))
 
 
 def entry(rank: int, node: str, each: int) -> Entry:

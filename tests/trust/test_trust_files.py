@@ -15,7 +15,7 @@ from hostile import HUGE, MOST_BYTES, MOST_SECONDS, STUFF, measured, pipe, spars
 from launcher.compose.compose import compose
 from launcher.compose.freeze import Frozen, freeze
 from launcher.doctor import findings
-from launcher.plan import World
+from launcher.plan import Mesh, World
 from launcher.rundir.rundir import RunDir, create
 from launcher.rundir.tail import Tail
 from launcher.trust import reading
@@ -140,7 +140,7 @@ def made(tmp_path: Path, toy_frozen: Frozen) -> Callable[[str], RunDir]:
 
     def call(name: str) -> RunDir:
         run = create(tmp_path / "runs" / "toy" / name)
-        planned = dataclasses.replace(toy_frozen.plan, name="toy", id=name, run_dir=str(run), world=World(1, 3, "cpu"))
+        planned = dataclasses.replace(toy_frozen.plan, name="toy", id=name, run_dir=str(run), world=World(1, 3, "cpu"), mesh=Mesh(3))
         run.freeze(planned, toy_frozen.config, toy_frozen.script, sync=False)
         run.log_event("submitted")
         run.attempt(0).mkdir()

@@ -103,7 +103,7 @@ def _shard(run: RunDir) -> None:
 
 
 def _trained(run: RunDir) -> None:
-    from launcher.train.stop import Deadline
+    from launcher.train.deadline import Deadline
 
     limit = Deadline(None, run.path / "trained")
     limit.is_near()

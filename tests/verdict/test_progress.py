@@ -13,7 +13,7 @@ from launcher.clusters.slurm.values import seconds_of
 from launcher.node import __main__ as node
 from launcher.node.pulse import EVALUATION, SAVE
 from launcher.rundir.rundir import RunDir
-from launcher.train.stop import Deadline
+from launcher.train.deadline import Deadline
 from launcher.verdict import headway
 
 LIMIT = {"ended": "requeued-limit", "lasted": "580"}

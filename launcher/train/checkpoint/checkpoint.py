@@ -79,7 +79,7 @@ class CheckpointStore:
         written = self._agree(lambda: {name: self._write(name, content) for name, content in files.items()})
         crash.here("shards_agreed")
         entries = {name: entry for part in written for name, entry in part.items()}
-        manifest = {"format": FORMAT, "step": step, "world": self._ranks.world, "files": entries}
+        manifest = {"format": FORMAT, "step": step, "world": self._ranks.size, "files": entries}
         self._agree((lambda: self._commit(step, manifest, judged)) if self._ranks.is_first else None)
         crash.here("save_agreed")
 

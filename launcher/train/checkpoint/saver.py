@@ -17,8 +17,8 @@ import torch
 from launcher.train.checkpoint.checkpoint import CheckpointStore, Content
 from launcher.train.checkpoint.state import Parts, Snapshot
 from launcher.train.checkpoint.stored import TrainState
+from launcher.train.deadline import Deadline
 from launcher.train.record.span import Span, span
-from launcher.train.stop import Deadline
 
 FLOOR_SECONDS = 1.0
 """Between two saves at least; also before the first, when nothing is known of their cost."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,13 +26,15 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
+from launcher.plan import Piece
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.stored import TrainState, as_written, record_in, state_of
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.layers import Layers
-from launcher.train.record.metrics import Meter
+from launcher.train.optimizers import Optimizers
+from launcher.train.record.meter import Meter
 
 
 @dataclass
@@ -40,17 +43,24 @@ class Parts:
 
     model: nn.Module
     """The inner module."""
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     scaler: torch.amp.GradScaler | None
     ema: Ema | NoEma
     meter: Meter
     device: torch.device
-    layers: Layers | None = None
+    layers: Layers
+    pieces: Mapping[str, Piece]
+    """Of each parameter, what this rank holds."""
 
 
 def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
     """What a checkpoint holds once, for it should be equal on all ranks, in the same order on each."""
-    states = [parts.optimizer.state.get(parameter, {}) for group in parts.optimizer.param_groups for parameter in group["params"]]
+    states = [
+        optimizer.state.get(parameter, {})
+        for optimizer in parts.optimizers.each
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
     kept = [state[key] for state in states for key in sorted(state) if isinstance(state[key], torch.Tensor)]
     return {"weights": list(parts.model.parameters()), "optimizer state": kept, "averages": list(_averages(parts)[0].values())}
 
@@ -63,14 +73,12 @@ class Snapshot:
 
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
         """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
-        own, totals = f"rank_{rank}.safetensors", parts.meter.state()
-        silent = parts.layers.tensors() if parts.layers else {}
+        own, (totals, counts) = f"rank_{rank}.safetensors", parts.meter.state()
+        silent = parts.layers.tensors()
         averages, own_averages = _averages(parts)
         files: dict[str, Content] = {
-            own: self._memory.copy(
-                own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals.tensors, **silent}
-            ),
-            f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": totals.counts}),
+            own: self._memory.copy(own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals, **silent}),
+            f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": counts}),
         }
         if rank != 0:
             return files
@@ -113,8 +121,7 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Tra
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
-    if parts.layers:
-        parts.layers.load(own_tensors)
+    parts.layers.load(own_tensors)
     if rank < checkpoint.world:
         _restore_generators(own["generators"], own_tensors, parts.device)
     return state_of(shared)
@@ -122,7 +129,12 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Tra
 
 def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What a rank wrote."""
-    return record_in(checkpoint, f"rank_{rank}.json"), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    own, tensors = record_in(checkpoint, f"rank_{rank}.json"), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    if "meter" in tensors:  # of an older launcher, which knew samples and sums
+        sums, *left_out = tensors.pop("meter").split(2)
+        tensors["totals"] = torch.cat([torch.zeros(2 - len(left_out)), *left_out, sums])
+        own["meter"] = {"weight": own["meter"]["samples"], "steps": own["meter"]["steps"]}
+    return own, tensors
 
 
 def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -132,10 +144,10 @@ def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str
     for name, tensor in tensors.items():
         if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
             tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
-    totals = torch.stack([of["meter"] for _, of in everyone]).sum(0)
-    tensors["meter"] = totals if rank == 0 else torch.zeros_like(totals)
-    samples = sum(of["meter"]["samples"] for of, _ in everyone) if rank == 0 else 0
-    return {**counts, "meter": {**counts["meter"], "samples": samples}}, tensors
+    totals = torch.stack([of["totals"] for _, of in everyone]).sum(0)
+    tensors["totals"] = totals if rank == 0 else torch.zeros_like(totals)
+    weight = sum(of["meter"]["weight"] for of, _ in everyone) if rank == 0 else 0
+    return {**counts, "meter": {**counts["meter"], "weight": weight}}, tensors
 
 
 def _json(value: Any) -> Content:
@@ -172,11 +184,11 @@ def _averages(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
 def _parameter_names(parts: Parts) -> list[str]:
     """Names in the order in which the optimizer numbers its parameters."""
     names = {id(parameter): name for name, parameter in parts.model.named_parameters()}
-    return [names[id(parameter)] for group in parts.optimizer.param_groups for parameter in group["params"]]
+    return [names[id(parameter)] for group in parts.optimizers.each[0].param_groups for parameter in group["params"]]
 
 
 def _optimizer_state(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    names, whole = _parameter_names(parts), parts.optimizer.state_dict()
+    names, whole = _parameter_names(parts), parts.optimizers.each[0].state_dict()
     tensors: dict[str, torch.Tensor] = {}
     values: dict[str, Any] = {}
     for number, state in whole["state"].items():
@@ -190,7 +202,7 @@ def _optimizer_state(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, A
 
 
 def _load_optimizer(parts: Parts, tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> None:
-    whole = parts.optimizer.state_dict()
+    whole = parts.optimizers.each[0].state_dict()
     numbers = {name: number for number, name in enumerate(_parameter_names(parts))}
     parameters = dict(parts.model.named_parameters())
     state: dict[int, dict[str, Any]] = {}
@@ -203,7 +215,7 @@ def _load_optimizer(parts: Parts, tensors: dict[str, torch.Tensor], rest: dict[s
         raise CheckpointError("the checkpoint is of another optimizer: it has other parameter groups")
     for group, saved in zip(whole["param_groups"], rest["groups"], strict=True):
         group.update({key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-    parts.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    parts.optimizers.each[0].load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
 
 def _strided_like(parameter: torch.Tensor, value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from launcher.train.record.metrics import Fetch
+from launcher.train.record.meter import Fetch
 
 _SAMPLE = 65_536
 """Elements of a tensor by which its update is judged: the first in memory."""

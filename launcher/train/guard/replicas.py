@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from launcher.train.guard.guard import BadNumbers
-from launcher.train.record.metrics import Fetch
+from launcher.train.record.meter import Fetch
 from launcher.train.world.ranks import Ranks
 
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -28,7 +28,7 @@ class Replicas:
         it goes."""
         self._held = held
         self._ranks = ranks
-        self._every = every if ranks.world > 1 else 0
+        self._every = every if ranks.size > 1 else 0
         self._begun: tuple[int, Mapping[str, Fetch]] | None = None
         self._equal_at = 0
         """The last step at which they were seen to be equal, or were made so."""

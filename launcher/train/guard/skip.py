@@ -6,43 +6,47 @@ update out by a flag on the device, made for its gradient scaler (`found_inf`, h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from launcher.errors import ConfigError
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 
 
 class Skipper:
-    """Call `before` what an update computes, and `after` its gradient is known. Weights, optimizer, buffers and totals stay as they were;
-    the last total of `meter` counts what was left out."""
+    """Call `before` what an update computes, and `after` its gradient is known. Weights, optimizers, buffers and totals stay as they were;
+    `meter` counts what was left out."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, meter: Meter, fp16: bool) -> None:
-        """Raises ConfigError where the optimizer has no such flag, or the scaler of fp16 uses it already."""
+    def __init__(self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], meter: Meter, fp16: bool) -> None:
+        """Raises ConfigError where an optimizer has no such flag, or the scaler of fp16 uses it already."""
         if fp16:
             raise ConfigError("train.on_bad=skip: with fp16 the gradient scaler leaves updates out by itself; type stop, or rollback")
-        if not getattr(optimizer, "_step_supports_amp_scaling", False):
-            raise ConfigError(
-                f"train.on_bad=skip: {type(optimizer).__name__} cannot leave an update out; type optim.fused=true where it has that, "
-                "or train.on_bad=rollback"
-            )
-        self._optimizer = optimizer
-        self._skipped = meter.sums[-1]
-        self._live = [*model.buffers(), *meter.sums[:-1]]
+        self._optimizers = list(optimizers)
+        for optimizer in self._optimizers:
+            if not getattr(optimizer, "_step_supports_amp_scaling", False):
+                raise ConfigError(
+                    f"train.on_bad=skip: {type(optimizer).__name__} cannot leave an update out; type optim.fused=true where it has that, "
+                    "or train.on_bad=rollback"
+                )
+        self._meter = meter
+        self._live = list(model.buffers())
         self._kept = [torch.empty_like(tensor) for tensor in self._live]
 
     @torch.no_grad()
     def before(self) -> None:
-        """The forward pass changes these: BatchNorm's statistics, sums of losses."""
+        """The forward pass changes these: BatchNorm's statistics."""
         for kept, live in zip(self._kept, self._live, strict=True):
             kept.copy_(live)
 
     @torch.no_grad()
-    def after(self, norm: torch.Tensor) -> None:
-        """`norm`: of the reduced gradient, over all parameters."""
+    def after(self, norm: torch.Tensor, micro_batches: int) -> None:
+        """`norm`: of the reduced gradient, over all parameters. `micro_batches`: of the update, on this rank."""
         bad = norm.isfinite().logical_not()
         for kept, live in zip(self._kept, self._live, strict=True):
             live.copy_(torch.where(bad, kept, live))
-        self._skipped.add_(bad)
-        self._optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
-        self._optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self._meter.leave_out(bad, micro_batches)
+        for optimizer in self._optimizers:
+            optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
+            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,7 +11,8 @@ from launcher.rundir.progress import step_line
 from launcher.train.guard.stragglers import Stragglers
 from launcher.train.job import Job
 from launcher.train.record.clock import Clock
-from launcher.train.record.metrics import Fetch, memory_bytes
+from launcher.train.record.meter import Fetch, Totals
+from launcher.train.record.metrics import memory_bytes
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class _Begun:
     step: int
     steps: int
     """Since the line before."""
-    sums: Fetch
-    samples: int
+    totals: Fetch
+    weight: int
     norm: Fetch | None
     known: dict[str, Any]
     updates: int
@@ -30,8 +31,8 @@ class _Begun:
     seconds_per_step: float
     scale: Fetch | None
     """Of fp16 gradients."""
-    own_seconds: float
-    """Of all updates of the line, until this rank first waited for the others."""
+    until_ready: float
+    """Seconds of all updates of the line, until this rank first waited for the others."""
 
 
 class Lines:
@@ -45,8 +46,8 @@ class Lines:
 
     def begin(self, norm: torch.Tensor | None) -> None:
         """Close the steps since the last line: start the copies, read the clock."""
-        job, state, steps = self._job, self._job.state, self._job.stepper.meter.steps
-        sums, samples = job.stepper.meter.take()
+        job, state, steps = self._job, self._job.state, self._job.parts.meter.steps
+        totals, weight = job.parts.meter.take()
         lap = self._clock.lap()
         updates = max(1, lap.updates)
         known = {
@@ -57,9 +58,10 @@ class Lines:
             "data_seconds": lap.waited / updates,
             "memory_bytes": memory_bytes(job.parts.device),
         }
-        known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
+        known["lr"] = job.parts.optimizers.lr
         norm_on_its_way = None if norm is None else Fetch(norm)
-        self._begun = _Begun(state.step, steps, sums, samples, norm_on_its_way, known, updates, lap.steps / updates, self._scale(), lap.own)
+        per_step = lap.steps / updates
+        self._begun = _Begun(state.step, steps, totals, weight, norm_on_its_way, known, updates, per_step, self._scale(), lap.until_ready)
 
     def _scale(self) -> Fetch | None:
         scaler = self._job.parts.scaler
@@ -75,17 +77,13 @@ class Lines:
         if self._begun is None:
             return
         begun, self._begun, job = self._begun, None, self._job
-        own_times = [begun.own_seconds if rank == job.ranks.rank else 0.0 for rank in range(job.ranks.world)]
-        own = torch.tensor([*own_times, *begun.sums.value().tolist(), begun.samples], dtype=torch.float64)
-        *summed, samples = job.ranks.sum(own).tolist()
-        times, sums = summed[: job.ranks.world], summed[job.ranks.world :]
+        times, totals, weight = self._joined(begun)
         skipped = 0
         if job.config.on_bad == "skip":
-            *sums, counted = sums  # on every rank
-            skipped = round(counted / job.ranks.world)
-            samples *= 1 - skipped / begun.steps
+            skipped = round(totals.left_out / job.counting)
+            weight *= 1 - skipped / begun.steps
             self._note_skips(skipped, begun)
-        metrics = job.task.train_metrics(sums, samples) if skipped < begun.steps else {}
+        metrics = job.task.train_metrics(totals.loss, weight + totals.weight, totals.statistics) if skipped < begun.steps else {}
         job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
         if begun.scale is not None:
             job.guard.judge_scale(begun.scale.value().item(), begun.step - begun.steps, begun.step)
@@ -101,6 +99,15 @@ class Lines:
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=begun.step, why=slow)
         print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))
+
+    def _joined(self, begun: _Begun) -> tuple[list[float], Totals, float]:
+        """Of all ranks: seconds of each until it was ready; totals and weight of those that count, summed."""
+        ranks, own = self._job.ranks, [begun.weight, *begun.totals.value().tolist()]
+        counted = own if self._job.coordinate.counts else [0.0] * len(own)
+        times = [begun.until_ready if rank == ranks.rank else 0.0 for rank in range(ranks.size)]
+        summed = ranks.sum(torch.tensor([*times, *counted], dtype=torch.float64)).tolist()
+        weight, *totals = summed[ranks.size :]
+        return summed[: ranks.size], Totals.of(totals), weight
 
     def _note_skips(self, skipped: int, begun: _Begun) -> None:
         """Updates of this line that were left out. Raises BadNumbers on every rank where there were too many."""

@@ -1,4 +1,4 @@
-"""Numbers from the device to metrics.jsonl: summed where they arise, fetched every `log_every` steps without waiting."""
+"""metrics.jsonl, the truth of a run's numbers."""
 
 from __future__ import annotations
 
@@ -6,70 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from launcher.errors import RunError
 from launcher.rundir.rundir import read_jsonl, write_atomic
 from launcher.trust import writing
-
-
-class Meter:
-    """Running sums of a task on the device. Part of the state: a run that resumes within an interval logs the same line.
-
-    Scalars apart, added to in place: stacking three new ones and adding the stack cost twice as much per step.
-    """
-
-    def __init__(self, sums: int, device: torch.device) -> None:
-        self.sums = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(sums)]
-        self.samples = 0
-        """Of this rank; the host knows them without asking the device."""
-        self.steps = 0
-
-    def take(self) -> tuple[Fetch, int]:
-        """Start the copy of the sums to the host, and count from zero again. Returns it and this rank's samples."""
-        fetch, samples = Fetch(torch.stack(self.sums)), self.samples
-        for value in self.sums:
-            value.zero_()
-        self.samples = self.steps = 0
-        return fetch, samples
-
-    def state(self) -> Totals:
-        return Totals({"meter": torch.stack(self.sums)}, {"samples": self.samples, "steps": self.steps})
-
-    def load(self, tensors: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> None:
-        for value, saved in zip(self.sums, tensors["meter"], strict=True):
-            value.copy_(saved)
-        self.samples, self.steps = counts["samples"], counts["steps"]
-
-
-class Totals(NamedTuple):
-    """What a checkpoint keeps of a meter; the sums stay on the device, for reading them would wait for it."""
-
-    tensors: dict[str, torch.Tensor]
-    counts: dict[str, int]
-
-
-class Fetch:
-    """A copy from the device under way; `value()` waits for it."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        if tensor.is_cuda:
-            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._host.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event(blocking=True)
-            self._event.record()
-        else:
-            self._host = tensor
-
-    def value(self) -> torch.Tensor:
-        if self._event is not None:
-            self._event.synchronize()
-        return self._host
 
 
 class MetricsFile:

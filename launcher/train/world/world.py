@@ -12,8 +12,7 @@ from accelerate import Accelerator
 
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.node.place import Place
-from launcher.plan import Plan, Strategy
-from launcher.train.precision import accelerate_name
+from launcher.plan import Mesh, Plan, Strategy
 from launcher.train.world import meeting
 from launcher.train.world.patience import Patience, tell_nccl
 from launcher.train.world.proof import prove
@@ -43,11 +42,11 @@ def join(plan: Plan, place: Place, patience: Patience) -> None:
         _join_group(plan, place, patience)
 
 
-def accelerate(plan: Plan, place: Place, precision: str, strategy: Strategy) -> Accelerator:
+def accelerate(plan: Plan, place: Place, strategy: Strategy) -> Accelerator:
     """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
     accelerator = Accelerator(
         cpu=plan.world.device == "cpu",
-        mixed_precision=accelerate_name(precision),
+        mixed_precision="no",  # ours: see train/arithmetic.py
         gradient_accumulation_steps=1,  # ours: see train/step.py
         rng_types=[],
         kwargs_handlers=strategy.accelerator_handlers(),
@@ -82,6 +81,24 @@ def ranks(place: Place, patience: Patience, name: str) -> Ranks:
     if made.group is not None:
         prove(made.group, f"{name}.{place.restart}")
     return made
+
+
+def peers(mesh: Mesh, place: Place, patience: Patience, everyone: Ranks) -> Ranks:
+    """The ranks that have the same part of the model as this one: all of them where each has the whole."""
+    if mesh.dp_size == mesh.size:
+        return everyone
+    columns: dict[tuple[int, int, int], list[int]] = {}
+    for rank in range(mesh.size):
+        at = mesh.at(rank)
+        columns.setdefault((at.cp, at.tp, at.pp), []).append(rank)
+    own = everyone
+    for members in columns.values():  # every rank makes every group, in the same order
+        made = Ranks(place.rank, place.world, patience.gloo, members)
+        if place.rank in members:
+            own = made
+    if own.group is not None:
+        prove(own.group, f"peers {own.members[0]}.{place.restart}")
+    return own
 
 
 def leave(accelerator: Accelerator, ranks: Ranks) -> None:

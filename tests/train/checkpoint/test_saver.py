@@ -17,9 +17,9 @@ from launcher.train.checkpoint.saver import FLOOR_SECONDS, Interval, Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import NoEma
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.record.span import span
-from launcher.train.stop import Deadline
+from launcher.train.deadline import Deadline
 from launcher.train.world.ranks import Ranks
 
 

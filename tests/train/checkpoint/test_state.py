@@ -20,7 +20,7 @@ from launcher.train.checkpoint.state import Parts, Snapshot, inexact, restore
 from launcher.train.checkpoint.stored import TrainState, foreign
 from launcher.train.ema import Ema, NoEma
 from launcher.train.optim import adamw, sgd
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from launcher.train.checkpoint.state import Parts, Snapshot, restore
 from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import NoEma
 from launcher.train.guard.layers import Layers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.guard.guard import HISTORY, BadNumbers, Guard
 from launcher.train.guard.skip import Skipper
 from launcher.train.optim import start_momentum
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 
 TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
 

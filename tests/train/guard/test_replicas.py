@@ -19,7 +19,7 @@ from launcher.train.checkpoint.state import Parts, Snapshot, TrainState, replica
 from launcher.train.ema import Ema
 from launcher.train.guard.guard import BadNumbers
 from launcher.train.guard.replicas import Replicas, checksum
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 
 SEED = 20261121
 EVERY = 10

@@ -1,0 +1,49 @@
+"""What all strategies share that keep a whole replica of the model in each process; those that split it take from here what still holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from launcher.plan import Coordinate, Mesh, Piece, World
+
+
+class Replicated:
+    """A Strategy (launcher/plan.py) that does nothing to the model."""
+
+    def mesh(self, world: World) -> Mesh:
+        return Mesh(dp_replicate=world.size)
+
+    def check(self, world: World, train: Mapping[str, Any]) -> None:
+        """Nothing to refuse."""
+
+    def accelerator_handlers(self) -> list[Any]:
+        return []
+
+    def build(self, factory: Callable[[], Any], device: Any) -> Any:
+        return factory().to(device)
+
+    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
+        return model
+
+    def no_sync(self, prepared: Any) -> Any:
+        return contextlib.nullcontext()
+
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+        if count > 1:
+            with self.no_sync(prepared):  # gradients cross the network once, with the last micro-batch
+                for _ in range(count - 1):
+                    compute(next(micro_batches))
+        compute(next(micro_batches))
+
+    def clip(self, parameters: Sequence[Any], max_norm: float) -> Any:
+        from torch import nn
+
+        if max_norm == float("inf"):
+            return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:
+        everyone = tuple(range(coordinate.mesh.size))
+        return {name: Piece(tuple(tensor.shape), (0,) * tensor.ndim, everyone) for name, tensor in model.named_parameters()}

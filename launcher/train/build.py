@@ -1,0 +1,200 @@
+"""The objects that a process trains with, made of its frozen config: for a run, and for whoever measures the loop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from launcher.config import targets
+from launcher.config.config import TrainConfig
+from launcher.errors import ConfigError, RunError
+from launcher.node.place import Place
+from launcher.plan import Coordinate, Strategy
+from launcher.rundir.claim import Claim
+from launcher.rundir.rundir import RunDir
+from launcher.train import arithmetic, seeds
+from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.saver import Interval, Saver
+from launcher.train.checkpoint.state import Parts, replicated
+from launcher.train.checkpoint.stored import TrainState, examine
+from launcher.train.deadline import Deadline
+from launcher.train.ema import Ema, NoEma
+from launcher.train.guard.guard import Guard
+from launcher.train.guard.layers import Layers
+from launcher.train.guard.replicas import Replicas
+from launcher.train.guard.skip import Skipper
+from launcher.train.job import Job
+from launcher.train.optimizers import Optimizers
+from launcher.train.prepare import exit_code, user_line
+from launcher.train.record.clock import Clock
+from launcher.train.record.meter import Meter
+from launcher.train.record.metrics import MetricsFile
+from launcher.train.step import Shares, Stepper
+from launcher.train.stop import Stopper
+from launcher.train.watch import NoWatch, Watch
+from launcher.train.world.agreement import Agreement
+from launcher.train.world.patience import Patience
+from launcher.train.world.ranks import Ranks
+
+
+@dataclass
+class Process:
+    """One process of a run, before anything is made that trains."""
+
+    run: RunDir
+    place: Place
+    coordinate: Coordinate
+    accelerator: Accelerator
+    precision: str
+    """bf16 | fp16 | fp32."""
+    claim: Claim
+    ranks: Ranks
+    peers: Ranks
+    savers: Ranks
+    """All processes, for the thread that saves: its messages never mix with the loop's."""
+    end: float | None = None
+    """Of the job, in seconds since the epoch."""
+    where: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Job:
+    """`loader`: one that is open, in place of the config's. Raises ConfigError or RunError for what the config asks and cannot have."""
+    train, ranks = TrainConfig(**config["train"]), process.ranks
+    agreement, metrics, clock = Agreement(ranks), MetricsFile(process.run.metrics), Clock()
+    deadline = Deadline(process.end, process.run.attempt(process.place.attempt) / "trained")
+    stopper = Stopper(process.run.stop, ranks, process.claim, deadline)  # before what takes long: a signal that comes meanwhile must count
+    watch = _watch(process, train)
+    seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
+    data, loader = (None, loader) if loader is not None else _open(process, config, train)
+    parts, stepper, task = _trained(process, config, train, watch, clock)
+    store = CheckpointStore(
+        process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
+    )
+    interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
+    steps = train.steps or train.epochs * loader.steps_per_epoch
+    return Job(
+        run=process.run,
+        config=train,
+        steps=steps,
+        state=TrainState(precision=process.precision),
+        parts=parts,
+        stepper=stepper,
+        schedule=targets.build(config["schedule"]),
+        task=task,
+        loader=loader,
+        evaluates_at=Evaluations(train.eval_every, loader.steps_per_epoch, steps),
+        coordinate=process.coordinate,
+        ranks=ranks,
+        peers=process.peers,
+        counting=sum(process.coordinate.mesh.at(rank).counts for rank in range(ranks.size)),
+        agreement=agreement,
+        watch=watch,
+        stopper=stopper,
+        store=store,
+        saver=Saver(store, interval, deadline, ranks.rank),
+        guard=Guard(train.spike),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every),
+        layers=parts.layers,
+        metrics=metrics,
+        class_names=tuple(getattr(data, "class_names", ())),
+        is_standin=bool(getattr(data, "standin", False)),
+        where=process.where,
+    )
+
+
+def _trained(
+    process: Process, config: Mapping[str, Any], train: TrainConfig, watch: Watch | NoWatch, clock: Clock
+) -> tuple[Parts, Stepper, Any]:
+    """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
+    device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
+    strategy: Strategy = targets.build(config["strategy"])
+    model: nn.Module = strategy.build(lambda: _model(config["model"], train), device)
+    task = targets.build(config["task"])
+    process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
+    prepared = strategy.prepare(accelerator, model, coordinate)
+    optimizers = Optimizers.over(model, config["optim"], device)
+    seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
+    scaler, meter = arithmetic.scaler(device, process.precision), Meter(device)
+    skipper = Skipper(model, optimizers.each, meter, scaler is not None) if train.on_bad == "skip" else None
+    ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
+    layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
+    parts = Parts(model, optimizers, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate))
+    computing = arithmetic.computing(prepared, device, process.precision)
+    evaluated = computing if prepared is model else arithmetic.computing(model, device, process.precision)
+    shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
+    stepper = Stepper(
+        strategy, prepared, computing, evaluated, task, optimizers, scaler, meter, shares, train.clip_norm, watch, clock, skipper
+    )
+    return parts, stepper, task
+
+
+def _model(node: Mapping[str, Any], train: TrainConfig) -> nn.Module:
+    model = targets.build(node)
+    if train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if train.compile:
+        model.compile()
+    return model
+
+
+def _watch(process: Process, train: TrainConfig) -> Watch | NoWatch:
+    most = Patience.of(train.hang_seconds).watch
+    if not most:
+        return NoWatch()
+    return Watch(process.run, process.place, process.ranks, train.hang_seconds, most, process.accelerator.device.type)
+
+
+@contextlib.contextmanager
+def _data_errors() -> Iterator[None]:
+    """What a data set says of its files is for the user: one line."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        kind = RunError if exit_code(error) == RunError.exit_code else ConfigError
+        raise kind(user_line(error)) from error
+
+
+def _open(process: Process, config: Mapping[str, Any], train: TrainConfig) -> tuple[Any, Any]:
+    """The data set, and its loader. Raises ConfigError or RunError."""
+    with _data_errors():
+        data = targets.build(config["data"])
+        shares = {"batch_size": train.batch_size, "accumulate": train.accumulate, "seed": config["seed"]}
+        loader = _Old(data, shares)
+        loader.open(process.coordinate, process.accelerator.device)
+    if loader.steps_per_epoch < 1:
+        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
+    return data, loader
+
+
+class Evaluations:
+    """Which steps evaluate; the last one does."""
+
+    def __init__(self, every: int | str, per_epoch: int, steps: int) -> None:
+        """`every`: in steps; auto: an epoch; 0: at the end only."""
+        self._interval, self._steps = int(per_epoch if every == "auto" else every), steps
+
+    def __call__(self, step: int) -> bool:
+        return step == self._steps or (self._interval > 0 and step % self._interval == 0)
+
+
+class _Old:
+    def __init__(self, data, shares):
+        self.data, self.shares = data, shares
+
+    def open(self, coordinate, device):
+        self.at = dict(rank=coordinate.dp_rank, world=coordinate.dp_size, device=device)
+        self.train = self.data.train_loader(**self.shares, **self.at)
+        self.samples, self.steps_per_epoch = self.train.samples, self.train.steps_per_epoch
+
+    def steps(self, epoch, start):
+        for update in self.train.steps(epoch, start):
+            yield from update
+
+    def evaluation(self, split):
+        return self.data.eval_loader(split, **self.at)
