@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from data.resident import Resident
 from launcher.node.place import Place
 from launcher.plan import Mesh
 from launcher.rundir.claim import Claim
@@ -30,7 +31,7 @@ class Turns:
     So `loop.train` runs as it does in a run, from its first step to its last, and never knows.
     """
 
-    def __init__(self, inner: TrainLoader, block: int, order: list[str], plain: dict[str, Iterator[Any]]) -> None:
+    def __init__(self, inner: Resident, block: int, order: list[str], plain: dict[str, Iterator[Any]]) -> None:
         self.samples, self.steps_per_epoch = inner.samples, inner.steps_per_epoch
         self.times: Times = {name: [] for name in CONTENDERS}
         self._inner, self._block, self._order, self._plain = inner, block, iter(order), plain
@@ -44,7 +45,7 @@ class Turns:
         for step in range(epoch * self.steps_per_epoch + start, (epoch + 1) * self.steps_per_epoch):
             if step % self._block == 0:
                 self._boundary()
-            yield from next(batches)
+            yield next(batches)
 
     def _boundary(self) -> None:
         """Close A's block, run whoever is before A's next one, open that."""

@@ -27,10 +27,10 @@ from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import FLOOR_SECONDS, Interval, Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
+from launcher.train.deadline import Deadline
 from launcher.train.ema import Ema
 from launcher.train.optim import sgd
 from launcher.train.record.meter import Meter
-from launcher.train.deadline import Deadline
 from launcher.train.world.ranks import Ranks
 from models.resnet9 import ResNet9
 

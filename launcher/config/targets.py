@@ -26,6 +26,7 @@ from launcher.errors import ConfigError
 OURS = {
     "model": ("models",),
     "data": ("data",),
+    "loader": ("data",),
     "optim": ("launcher.train.optim", "torch.optim"),
     "schedule": ("launcher.train.schedule",),
     "strategy": ("launcher.strategies",),
@@ -85,13 +86,18 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     Raises ConfigError where it cannot be imported or does not take its keywords.
     """
     target = node["_target_"]
-    module, _, name = target.rpartition(".")
-    keywords = {key: _value(value) for key, value in node.items() if key != "_target_"}
     try:
-        return getattr(importlib.import_module(module), name)(**keywords, **given)
+        return make(node, **given)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         named = re.match(r"\w+\.\w+", str(error))  # a constructor that names its key needs no help from us
         raise ConfigError(str(error) if named else f"{target}: {error}") from error
+
+
+def make(node: Mapping[str, Any], **given: Any) -> Any:
+    """`build`, of which errors are its own."""
+    module, _, name = node["_target_"].rpartition(".")
+    keywords = {key: _value(value) for key, value in node.items() if key != "_target_"}
+    return getattr(importlib.import_module(module), name)(**keywords, **given)
 
 
 def _value(value: Any) -> Any:

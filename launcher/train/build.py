@@ -18,7 +18,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.train import arithmetic, seeds
+from launcher.train import arithmetic, data_set, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
@@ -163,13 +163,13 @@ def _data_errors() -> Iterator[None]:
 def _open(process: Process, config: Mapping[str, Any], train: TrainConfig) -> tuple[Any, Any]:
     """The data set, and its loader. Raises ConfigError or RunError."""
     with _data_errors():
-        data = targets.build(config["data"])
+        data = data_set.build(config["data"])
         shares = {"batch_size": train.batch_size, "accumulate": train.accumulate, "seed": config["seed"]}
-        loader = _Old(data, shares)
+        loader = targets.build(config["loader"], data=data, **shares)
         loader.open(process.coordinate, process.accelerator.device)
     if loader.steps_per_epoch < 1:
         raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    return data, loader
+    return data_set.each(data)[0], loader
 
 
 class Evaluations:
@@ -181,20 +181,3 @@ class Evaluations:
 
     def __call__(self, step: int) -> bool:
         return step == self._steps or (self._interval > 0 and step % self._interval == 0)
-
-
-class _Old:
-    def __init__(self, data, shares):
-        self.data, self.shares = data, shares
-
-    def open(self, coordinate, device):
-        self.at = dict(rank=coordinate.dp_rank, world=coordinate.dp_size, device=device)
-        self.train = self.data.train_loader(**self.shares, **self.at)
-        self.samples, self.steps_per_epoch = self.train.samples, self.train.steps_per_epoch
-
-    def steps(self, epoch, start):
-        for update in self.train.steps(epoch, start):
-            yield from update
-
-    def evaluation(self, split):
-        return self.data.eval_loader(split, **self.at)

@@ -10,8 +10,8 @@ import os
 import sys
 from typing import Any
 
-from launcher.config import targets
 from launcher.errors import ConfigError, LaunchError, RunError
+from launcher.train import data_set
 from launcher.trust.secret import mask
 from launcher.trust.sieve import masked
 
@@ -29,8 +29,9 @@ def main() -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        data = targets.build(given["data"])
-        answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
+        made = data_set.each(data_set.build(given["data"]))
+        pinned = [data.prepare() for data in made if hasattr(data, "prepare")]
+        answer: dict[str, Any] = {"pinned": {key: value for found in pinned for key, value in found.items()}}
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from launcher.config import dialect, home, references, targets
-from launcher.config.config import TrainConfig
+from launcher.config.config import OLDER, TrainConfig
 from launcher.node.place import Place
 from launcher.node.pulse import END
 from launcher.plan import Plan, Strategy
@@ -97,7 +97,7 @@ def _is_done(run: RunDir) -> bool:
 
 def read_config(run: RunDir) -> dict[str, Any]:
     """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))
+    values: Any = {**OLDER, **home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))}
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     return values

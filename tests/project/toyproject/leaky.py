@@ -1,4 +1,4 @@
-"""The data set of blobs with secrets in its keywords, which says them wherever it can."""
+"""The data set of blobs with secrets in its keywords, which says them wherever it can; and a loader that fails with them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toyproject.blobs import Blobs, _Train
+from data.stacked import Stacked
+from toyproject.blobs import Blobs
+from toyproject.faulty import Faulty
 
 
-class Leaky(Blobs):
+class Leaky:
     def __init__(self, fail_at: int | None = None, kill_at: int | None = None, seen: str | None = None, **named: Any) -> None:
         """`kill_at`: the update at which the first attempt dies as a lost node would; `seen`: a file that says what arrived."""
-        super().__init__()
-        self.fails, self.kill_at, self.named = fail_at, kill_at, named
+        self.fail_at, self.kill_at, self.named = fail_at, kill_at, named
         if seen is not None:
             Path(seen).write_text(repr(named), encoding="utf-8")
 
@@ -29,26 +30,21 @@ class Leaky(Blobs):
         print(self.named, file=sys.stderr)
         return {}
 
-    def train_loader(self, **asked: Any) -> Any:
-        _say(repr(self.named))
-        loader = super().train_loader(**asked)
-        return _Loader(loader, self.named, self.fails, self.kill_at)
+    def part(self, split: str, device: Any) -> Stacked:
+        if split == "train":
+            _say(repr(self.named))
+        return Stacked.read(Blobs(split), split, device, 0)
 
 
-class _Loader:
-    def __init__(self, inner: _Train, named: dict[str, Any], fail_at: int | None, kill_at: int | None) -> None:
-        self._inner, self._named, self._fail_at, self._kill_at = inner, named, fail_at, kill_at
-        self.samples, self.steps_per_epoch = inner.samples, inner.steps_per_epoch
-
-    def steps(self, epoch: int, start: int) -> Iterator[list[Any]]:
-        for step, batch in enumerate(self._inner.steps(epoch, start), start):
-            update = epoch * self.steps_per_epoch + step
-            if update == self._kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
-                os.write(2, f"last words: {self._named}\n".encode())
-                os.kill(os.getpid(), signal.SIGKILL)
-            if update == self._fail_at:
-                raise RuntimeError(f"cannot connect with {self._named}")
-            yield batch
+class LeakyLoader(Faulty):
+    def update(self, epoch: int, step: int) -> Iterator[Any]:
+        update, data = epoch * self.steps_per_epoch + step, self._data
+        if update == data.kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
+            os.write(2, f"last words: {data.named}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        if update == data.fail_at:
+            raise RuntimeError(f"cannot connect with {data.named}")
+        return super().update(epoch, step)
 
 
 def _say(text: str) -> None:
