@@ -18,7 +18,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.train import arithmetic, data_set, seeds
+from launcher.train import arithmetic, data_set, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
@@ -30,7 +30,6 @@ from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
-from launcher.train.optimizers import Optimizers
 from launcher.train.prepare import exit_code, user_line
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
@@ -118,18 +117,18 @@ def _trained(
     task = targets.build(config["task"])
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     prepared = strategy.prepare(accelerator, model, coordinate)
-    optimizers = Optimizers.over(model, config["optim"], device)
+    optim = optimizers.build(config["optim"], model)
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     scaler, meter = arithmetic.scaler(device, process.precision), Meter(device)
-    skipper = Skipper(model, optimizers.each, meter, scaler is not None) if train.on_bad == "skip" else None
+    skipper = Skipper(model, optim, meter, scaler is not None) if train.on_bad == "skip" else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
-    parts = Parts(model, optimizers, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate))
+    parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate))
     computing = arithmetic.computing(prepared, device, process.precision)
     evaluated = computing if prepared is model else arithmetic.computing(model, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
     stepper = Stepper(
-        strategy, prepared, computing, evaluated, task, optimizers, scaler, meter, shares, train.clip_norm, watch, clock, skipper
+        strategy, prepared, computing, evaluated, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper
     )
     return parts, stepper, task
 

@@ -6,12 +6,11 @@ update out by a flag on the device, made for its gradient scaler (`found_inf`, h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
 from launcher.errors import ConfigError
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
 
 
@@ -19,11 +18,11 @@ class Skipper:
     """Call `before` what an update computes, and `after` its gradient is known. Weights, optimizers, buffers and totals stay as they were;
     `meter` counts what was left out."""
 
-    def __init__(self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], meter: Meter, fp16: bool) -> None:
+    def __init__(self, model: nn.Module, optimizers: Optimizers, meter: Meter, fp16: bool) -> None:
         """Raises ConfigError where an optimizer has no such flag, or the scaler of fp16 uses it already."""
         if fp16:
             raise ConfigError("train.on_bad=skip: with fp16 the gradient scaler leaves updates out by itself; type stop, or rollback")
-        self._optimizers = list(optimizers)
+        self._optimizers = optimizers.each
         for optimizer in self._optimizers:
             if not getattr(optimizer, "_step_supports_amp_scaling", False):
                 raise ConfigError(
