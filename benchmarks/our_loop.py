@@ -17,6 +17,7 @@ from launcher.config.config import TrainConfig
 from launcher.node.place import Place
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
+from launcher.train import optimizers
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
@@ -100,7 +101,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
     strategy, task = targets.build(config["strategy"]), targets.build(config["task"])
     meter = Meter(task.train_sums, CPU)
     model = strategy.wrap(accelerator, inner)
-    optimizer = targets.build(config["optim"], model=inner)
+    optim = optimizers.build(config["optim"], inner)
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     claim = Claim(RunDir(folder), 0)
     claim.take()
@@ -113,7 +114,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
     store = CheckpointStore(folder / "checkpoints", ranks, claim, 0, train.keep, metrics.sync)
     layers = Layers(inner, train.layers_every if ranks.is_first else 0)
-    parts = Parts(inner, optimizer, accelerator.scaler, ema, meter, CPU, layers)
+    parts = Parts(inner, optim, accelerator.scaler, ema, meter, CPU, layers)
     return Job(
         run=RunDir(folder),
         config=train,
@@ -122,7 +123,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         parts=parts,
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
+        stepper=Stepper(model, optim, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
         schedule=targets.build(config["schedule"]),
         task=task,
         data=Images(),

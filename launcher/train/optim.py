@@ -37,14 +37,3 @@ def adamw(
     """AdamW (Loshchilov and Hutter, 2017, https://arxiv.org/abs/1711.05101), one fused kernel per step."""
     first, second = betas
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=(first, second), eps=eps, fused=True)
-
-
-def start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Give a fused SGD the momentum it begins with, zeros. torch makes it in the first step, out of memory as it is, and a first step that
-    is left out because its gradient overflows, as is usual with fp16, leaves it so (torch 2.13, torch/optim/sgd.py, _fused_sgd)."""
-    if not isinstance(optimizer, torch.optim.SGD):
-        return
-    for group in optimizer.param_groups:
-        if group["fused"] and group["momentum"] and not group["dampening"]:
-            for parameter in group["params"]:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

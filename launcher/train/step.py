@@ -11,6 +11,7 @@ from torch import nn
 
 from launcher.node.pulse import BACKWARD, FORWARD, UPDATE
 from launcher.train.guard.skip import Skipper
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
 from launcher.train.watch import NoWatch, Watch
 
@@ -24,7 +25,7 @@ class Stepper:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Optimizers,
         scaler: torch.amp.GradScaler | None,
         task: Any,
         meter: Meter,
@@ -34,7 +35,7 @@ class Stepper:
         skipper: Skipper | None = None,
     ) -> None:
         self.model = model
-        self.optimizer = optimizer
+        self.optimizers = optimizers
         self.scaler = scaler
         self.task = task
         self.meter = meter
@@ -42,10 +43,8 @@ class Stepper:
         self.no_sync = no_sync
         self.watch = watch
         self.skipper = skipper
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.ready = 0.0
         """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
-        self.base_lr = [group["lr"] for group in optimizer.param_groups]
 
     def __call__(
         self, micro_batches: Sequence[Any], lr_factor: float, want_norm: bool, look: Callable[[Callable[[], None]], None] | None = None
@@ -54,8 +53,7 @@ class Stepper:
 
         `look` is given the update to make, and makes it: it sees gradients (unscaled, if the norm is wanted) and weights before and after.
         """
-        for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
-            group["lr"] = base * lr_factor
+        self.optimizers.set_lr(lr_factor)
         self.ready = 0.0
         if self.skipper is not None:
             self.skipper.before()
@@ -69,16 +67,12 @@ class Stepper:
         if self.skipper is not None and norm is not None:
             self.skipper.after(norm)
         self._update() if look is None else look(self._update)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         self.meter.steps += 1
         return norm
 
     def _update(self) -> None:
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self.optimizers.step(self.scaler)
 
     def _backward(self, batch: Any, parts: int) -> None:
         self.watch.at(FORWARD)
@@ -95,7 +89,7 @@ class Stepper:
         if self.clip_norm == 0 and not wanted:
             return None
         if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
+            self.optimizers.unscale(self.scaler)
         if self.clip_norm > 0:
-            return nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        return nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+            return nn.utils.clip_grad_norm_(self.optimizers.parameters, self.clip_norm)
+        return nn.utils.get_total_norm([parameter.grad for parameter in self.optimizers.parameters if parameter.grad is not None])

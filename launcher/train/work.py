@@ -23,7 +23,7 @@ from launcher.plan import Plan, Strategy
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
-from launcher.train import loop, seeds
+from launcher.train import loop, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.history import go_to
 from launcher.train.checkpoint.saver import Interval, Saver
@@ -36,7 +36,6 @@ from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
-from launcher.train.optim import start_momentum
 from launcher.train.precision import agree
 from launcher.train.prepare import exit_code, user_line
 from launcher.train.record.account import account
@@ -147,14 +146,14 @@ def _build(
         inner.compile()
     ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     model = strategy.wrap(accelerator, inner)
-    optimizer = _optimizer(config["optim"], inner)
+    optim = optimizers.build(config["optim"], inner)
     seeds.plant(seeds.of_rank(config["seed"], ranks.rank))  # another on every rank: dropout
     skips = train.on_bad == "skip"
     meter = Meter(task.train_sums + skips, device)
-    skipper = Skipper(inner, optimizer, meter, accelerator.scaler is not None) if skips else None
+    skipper = Skipper(inner, optim, meter, accelerator.scaler is not None) if skips else None
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(inner, train.layers_every if ranks.is_first else 0)
-    parts = Parts(inner, optimizer, accelerator.scaler, ema, meter, device, layers)
+    parts = Parts(inner, optim, accelerator.scaler, ema, meter, device, layers)
     return Job(
         run=run,
         config=train,
@@ -163,7 +162,7 @@ def _build(
         parts=parts,
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optimizer, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
+        stepper=Stepper(model, optim, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
         schedule=schedule,
         task=task,
         data=data,
@@ -204,15 +203,6 @@ def _end_of_job() -> float | None:
     """Seconds since the epoch, as the batch shell has it from the scheduler."""
     text = os.environ.get("LAUNCHER_DEADLINE", "")
     return float(text) if text.isdecimal() else None
-
-
-def _optimizer(node: dict[str, Any], model: torch.nn.Module) -> torch.optim.Optimizer:
-    if node["_target_"].startswith("torch.optim."):
-        optimizer = targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
-    else:
-        optimizer = targets.build(node, model=model)
-    start_momentum(optimizer)
-    return optimizer
 
 
 def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """What must survive a restart, as files of bytes and back: safetensors for tensors, JSON for the rest.
 
     model.safetensors      parameters (rank 0: replicas are equal)
-    optimizer.safetensors  per parameter, by name: <parameter>|<state key>
+    optimizer.safetensors  what the optimizers remember, tensors by name (optimizer_state.py)
     ema.safetensors        the averaged parameters
-    state.json             step, position in the data, seconds, precision, what the run knows of its losses and layers, optimizer groups,
-                           gradient scaler
+    state.json             step, position in the data, seconds, precision, what the run knows of its losses and layers, the rest of what the
+                           optimizers remember, gradient scaler
     rank_<r>.safetensors   this rank's buffers, non-persistent ones too (BatchNorm statistics), and their averages; running totals; the
                            torch generators; of rank 0, which outputs of each layer have had no gradient yet
     rank_<r>.json          this rank's Python and NumPy generators, and what its running totals count
@@ -25,12 +25,14 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
+from launcher.train.checkpoint import optimizer_state
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.stored import TrainState, as_written, record_in, state_of
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.layers import Layers
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
 
 
@@ -40,7 +42,7 @@ class Parts:
 
     model: nn.Module
     """The inner module."""
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     scaler: torch.amp.GradScaler | None
     ema: Ema | NoEma
     meter: Meter
@@ -50,9 +52,9 @@ class Parts:
 
 def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
     """What a checkpoint holds once, for it should be equal on all ranks, in the same order on each."""
-    states = [parts.optimizer.state.get(parameter, {}) for group in parts.optimizer.param_groups for parameter in group["params"]]
-    kept = [state[key] for state in states for key in sorted(state) if isinstance(state[key], torch.Tensor)]
-    return {"weights": list(parts.model.parameters()), "optimizer state": kept, "averages": list(_averages(parts)[0].values())}
+    weights: list[torch.Tensor] = list(parts.model.parameters())
+    averages = list(_averages(parts)[0].values())
+    return {"weights": weights, "optimizer state": optimizer_state.tensors_of(parts.optimizers), "averages": averages}
 
 
 class Snapshot:
@@ -74,7 +76,7 @@ class Snapshot:
         }
         if rank != 0:
             return files
-        tensors, values = _optimizer_state(parts)
+        tensors, values = optimizer_state.unfold(parts.optimizers)
         files["model.safetensors"] = self._memory.copy("model", dict(parts.model.named_parameters()), finite=True)
         files["optimizer.safetensors"] = self._memory.copy("optimizer", tensors, finite=True)
         files["ema.safetensors"] = self._memory.copy("ema", averages)
@@ -109,7 +111,7 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Tra
         _copy(checkpoint, "ema.safetensors", averages)
         for name, tensor in {**_buffers(parts.model), **own_averages}.items():
             tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
-    _load_optimizer(parts, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
+    optimizer_state.fold(parts.optimizers, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
@@ -164,54 +166,6 @@ def _averages(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
     averages = dict(zip(parts.ema.names, parts.ema.shadow, strict=True))
     own = {f"average|{name}": averages.pop(name) for name, _ in parts.model.named_buffers() if name in averages}
     return averages, own
-
-
-# ---------------------------------------------------------------- optimizer, by parameter name
-
-
-def _parameter_names(parts: Parts) -> list[str]:
-    """Names in the order in which the optimizer numbers its parameters."""
-    names = {id(parameter): name for name, parameter in parts.model.named_parameters()}
-    return [names[id(parameter)] for group in parts.optimizer.param_groups for parameter in group["params"]]
-
-
-def _optimizer_state(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    names, whole = _parameter_names(parts), parts.optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
-    values: dict[str, Any] = {}
-    for number, state in whole["state"].items():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{names[number]}|{key}"] = value
-            else:
-                values[f"{names[number]}|{key}"] = value
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in whole["param_groups"]]
-    return tensors, {"values": values, "groups": groups}
-
-
-def _load_optimizer(parts: Parts, tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> None:
-    whole = parts.optimizer.state_dict()
-    numbers = {name: number for number, name in enumerate(_parameter_names(parts))}
-    parameters = dict(parts.model.named_parameters())
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in [*tensors.items(), *rest["values"].items()]:
-        parameter, _, key = name.rpartition("|")
-        if parameter not in numbers:
-            raise CheckpointError(f"the checkpoint is of another model: its optimizer has {parameter}")
-        state.setdefault(numbers[parameter], {})[key] = _strided_like(parameters[parameter], value)
-    if len(whole["param_groups"]) != len(rest["groups"]):
-        raise CheckpointError("the checkpoint is of another optimizer: it has other parameter groups")
-    for group, saved in zip(whole["param_groups"], rest["groups"], strict=True):
-        group.update({key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-    parts.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-
-
-def _strided_like(parameter: torch.Tensor, value: Any) -> Any:
-    """State lies in memory as its parameter does. The fused kernels pair elements by address: a contiguous momentum beside a
-    channels-last filter would be applied to the wrong weights, in silence."""
-    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 # ---------------------------------------------------------------- generators

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from launcher.errors import ConfigError
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
 
 
@@ -17,16 +18,17 @@ class Skipper:
     """Call `before` what an update computes, and `after` its gradient is known. Weights, optimizer, buffers and totals stay as they were;
     the last total of `meter` counts what was left out."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, meter: Meter, fp16: bool) -> None:
-        """Raises ConfigError where the optimizer has no such flag, or the scaler of fp16 uses it already."""
+    def __init__(self, model: nn.Module, optimizers: Optimizers, meter: Meter, fp16: bool) -> None:
+        """Raises ConfigError where an optimizer has no such flag, or the scaler of fp16 uses it already."""
         if fp16:
             raise ConfigError("train.on_bad=skip: with fp16 the gradient scaler leaves updates out by itself; type stop, or rollback")
-        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        unable = [one for one in optimizers.each if not getattr(one, "_step_supports_amp_scaling", False)]
+        if unable:
             raise ConfigError(
-                f"train.on_bad=skip: {type(optimizer).__name__} cannot leave an update out; type optim.fused=true where it has that, "
+                f"train.on_bad=skip: {type(unable[0]).__name__} cannot leave an update out; type optim.fused=true where it has that, "
                 "or train.on_bad=rollback"
             )
-        self._optimizer = optimizer
+        self._optimizers = optimizers
         self._skipped = meter.sums[-1]
         self._live = [*model.buffers(), *meter.sums[:-1]]
         self._kept = [torch.empty_like(tensor) for tensor in self._live]
@@ -44,5 +46,6 @@ class Skipper:
         for kept, live in zip(self._kept, self._live, strict=True):
             live.copy_(torch.where(bad, kept, live))
         self._skipped.add_(bad)
-        self._optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
-        self._optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+        for one in self._optimizers.each:
+            one.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
+            one.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]

@@ -57,7 +57,7 @@ class Lines:
             "data_seconds": lap.waited / updates,
             "memory_bytes": memory_bytes(job.parts.device),
         }
-        known["lr"] = job.stepper.optimizer.param_groups[0]["lr"]
+        known["lr"] = job.stepper.optimizers.lr
         norm_on_its_way = None if norm is None else Fetch(norm)
         self._begun = _Begun(state.step, steps, sums, samples, norm_on_its_way, known, updates, lap.steps / updates, self._scale(), lap.own)
 

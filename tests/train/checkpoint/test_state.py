@@ -20,6 +20,7 @@ from launcher.train.checkpoint.state import Parts, Snapshot, inexact, restore
 from launcher.train.checkpoint.stored import TrainState, foreign
 from launcher.train.ema import Ema, NoEma
 from launcher.train.optim import adamw, sgd
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
 from launcher.train.world.ranks import Ranks
 
@@ -31,7 +32,7 @@ def parts(optimizer: Any = sgd, *, width: int = 8, average: bool = True, scaler:
     model = Net(width=width).to(memory_format=torch.channels_last)
     ema = Ema(model, 0.9) if average else NoEma()
     scale = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3) if scaler else None
-    return Parts(model, optimizer(model), scale, ema, Meter(2, CPU), CPU)
+    return Parts(model, Optimizers([optimizer(model)], model), scale, ema, Meter(2, CPU), CPU)
 
 
 def take(here: Parts, state: TrainState | None = None) -> dict[str, Content]:
@@ -50,12 +51,8 @@ def advance(here: Parts, steps: int) -> list[float]:
         x = torch.randn(6, 3, 8, 8) * (1 + random.random()) + float(np.random.random())
         loss = here.model(x).pow(2).mean()
         (here.scaler.scale(loss) if here.scaler else loss).backward()
-        if here.scaler:
-            here.scaler.step(here.optimizer)
-            here.scaler.update()
-        else:
-            here.optimizer.step()
-        here.optimizer.zero_grad()
+        here.optimizers.step(here.scaler)
+        here.optimizers.zero_grad()
         here.ema.update(step)
         here.meter.sums[0].add_(loss.detach(), alpha=6)
         here.meter.samples += 6

@@ -15,7 +15,7 @@ from launcher.train.checkpoint.manifest import verify
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.guard.guard import HISTORY, BadNumbers, Guard
 from launcher.train.guard.skip import Skipper
-from launcher.train.optim import start_momentum
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
 
 TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
@@ -155,21 +155,26 @@ def test_it_stops_after_so_many_skips(tmp_path: Path) -> None:
 def test_an_optimizer_that_cannot_skip_is_refused() -> None:
     weight = torch.nn.Linear(2, 2)
     meter = Meter(3, torch.device("cpu"))
+
+    def sgd(fused: bool) -> Optimizers:
+        return Optimizers([torch.optim.SGD(weight.parameters(), lr=0.1, fused=fused)], weight)
+
     with pytest.raises(ConfigError, match=r"SGD cannot leave an update out; type optim\.fused=true"):
-        Skipper(weight, torch.optim.SGD(weight.parameters(), lr=0.1, fused=False), meter, fp16=False)
+        Skipper(weight, sgd(fused=False), meter, fp16=False)
     with pytest.raises(ConfigError, match="with fp16 the gradient scaler leaves updates out by itself"):
-        Skipper(weight, torch.optim.SGD(weight.parameters(), lr=0.1, fused=True), meter, fp16=True)
+        Skipper(weight, sgd(fused=True), meter, fp16=True)
 
 
 @pytest.mark.parametrize("started", [True, False])
 def test_a_first_update_that_is_left_out_leaves_no_rubbish_in_the_momentum(started: bool) -> None:
     """Without the guard what torch leaves there is memory as it is; here, so that it shows, NaN."""
-    weight = torch.nn.Parameter(torch.ones(3))
+    model = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3))])
+    weight = model[0]
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
     torch.use_deterministic_algorithms(True)  # it fills new memory with NaN
     try:
         if started:
-            start_momentum(optimizer)
+            Optimizers([optimizer], model)
         for gradient in (float("inf"), 1.0):
             weight.grad = torch.full((3,), gradient)
             optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(float(gradient != 1.0))
