@@ -23,6 +23,7 @@ from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
 from launcher.train.checkpoint.stored import TrainState, examine
+from launcher.train.closure import Closure
 from launcher.train.deadline import Deadline
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.guard import Guard
@@ -118,18 +119,20 @@ def _trained(
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     prepared = strategy.prepare(accelerator, model, coordinate)
     optim = optimizers.build(config["optim"], model)
-    if optim.needs_closure:
-        _check_search(train, process.precision)
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     scaler, meter = arithmetic.scaler(device, process.precision), Meter(device)
     skipper = Skipper(model, optim, meter, scaler is not None) if train.on_bad == "skip" else None
+    fp16 = scaler is not None
+    closure = Closure(optim, model, meter, process.ranks, coordinate.counts, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
-    layers = Layers(model, train.layers_every if process.ranks.is_first and not optim.needs_closure else 0)
+    layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
     parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate))
     computing = arithmetic.computing(prepared, device, process.precision)
     evaluated = computing if prepared is model else arithmetic.computing(model, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
-    stepper = Stepper(strategy, prepared, computing, evaluated, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper)
+    stepper = Stepper(
+        strategy, prepared, computing, evaluated, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper, closure
+    )
     return parts, stepper, task
 
 
@@ -140,17 +143,6 @@ def _model(node: Mapping[str, Any], train: TrainConfig) -> nn.Module:
     if train.compile:
         model.compile()
     return model
-
-
-def _check_search(train: TrainConfig, precision: str) -> None:
-    """Raises ConfigError for what means one update of one gradient, where an optimizer evaluates the loss as often as it likes."""
-    for asked, key, instead in (
-        (precision == "fp16", "train.precision=fp16", "bf16 or fp32"),
-        (train.on_bad == "skip", "train.on_bad=skip", "stop, or rollback"),
-        (train.clip_norm > 0, f"train.clip_norm={train.clip_norm:g}", "0"),
-    ):
-        if asked:
-            raise ConfigError(f"{key} cannot be with an optimizer that searches along the loss, as LBFGS does; type {instead}")
 
 
 def _watch(process: Process, train: TrainConfig) -> Watch | NoWatch:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from launcher.errors import ConfigError
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
 
 
@@ -17,9 +18,11 @@ class Closure:
     """One function for the whole update: the same micro-batches, and generators and buffers as they were before the first evaluation, so
     that dropout draws the same masks. What an update leaves behind in buffers and totals is what its first evaluation left."""
 
-    def __init__(self, optimizers: Optimizers, model: nn.Module, meter: Meter, ranks: Ranks, clip_norm: float, fp16: bool) -> None:
-        """Raises ConfigError for fp16, whose scaler knows no closure, and where clipping would give the search another gradient than its
-        loss has."""
+    def __init__(
+        self, optimizers: Optimizers, model: nn.Module, meter: Meter, ranks: Ranks, counts: bool, clip_norm: float, fp16: bool
+    ) -> None:
+        """`counts`: whether this rank's losses are those of a share, and not a peer's too. Raises ConfigError for fp16, whose scaler knows
+        no closure, and where clipping would give the search another gradient than its loss has."""
         kind = type(optimizers.each[0]).__name__
         if fp16:
             raise ConfigError(f"train.precision=fp16: its gradient scaler cannot step {kind}, which takes a closure; type bf16 or fp32")
@@ -27,18 +30,17 @@ class Closure:
             raise ConfigError(f"train.clip_norm={clip_norm:g}: {kind} searches along the gradient as it is; type train.clip_norm=0")
         self._optimizers = optimizers
         self._meter = meter
-        self._ranks = ranks
+        self._ranks, self._counts = ranks, counts
         self._device = optimizers.parameters[0].device
         self._buffers = list(model.buffers())
 
     @torch.no_grad()
-    def around(self, evaluate: Callable[[], Sequence[torch.Tensor]]) -> Callable[[], None]:
-        """Evaluate once, and return the update to make. `evaluate` adds this rank's gradients, reduces them over the ranks, and returns the
-        loss of each micro-batch, a mean over its samples."""
+    def around(self, micro_batches: Sequence[Any], evaluate: Callable[[Iterator[Any]], None]) -> Callable[[], None]:
+        """Evaluate once, and return the update to make. `evaluate` adds this rank's gradients, reduces them over the ranks, and adds to the
+        meter."""
         before, drawn = _copies(self._buffers), self._generators()
-        known: list[torch.Tensor] = [self._evaluated(evaluate)]
-        live = [*self._buffers, *self._meter.sums]
-        after, samples = _copies(live), self._meter.samples
+        self._evaluate(micro_batches, evaluate)
+        known, after = [self._mean()], _copies(self._buffers)
 
         @torch.no_grad()
         def closure() -> torch.Tensor:
@@ -47,19 +49,23 @@ class Closure:
             self._optimizers.zero_grad()
             _put_back(before, self._buffers)
             self._set_generators(drawn)
-            loss = self._evaluated(evaluate)
-            _put_back(after, live)
-            self._meter.samples = samples
+            with self._meter.apart():
+                self._evaluate(micro_batches, evaluate)
+                loss = self._mean()
+            _put_back(after, self._buffers)
             return loss
 
         return lambda: self._optimizers.step_by(closure)
 
-    def _evaluated(self, evaluate: Callable[[], Sequence[torch.Tensor]]) -> torch.Tensor:
-        """The mean over micro-batches and ranks, in float64 on the host, equal to the bit on all ranks: the search branches by it."""
+    def _evaluate(self, micro_batches: Sequence[Any], evaluate: Callable[[Iterator[Any]], None]) -> None:
+        self._meter.mark()
         with torch.enable_grad():
-            losses = evaluate()
-        mean = torch.stack([loss.double() for loss in losses]).mean().cpu()
-        return self._ranks.sum(mean) / self._ranks.world
+            evaluate(iter(micro_batches))
+
+    def _mean(self) -> torch.Tensor:
+        """Of all losses on all ranks, in float64 on the host, equal to the bit on each: the search branches by it."""
+        loss, weight = self._ranks.sum(self._meter.since_mark().cpu() * self._counts)
+        return loss / weight
 
     def _generators(self) -> list[torch.Tensor]:
         drawn = [torch.get_rng_state()]

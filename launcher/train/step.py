@@ -12,11 +12,12 @@ import torch.distributed as dist
 
 from launcher.node.pulse import BACKWARD, UPDATE
 from launcher.plan import Strategy
+from launcher.train.closure import Closure
 from launcher.train.guard.skip import Skipper
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
-from launcher.train.tasks.task import Model, Step, Task
+from launcher.train.tasks.task import Model, Task
 from launcher.train.watch import NoWatch, Watch
 
 Look = Callable[[Callable[[], None]], None]
@@ -62,6 +63,7 @@ class Stepper:
         watch: Watch | NoWatch,
         clock: Clock,
         skipper: Skipper | None = None,
+        closure: Closure | None = None,
     ) -> None:
         """`prepared` is the strategy's; `model` is what the task calls for it in training, `evaluated` in evaluation."""
         self.evaluated = evaluated
@@ -69,16 +71,13 @@ class Stepper:
         self.meter = meter
         self.clock = clock
         self._strategy, self._prepared, self._model, self._task = strategy, prepared, model, task
-        self._scaler, self._watch, self._skipper = scaler, watch, skipper
+        self._scaler, self._watch, self._skipper, self._closure = scaler, watch, skipper, closure
         self._shares, self._clip_norm = shares, clip_norm
         self._seeds: dict[int, torch.Tensor] = {}
         """Weight of a micro-batch (-1: the host does not know it) -> what its backward pass begins with."""
         self._weights: list[torch.Tensor] = []
         """Of this update's micro-batches, where the host does not know them."""
         self._is_ready = False
-        self._searched: list[Step] | None = None
-        """Of the evaluation under way, where an optimizer makes several."""
-        self._is_first = True
 
     def __call__(self, micro_batches: Iterator[Any], lr_factor: float, want_norm: bool, look: Look | None = None) -> torch.Tensor | None:
         """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted."""
@@ -94,46 +93,26 @@ class Stepper:
         skipper = self._skipper
         if skipper is not None:
             skipper.before()
-        if self.optimizers.needs_closure:
-            return self._search(list(micro_batches))
-        self._evaluate(micro_batches)
+        update = self._update
+        if self._closure is None:
+            self._evaluate(micro_batches)
+        else:
+            update = self._closure.around(list(micro_batches), self._evaluate)
         self._watch.at(UPDATE)
         norm = self._norm(want_norm or skipper is not None) if want_norm or self._clip_norm or skipper is not None else None
         if skipper is not None and norm is not None:
             skipper.after(norm, self._shares.accumulate)
-        if look is None:
-            self.optimizers.step(self._scaler)
-        else:
-            look(lambda: self.optimizers.step(self._scaler))
+        update() if look is None else look(update)
         return norm
+
+    def _update(self) -> None:
+        self.optimizers.step(self._scaler)
 
     def _evaluate(self, micro_batches: Iterator[Any]) -> None:
         """Losses and gradients at the weights as they are."""
         self._strategy.forward_backward(self._prepared, micro_batches, self._shares.accumulate, self._forward_backward)
         if self._weights:
             self._weigh()
-
-    def _search(self, micro_batches: list[Any]) -> None:
-        """The update of an optimizer that evaluates the loss as often as it likes; the totals are of the first time."""
-
-        def closure() -> torch.Tensor:
-            self.optimizers.zero_grad()
-            steps = self._searched = list[Step]()
-            self._evaluate(iter(micro_batches))
-            for step in steps if self._is_first else ():
-                self.meter.add(step)
-            self._is_first = False
-            return self._loss(steps)
-
-        self._is_first = True
-        self.optimizers.step_by(closure)
-
-    def _loss(self, steps: list[Step]) -> torch.Tensor:
-        """The mean over all ranks, equal to the bit on each: a search takes its turns by it."""
-        own = torch.stack([torch.stack([step.loss.detach().double(), _tensor(step)]) for step in steps]).sum(0)
-        if dist.is_initialized():
-            dist.all_reduce(own if self._shares.counts else own.zero_())
-        return own[0] / own[1]
 
     def _forward_backward(self, batch: Any) -> None:
         step = self._task.step(self._model, batch)
@@ -149,10 +128,7 @@ class Stepper:
             self._weights.append(weight.detach())
             seed = self._seed(self._shares.micro_batch * self._shares.accumulate, -1, step.loss)
         step.loss.backward(seed if self._scaler is None else self._scaler.scale(seed))
-        if self._searched is None:
-            self.meter.add(step)
-        else:
-            self._searched.append(step)
+        self.meter.add(step)
 
     def _seed(self, divisor: int, key: int, loss: torch.Tensor) -> torch.Tensor:
         """The gradient of loss / divisor by the loss: given to its backward pass, it saves two operations of the division."""
@@ -178,8 +154,3 @@ class Stepper:
         if self._scaler is not None:
             self.optimizers.unscale(self._scaler)
         return self._strategy.clip(self.optimizers.parameters, self._clip_norm or math.inf)
-
-
-def _tensor(step: Step) -> torch.Tensor:
-    """Its weight, 0-d float64."""
-    return torch.as_tensor(step.weight, dtype=torch.float64, device=step.loss.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,7 @@ class Meter:
         """Added up already: of weights that the host does not know, of updates left out; then of losses and of each statistic."""
         self.weight = 0
         """That the host knows, of this rank."""
+        self._marked = self._totals, 0
         self.steps = 0
 
     def add(self, step: Step) -> None:
@@ -46,6 +48,27 @@ class Meter:
             self._weights.append(step.weight)
         if len(columns[0]) >= _MOST:
             self._fold()
+
+    def mark(self) -> None:
+        """Where `since_mark` counts from."""
+        self._fold()
+        self._marked = self._totals, self.weight
+
+    def since_mark(self) -> torch.Tensor:
+        """(sum of losses, weight) on this rank, (2,) float64."""
+        self._fold()
+        totals, weight = self._marked
+        loss = self._totals[2] - totals[2] if len(totals) > 2 else self._totals[2]
+        return torch.stack([loss, self._totals[0] - totals[0] + (self.weight - weight)])
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is added in this context counts for nothing."""
+        self._fold()
+        kept = self._totals, self.weight
+        yield
+        self._fold()
+        self._totals, self.weight = kept
 
     def leave_out(self, bad: torch.Tensor, micro_batches: int) -> None:
         """Where `bad` (0-d, bool) holds, the last `micro_batches` count for nothing."""
