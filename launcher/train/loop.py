@@ -55,7 +55,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         state.step += 1
         state.samples += job.config.batch_size
         job.where["step"] = state.step
-        job.replicas.look(state.step)
+        job.replicas.follow(state.step)
         _show_layers(job, state.step)
         lines.finish()  # of the step before: while this step ran, its numbers came to the host
         if log:
@@ -76,7 +76,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
 def _agree(job: Job) -> tuple[int, int]:
     """Why to stop here, as a number of REASONS, and whether a save is due: the same on all ranks."""
     step, reach, saver = job.state.step, job.agreement.reach, job.saver
-    stop = job.stopper.look(step, reach, sum(job.evaluates_at(step + ahead) for ahead in range(reach + 1)))
+    stop = job.stopper.reason(step, reach, sum(job.evaluates_at(step + ahead) for ahead in range(reach + 1)))
     stop, due, failed, *limits = job.agreement.exchange(step, stop, saver.is_due(), saver.has_failed(), *job.watch.learned())
     job.watch.agree(*limits)
     if failed:

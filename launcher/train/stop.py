@@ -35,7 +35,7 @@ class Stopper:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
 
-    def look(self, step: int, reach: int, evaluations: int) -> int:
+    def reason(self, step: int, reach: int, evaluations: int) -> int:
         """The number in REASONS of what this rank knows; called with what Deadline.is_near takes. Raises RunError where a newer attempt
         has taken over."""
         if self._signalled:

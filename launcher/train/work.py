@@ -27,9 +27,9 @@ from launcher.train.checkpoint.stored import foreign, stored_precision
 from launcher.train.guard import rollback
 from launcher.train.job import Job
 from launcher.train.precision import agree
-from launcher.train.record.account import account
 from launcher.train.record.board import Board
 from launcher.train.record.metrics import last
+from launcher.train.record.spent import spent
 from launcher.train.record.told import told
 from launcher.train.world import world
 from launcher.train.world.patience import Patience
@@ -151,7 +151,7 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stop
             "samples": state.samples,
             "seconds": state.seconds,
             "samples_per_second": state.samples / max(state.train_seconds, 1e-9),
-            **account(run, state, place.attempt),
+            **spent(run, state, place.attempt),
             "attempt": place.attempt,
             "attempts": sum(event["event"] == "started" for event in run.read_events()),
             "data_is_standin": job.is_standin,

@@ -9,6 +9,7 @@ import pytest
 from processes import events, finish, losses, running, toy_words, wait_for
 from safetensors.torch import load_file
 
+from launcher.plan import Mesh
 from launcher.train import seeds
 
 LINEAR = ("model._target_=toyproject.net.Linear", "~model.width", "~model.fill", "model.dropout=0")
@@ -41,7 +42,9 @@ def test_two_one_four_two(tmp_path: Path) -> None:
         int.from_bytes(bytes(load_file(newest / f"rank_{rank}.safetensors")["generator|cpu"][:8].tolist()), "little") for rank in range(4)
     ]
     joined = events(Path(run), "started")[-1]["step"]
-    assert began[1:] == [seeds.of_rank(0, rank, joined) for rank in (1, 2, 3)], "who joins draws nothing that was drawn before"
+    assert began[1:] == [seeds.of_coordinate(0, Mesh(4).at(rank), joined) for rank in (1, 2, 3)], (
+        "who joins draws nothing that was drawn before"
+    )
     done = finish(moved, ["resume", run, "cluster.processes_per_node=2"])
     assert done.returncode == 0, done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from launcher.errors import ConfigError
 from launcher.train.closure import Closure
 from launcher.train.optim import lbfgs, muon
 from launcher.train.optimizers import Optimizers, build
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter, Totals
+from launcher.train.tasks.task import Step
 from launcher.train.world.ranks import Ranks
 
 LBFGS = ("optim=lbfgs", "optim.lr=1", "optim.max_iter=3", "train.channels_last=false", "train.eval_every=0", "model.dropout=0.5")
@@ -74,9 +76,9 @@ def test_fp16_and_clipping_do_not_go_with_a_closure() -> None:
     optimizers = Optimizers([lbfgs(model)], model)
     assert optimizers.needs_closure
     with pytest.raises(ConfigError, match=r"train\.precision=fp16: its gradient scaler cannot step LBFGS"):
-        Closure(optimizers, model, Meter(1, CPU), Ranks(0, 1), 0.0, fp16=True)
+        Closure(optimizers, model, Meter(CPU), Ranks(0, 1), True, 0.0, fp16=True)
     with pytest.raises(ConfigError, match=r"train\.clip_norm=0\.5: LBFGS"):
-        Closure(optimizers, model, Meter(1, CPU), Ranks(0, 1), 0.5, fp16=False)
+        Closure(optimizers, model, Meter(CPU), Ranks(0, 1), True, 0.5, fp16=False)
 
 
 def test_a_closure_is_one_function_and_its_first_evaluation_alone_is_counted() -> None:
@@ -84,23 +86,23 @@ def test_a_closure_is_one_function_and_its_first_evaluation_alone_is_counted() -
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
     alone, x = copy.deepcopy(model), torch.randn(32, 4)
-    optimizers, meter = Optimizers([lbfgs(model)], model), Meter(1, CPU)
+    optimizers, meter = Optimizers([lbfgs(model)], model), Meter(CPU)
     seen: list[float] = []
 
-    def evaluate() -> list[torch.Tensor]:
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        loss.backward()
-        meter.sums[0].add_(loss.detach())
-        meter.samples += 32
-        seen.append(loss.item())
-        return [loss.detach()]
+    def evaluate(micro_batches: Iterator[Any]) -> None:
+        for batch in micro_batches:
+            loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            meter.add(Step(32 * loss, 32))
+            seen.append(loss.item())
 
     drawn = torch.get_rng_state()
-    Closure(optimizers, model, meter, Ranks(0, 1), 0.0, fp16=False).around(evaluate)()
+    Closure(optimizers, model, meter, Ranks(0, 1), True, 0.0, fp16=False).around([x], evaluate)()
     ended = torch.get_rng_state()
     assert len(seen) > 5
-    assert meter.samples == 32
-    assert meter.sums[0].item() == pytest.approx(seen[0])
+    totals, weight = meter.take()
+    assert weight == 32
+    assert Totals.of(totals.value().tolist()).loss == pytest.approx(32 * seen[0])
     assert model[1].num_batches_tracked == 1
     reference = lbfgs(alone)
 

@@ -131,7 +131,7 @@ def test_attempts_here_that_gain_a_step_each_end_the_run(tmp_path: Path, ends: s
 
 class Time:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
+        self.now, self.steps = 1000.0, 0
         monkeypatch.setattr("time.monotonic", lambda: self.now)
         monkeypatch.setattr("time.time", lambda: self.now)
 
@@ -140,7 +140,12 @@ class Time:
             with deadline.outside({"evaluation": EVALUATION, "save": SAVE}[name]):
                 self.now += spent
         self.now += seconds
-        assert not deadline.is_near()
+        assert not self.is_near(deadline)
+
+    def is_near(self, deadline: Deadline) -> bool:
+        """At the next step."""
+        self.steps += 1
+        return deadline.is_near(self.steps, 1)
 
 
 @pytest.fixture
@@ -154,7 +159,7 @@ def test_start_up_is_no_step(clock: Time, tmp_path: Path) -> None:
     deadline.note()
     assert (tmp_path / "trained").read_text() == "0.0 0.00\n"
     steps = 0
-    while not deadline.is_near():
+    while not clock.is_near(deadline):
         clock.now += 2
         steps += 1
     assert steps > 130
@@ -171,28 +176,28 @@ def test_what_is_no_step_is_expected_only_where_it_comes(clock: Time) -> None:
     deadline = Deadline(end=9000.0)
     for seconds, outside in [(300, {}), (40, {}), (1, {}), (2, {}), (60, {"evaluation": 400}), (1, {"save": 30}), (1, {})]:
         clock.step(deadline, seconds, **outside)
-    assert deadline.lead() == 2 + Deadline.AIR_SECONDS
-    assert deadline.lead(1) == 2 + 400 + 58 + Deadline.AIR_SECONDS  # it compiled, and the step behind it
+    assert deadline.lead(1) == 2 + Deadline.AIR_SECONDS
+    assert deadline.lead(1, 1) == 2 + 400 + 58 + Deadline.AIR_SECONDS  # it compiled, and the step behind it
     for _ in range(2):
         clock.step(deadline, 1.5, evaluation=20)
-    assert deadline.lead() == 2 + Deadline.AIR_SECONDS
-    assert deadline.lead(1) == 2 + 20 + Deadline.AIR_SECONDS
-    assert deadline.lead(2) == 2 + 40 + Deadline.AIR_SECONDS
+    assert deadline.lead(1) == 2 + Deadline.AIR_SECONDS
+    assert deadline.lead(1, 1) == 2 + 20 + Deadline.AIR_SECONDS
+    assert deadline.lead(1, 2) == 2 + 40 + Deadline.AIR_SECONDS
     deadline.saved(5)
-    assert deadline.lead() == 2 + 15 + Deadline.AIR_SECONDS
+    assert deadline.lead(1) == 2 + 15 + Deadline.AIR_SECONDS
 
 
 def test_with_others_a_stop_comes_a_step_later(clock: Time) -> None:
-    deadline = Deadline(end=9000.0, reach=2)
+    deadline = Deadline(end=9000.0)
     for seconds in (300, 9, 50, 3, 50):
         clock.step(deadline, seconds)
-    assert deadline.lead() == 100 + Deadline.AIR_SECONDS
+    assert deadline.lead(2) == 100 + Deadline.AIR_SECONDS
 
 
 def test_a_new_attempt_knows_what_an_evaluation_takes(clock: Time) -> None:
     deadline = Deadline(end=9000.0)
     deadline.evaluations.expect(400)
-    assert deadline.lead(1) == 400 + Deadline.AIR_SECONDS
+    assert deadline.lead(1, 1) == 400 + Deadline.AIR_SECONDS
     clock.step(deadline, 1, evaluation=30)
     deadline.evaluations.expect(400)  # going back within an attempt unlearns nothing
-    assert deadline.lead(1) == 30 + Deadline.AIR_SECONDS
+    assert deadline.lead(1, 1) == 30 + Deadline.AIR_SECONDS

@@ -42,7 +42,7 @@ class Interval:
     def by_time(self) -> bool:
         return self._every is None and time.monotonic() - self._last >= self.seconds
 
-    def begun(self) -> None:
+    def restart(self) -> None:
         self._last = time.monotonic()
 
     def measured(self, cost: float, whole: float) -> None:
@@ -81,7 +81,7 @@ class Saver:
         if state.step == self._step:
             return
         self._step = state.step
-        self.interval.begun()
+        self.interval.restart()
         began, copying = time.perf_counter(), self._measure(parts.device)
         files = self._snapshot.take(parts, state, self._rank)
         copying.end()
@@ -96,7 +96,7 @@ class Saver:
         """What rank 0 knows, once for each save: by the time the others have heard of it, it has not begun yet."""
         due = self._rank == 0 and self.interval.by_time()
         if due:
-            self.interval.begun()
+            self.interval.restart()
         return due
 
     def has_failed(self) -> bool:

@@ -43,7 +43,7 @@ class Layers:
         self._silent: dict[str, torch.Tensor] = {}
         """Outputs that have had no gradient in any look."""
         self._looked: list[tuple[str, torch.Tensor]] = []
-        self._begun: tuple[int, Fetch] | None = None
+        self._pending: tuple[int, Fetch] | None = None
         self._seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._told: set[str] = set()
 
@@ -63,7 +63,7 @@ class Layers:
         before = [weight.double() for weight in weights]
         update()
         moved = [(now.double() - then).norm() / then.norm().clamp_min(1e-12) for now, then in zip(weights, before, strict=True)]
-        self._begun = step, Fetch(torch.stack([norms, torch.stack(moved), dead]))
+        self._pending = step, Fetch(torch.stack([norms, torch.stack(moved), dead]))
 
     def _dead(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The share of outputs (first dimension) that have had no gradient in any look; 0 for vectors, whose zeros say little."""
@@ -75,9 +75,9 @@ class Layers:
 
     def finish(self, step: int, board: Any) -> list[str]:
         """Show what was begun before `step`, if anything was. Returns what to warn of: one line for a layer, once."""
-        if self._begun is None or self._begun[0] == step:
+        if self._pending is None or self._pending[0] == step:
             return []
-        (looked, fetch), self._begun = self._begun, None
+        (looked, fetch), self._pending = self._pending, None
         norms, moved, dead = fetch.value().tolist()
         names = [name for name, _ in self._looked]
         for kind, values in (("grad_norm", norms), ("update_ratio", moved), ("dead", dead)):
@@ -90,7 +90,7 @@ class Layers:
 
     def remember(self, history: Mapping[str, Any]) -> None:
         """Go on from there, and forget what came after."""
-        self._begun = None
+        self._pending = None
         self._seen.clear()
         for name, norms in history.get("seen", {}).items():
             self._seen[name].extend(norms)

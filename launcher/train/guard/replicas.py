@@ -21,7 +21,7 @@ _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Replicas:
-    """`every` in steps; 0: never. Call `look` once per step on every rank."""
+    """`every` in steps; 0: never. Call `follow` once per step on every rank."""
 
     def __init__(self, held: Callable[[], Mapping[str, Sequence[torch.Tensor]]], ranks: Ranks, every: int) -> None:
         """`held`: what should be equal, under the name that a verdict gives it; asked anew each time, for an optimizer makes its state as
@@ -29,29 +29,29 @@ class Replicas:
         self._held = held
         self._ranks = ranks
         self._every = every if ranks.size > 1 else 0
-        self._begun: tuple[int, Mapping[str, Fetch]] | None = None
+        self._pending: tuple[int, Mapping[str, Fetch]] | None = None
         self._equal_at = 0
         """The last step at which they were seen to be equal, or were made so."""
 
-    def look(self, step: int) -> None:
+    def follow(self, step: int) -> None:
         """After the update of `step`. Raises BadNumbers on all ranks at the same step."""
-        if self._begun is not None:
+        if self._pending is not None:
             self.finish()
         if self._every and step % self._every == 0:
-            self._begun = step, self._sums()
+            self._pending = step, self._sums()
 
     def compare(self, step: int) -> None:
-        """Now, unless that step was compared: it is about to be saved. Raises as `look`."""
+        """Now, unless that step was compared: it is about to be saved. Raises as `follow`."""
         self.finish()
         if self._every and step > self._equal_at:
-            self._begun = step, self._sums()
+            self._pending = step, self._sums()
             self.finish()
 
     def finish(self) -> None:
         """Compare what is under way, if anything is."""
-        if self._begun is None:
+        if self._pending is None:
             return
-        (step, sums), self._begun = self._begun, None
+        (step, sums), self._pending = self._pending, None
         told = self._ranks.gather(({name: int(fetch.value().item()) for name, fetch in sums.items()}, socket.gethostname()))
         for name in sums:
             self._judge(name, [(values[name], host) for values, host in told], step)
@@ -78,7 +78,7 @@ class Replicas:
 
     def begin_at(self, step: int) -> None:
         """All ranks have just read the weights of the checkpoint of `step`; what is under way is of weights that are no more."""
-        self._begun, self._equal_at = None, step
+        self._pending, self._equal_at = None, step
 
 
 @torch.no_grad()

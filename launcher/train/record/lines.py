@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl about training: begun at one step, written at the next, so that no step waits for the device."""
+"""The lines of metrics.jsonl about training: line at one step, written at the next, so that no step waits for the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from launcher.train.record.metrics import memory_bytes
 
 
 @dataclass(frozen=True)
-class _Begun:
+class _Line:
     """A line whose numbers are on their way to the host."""
 
     step: int
@@ -41,7 +41,7 @@ class Lines:
     def __init__(self, job: Job, clock: Clock) -> None:
         self._job = job
         self._clock = clock
-        self._begun: _Begun | None = None
+        self._pending: _Line | None = None
         self._stragglers = Stragglers()
 
     def begin(self, norm: torch.Tensor | None) -> None:
@@ -61,7 +61,7 @@ class Lines:
         known["lr"] = job.parts.optimizers.lr
         norm_on_its_way = None if norm is None else Fetch(norm)
         per_step = lap.steps / updates
-        self._begun = _Begun(state.step, steps, totals, weight, norm_on_its_way, known, updates, per_step, self._scale(), lap.until_ready)
+        self._pending = _Line(state.step, steps, totals, weight, norm_on_its_way, known, updates, per_step, self._scale(), lap.until_ready)
 
     def _scale(self) -> Fetch | None:
         scaler = self._job.parts.scaler
@@ -70,51 +70,51 @@ class Lines:
 
     def drop(self) -> None:
         """Forget the line under way."""
-        self._begun = None
+        self._pending = None
 
     def finish(self) -> None:
         """Write the line under way, if there is one: means over its steps, over all ranks. Raises BadNumbers on all of them."""
-        if self._begun is None:
+        if self._pending is None:
             return
-        begun, self._begun, job = self._begun, None, self._job
-        times, totals, weight = self._joined(begun)
+        line, self._pending, job = self._pending, None, self._job
+        times, totals, weight = self._joined(line)
         skipped = 0
         if job.config.on_bad == "skip":
             skipped = round(totals.left_out / job.counting)
-            weight *= 1 - skipped / begun.steps
-            self._note_skips(skipped, begun)
-        metrics = job.task.train_metrics(totals.loss, weight + totals.weight, totals.statistics) if skipped < begun.steps else {}
-        job.guard.judge(metrics.get("loss"), begun.step - begun.steps, begun.step)
-        if begun.scale is not None:
-            job.guard.judge_scale(begun.scale.value().item(), begun.step - begun.steps, begun.step)
-        norm = {} if begun.norm is None else {"grad_norm": begun.norm.value().item()}
+            weight *= 1 - skipped / line.steps
+            self._note_skips(skipped, line)
+        metrics = job.task.train_metrics(totals.loss, weight + totals.weight, totals.statistics) if skipped < line.steps else {}
+        job.guard.judge(metrics.get("loss"), line.step - line.steps, line.step)
+        if line.scale is not None:
+            job.guard.judge_scale(line.scale.value().item(), line.step - line.steps, line.step)
+        norm = {} if line.norm is None else {"grad_norm": line.norm.value().item()}
         if not job.ranks.is_first:
             return
-        values = {**metrics, **norm, **begun.known, **({"skipped": skipped} if skipped else {})}
-        job.metrics.write(begun.step, "train", **values)
-        job.board.scalars(begun.step, "train", values)
+        values = {**metrics, **norm, **line.known, **({"skipped": skipped} if skipped else {})}
+        job.metrics.write(line.step, "train", **values)
+        job.board.scalars(line.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
-        left = (job.steps - begun.step) * begun.seconds_per_step
-        if slow := self._stragglers.judge(times, begun.seconds_per_step * begun.updates, begun.updates):
+        left = (job.steps - line.step) * line.seconds_per_step
+        if slow := self._stragglers.judge(times, line.seconds_per_step * line.updates, line.updates):
             print(f"warning: {slow}")
-            job.run.log_event("slow_rank", step=begun.step, why=slow)
-        print(step_line(begun.step, job.steps, shown, values["samples_per_second"], left))
+            job.run.log_event("slow_rank", step=line.step, why=slow)
+        print(step_line(line.step, job.steps, shown, values["samples_per_second"], left))
 
-    def _joined(self, begun: _Begun) -> tuple[list[float], Totals, float]:
+    def _joined(self, line: _Line) -> tuple[list[float], Totals, float]:
         """Of all ranks: seconds of each until it was ready; totals and weight of those that count, summed."""
-        ranks, own = self._job.ranks, [begun.weight, *begun.totals.value().tolist()]
+        ranks, own = self._job.ranks, [line.weight, *line.totals.value().tolist()]
         counted = own if self._job.coordinate.counts else [0.0] * len(own)
-        times = [begun.until_ready if rank == ranks.rank else 0.0 for rank in range(ranks.size)]
+        times = [line.until_ready if rank == ranks.rank else 0.0 for rank in range(ranks.size)]
         summed = ranks.sum(torch.tensor([*times, *counted], dtype=torch.float64)).tolist()
         weight, *totals = summed[ranks.size :]
         return summed[: ranks.size], Totals.of(totals), weight
 
-    def _note_skips(self, skipped: int, begun: _Begun) -> None:
+    def _note_skips(self, skipped: int, line: _Line) -> None:
         """Updates of this line that were left out. Raises BadNumbers on every rank where there were too many."""
-        job, since = self._job, begun.step - begun.steps
+        job, since = self._job, line.step - line.steps
         job.state.skipped += skipped
         if skipped and job.ranks.is_first:
-            why = f"{skipped} of the updates {since + 1} to {begun.step} left out: the gradient is not finite"
+            why = f"{skipped} of the updates {since + 1} to {line.step} left out: the gradient is not finite"
             print(f"warning: {why}")
-            job.run.log_event("skipped", step=begun.step, why=why)
-        job.guard.judge_skips(job.state.skipped, job.config.max_skips, since, begun.step)
+            job.run.log_event("skipped", step=line.step, why=why)
+        job.guard.judge_skips(job.state.skipped, job.config.max_skips, since, line.step)

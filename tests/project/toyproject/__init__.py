@@ -34,17 +34,17 @@ if "TOY_FLIPS" in os.environ:
     from launcher.train.guard import replicas
 
     _flips = {(step, rank): (what or ["weights"])[0] for step, rank, *what in json.loads(os.environ["TOY_FLIPS"])}
-    _look = replicas.Replicas.look
+    _follow = replicas.Replicas.follow
 
-    def _flip_and_look(self, step: int) -> None:
+    def _flip_and_follow(self, step: int) -> None:
         if what := _flips.pop((step, int(os.environ["RANK"])), None):
             rng = random.Random(step)
             words = rng.choice([each for each in self._held()[what] if each.numel()]).detach().view(torch.int32)
             low = 0 if what == "weights" else 20  # a low bit of what decays is rounded away within steps, and then nothing is wrong
             words[tuple(rng.randrange(size) for size in words.shape)] ^= 1 << rng.randrange(low, 31)
-        _look(self, step)
+        _follow(self, step)
 
-    replicas.Replicas.look = _flip_and_look
+    replicas.Replicas.follow = _flip_and_follow
 
 if "TOY_ENDS_AFTER" in os.environ:
     import signal

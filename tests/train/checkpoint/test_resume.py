@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from test_kill import shards
 from torch import nn
 
+from launcher.plan import Mesh
 from launcher.train import seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.manifest import verify
@@ -76,7 +77,7 @@ def test_what_is_judged_by_the_past_is_judged_alike_after_a_kill(tmp_path: Path,
     tensors = [load_file(max((run / "checkpoints").glob("step_*")) / f"rank_{rank}.safetensors") for rank in range(2)]
     assert not tensors[0]["buffer|body.1.running_mean"].any(), "frozen"
     began = [int.from_bytes(bytes(each["generator|cpu"][:8].tolist()), "little") for each in tensors]
-    assert began == [seeds.of_rank(0, rank) for rank in range(2)], "torch keeps the seed that a generator began with"
+    assert began == [seeds.of_coordinate(0, Mesh(2).at(rank)) for rank in range(2)], "torch keeps the seed that a generator began with"
     print(f"seed {SEED}: {kills + 1} kills, {len(flipped)} flips, {len(back)} times back, equal")
 
 
@@ -96,10 +97,11 @@ def test_the_first_line_after_a_resume_claims_no_step_that_another_attempt_did(t
 
 def test_a_lap_counts_the_updates_that_were_made_in_it() -> None:
     clock = Clock()
-    for number, _ in enumerate(clock.watch(iter(range(7))), 1):
+    for number in range(1, 8):
+        clock.ready(clock.asked)
         if number in (3, 7):
             assert clock.lap().updates == {3: 3, 7: 4}[number]
-    list(clock.watch(iter(range(5))))
+    clock.ready(clock.asked)
     clock.restart()
     assert clock.lap().updates == 0
 
@@ -157,7 +159,7 @@ def test_weights_are_compared_before_they_are_saved_and_known_as_equal_after_the
     ranks, weights = Unlike(), [torch.ones(3)]
     replicas = Replicas(lambda: {"weights": weights}, ranks, 1000)
     replicas.compare(30)
-    replicas.look(31)
+    replicas.follow(31)
     ranks.flipped = True
     with pytest.raises(BadNumbers, match="after step 30 and by step 60") as bad:
         replicas.compare(60)
@@ -223,7 +225,8 @@ def test_each_module_is_in_its_own_mode_again() -> None:
 
 
 def test_no_two_neighbours_share_a_seed() -> None:
-    drawn = {seeds.of_rank(seed, rank, step) for seed in range(40) for rank in range(40) for step in (0, 1, 100)}
+    places = [Mesh(10, 2, pp=2).at(rank) for rank in range(40)]
+    drawn = {seeds.of_coordinate(seed, place, step) for seed in range(40) for place in places for step in (0, 1, 100)}
     assert len(drawn) == 40 * 40 * 3
     assert min(drawn) > 10_000, "nor one with anybody's weights, whose seeds are small numbers"
     assert max(drawn) < 2**63

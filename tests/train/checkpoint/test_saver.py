@@ -16,11 +16,11 @@ from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import FLOOR_SECONDS, Interval, Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
+from launcher.train.deadline import Deadline
 from launcher.train.ema import NoEma
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.record.span import span
-from launcher.train.stop import Deadline
 from launcher.train.world.ranks import Ranks
 
 
@@ -42,7 +42,7 @@ def test_by_step_or_by_time_but_not_both(monkeypatch: pytest.MonkeyPatch) -> Non
     now[0] += 2 * FLOOR_SECONDS
     assert [steps.by_step(14), steps.by_step(15), steps.by_time()] == [True, False, False]
     assert [seconds.by_step(14), seconds.by_time()] == [False, True]
-    seconds.begun()
+    seconds.restart()
     assert not seconds.by_time()
 
 
@@ -65,7 +65,7 @@ class Queue:
 def test_what_a_save_costs_is_what_the_device_does_and_not_how_fast_it_is_told(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     cpu = torch.device("cpu")
-    parts = Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.1)], model), None, NoEma(), Meter(1, cpu), cpu)
+    parts = Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.1)], model), None, NoEma(), Meter(cpu), cpu)
     intervals = {}
     for name, measure in (("device", Queue), ("host", span)):
         store = CheckpointStore(tmp_path / name, Ranks(0, 1), claimed(tmp_path), 0, 2)

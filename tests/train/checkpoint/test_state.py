@@ -21,7 +21,8 @@ from launcher.train.checkpoint.stored import TrainState, foreign
 from launcher.train.ema import Ema, NoEma
 from launcher.train.optim import adamw, sgd
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter, Totals
+from launcher.train.tasks.task import Step
 from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ def parts(optimizer: Any = sgd, *, width: int = 8, average: bool = True, scaler:
     model = Net(width=width).to(memory_format=torch.channels_last)
     ema = Ema(model, 0.9) if average else NoEma()
     scale = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3) if scaler else None
-    return Parts(model, Optimizers([optimizer(model)], model), scale, ema, Meter(2, CPU), CPU)
+    return Parts(model, Optimizers([optimizer(model)], model), scale, ema, Meter(CPU), CPU)
 
 
 def take(here: Parts, state: TrainState | None = None) -> dict[str, Content]:
@@ -54,8 +55,7 @@ def advance(here: Parts, steps: int) -> list[float]:
         here.optimizers.step(here.scaler)
         here.optimizers.zero_grad()
         here.ema.update(step)
-        here.meter.sums[0].add_(loss.detach(), alpha=6)
-        here.meter.samples += 6
+        here.meter.add(Step(6 * loss, 6, (loss.detach(),)))
         here.meter.steps += 1
         losses.append(loss.item())
     return losses
@@ -147,8 +147,7 @@ def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tm
     ranks = [parts(), parts()]
     for number, each in enumerate(ranks):
         each.model.seen.fill_(10.0 + number)
-        each.meter.sums[0].fill_(3.0 + number)
-        each.meter.samples = 6
+        each.meter.add(Step(torch.tensor(3.0 + number), 6))
     files = {name: content for number, each in enumerate(ranks) for name, content in Snapshot().take(each, TrainState(), number).items()}
     path = tmp_path / "step_000000001"
     path.mkdir()
@@ -160,5 +159,6 @@ def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tm
         there = parts(seed=5)
         restore(there, checkpoint, rank, 3)
         assert there.model.seen.item() == 10.5
-        assert there.meter.sums[0].item() == total
-        assert there.meter.samples == samples
+        totals, weight = there.meter.take()
+        assert Totals.of(totals.value().tolist()).loss == total
+        assert weight == samples

@@ -16,7 +16,7 @@ from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import NoEma
 from launcher.train.guard.layers import Layers
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -134,7 +134,7 @@ def test_what_was_seen_of_each_layer_outlives_the_attempt(tmp_path: Path) -> Non
             model[0].weight[:10].zero_()
             model[0].bias[:10].fill_(-1.0)
         layers = Layers(model, 1)
-        return Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.01)], model), None, NoEma(), Meter(1, CPU), CPU, layers)
+        return Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.01)], model), None, NoEma(), Meter(CPU), CPU, layers)
 
     def looks(here: Parts, steps: range) -> list[str]:
         assert here.layers is not None

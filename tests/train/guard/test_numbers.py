@@ -16,7 +16,7 @@ from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.guard.guard import HISTORY, BadNumbers, Guard
 from launcher.train.guard.skip import Skipper
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 
 TWO = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=5")
 
@@ -154,7 +154,7 @@ def test_it_stops_after_so_many_skips(tmp_path: Path) -> None:
 
 def test_an_optimizer_that_cannot_skip_is_refused() -> None:
     weight = torch.nn.Linear(2, 2)
-    meter = Meter(3, torch.device("cpu"))
+    meter = Meter(torch.device("cpu"))
 
     def sgd(fused: bool) -> Optimizers:
         return Optimizers([torch.optim.SGD(weight.parameters(), lr=0.1, fused=fused)], weight)

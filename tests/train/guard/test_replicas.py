@@ -20,7 +20,7 @@ from launcher.train.ema import Ema
 from launcher.train.guard.guard import BadNumbers
 from launcher.train.guard.replicas import Replicas, checksum
 from launcher.train.optimizers import Optimizers
-from launcher.train.record.metrics import Meter
+from launcher.train.record.meter import Meter
 
 SEED = 20261121
 EVERY = 10
@@ -84,7 +84,7 @@ class Peer:
     """Another rank, which holds what this one held at first."""
 
     def __init__(self) -> None:
-        self.rank, self.world, self.said = 0, 2, None
+        self.rank, self.size, self.said = 0, 2, None
 
     def gather(self, value: Any) -> list[Any]:
         self.said = self.said or copy.deepcopy(value)
@@ -104,7 +104,7 @@ def test_a_checkpoint_vouches_for_all_that_it_holds(kind: str, what: str) -> Non
     model(torch.randn(2, 3, 8, 8)).sum().backward()
     optimizer.step()
     device = torch.device("cpu")
-    parts = Parts(model, Optimizers([optimizer], model), None, Ema(model, 0.9), Meter(1, device), device)
+    parts = Parts(model, Optimizers([optimizer], model), None, Ema(model, 0.9), Meter(device), device)
     replicas = Replicas(lambda: replicated(parts), Peer(), 10)  # pyright: ignore[reportArgumentType]
     replicas.compare(10)
     files = Snapshot().take(parts, TrainState(), 0)

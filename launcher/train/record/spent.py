@@ -10,7 +10,7 @@ from launcher.rundir.rundir import RunDir
 from launcher.train.checkpoint.stored import TrainState
 
 
-def account(run: RunDir, state: TrainState, attempt: int) -> dict[str, Any]:
+def spent(run: RunDir, state: TrainState, attempt: int) -> dict[str, Any]:
     """`effective` is training time over wall time, since the first attempt began; `lost_seconds` is what went into starting, into waiting
     between attempts, and into steps that were done again."""
     events = run.read_events()
