@@ -69,6 +69,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.max_skips", _whole(1), "a whole number from 1"),
     ("train.keep", _whole(2), "a whole number from 2: the newest checkpoint may be the one a dying disk tore"),
     ("optim.lr", _positive, "a number above 0, for example 0.1"),
+    ("optim.adamw_lr", _positive, "a number above 0, for example 3e-4"),
     ("optim.momentum", _below_one, "a number from 0 to below 1"),
     ("optim.weight_decay", _number(0), "a number from 0"),
     ("optim.eps", _positive, "a number above 0, for example 1e-8"),

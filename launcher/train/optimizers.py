@@ -87,6 +87,11 @@ class Optimizers:
             scaler.step(one)
         scaler.update()
 
+    def step_by(self, closure: Callable[[], torch.Tensor]) -> None:
+        """One update, where `needs_closure`. `closure` evaluates the loss, and leaves its gradients."""
+        if self.lr:  # a rate of 0, as at the end of a cosine, moves nothing, and torch's line search divides by it
+            cast("Any", self.each[0]).step(closure)
+
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         for one in self.each:
             scaler.unscale_(one)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from launcher.node.pulse import BACKWARD, FORWARD, UPDATE
+from launcher.train.closure import Closure
 from launcher.train.guard.skip import Skipper
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.metrics import Meter
@@ -33,6 +34,7 @@ class Stepper:
         no_sync: Callable[[nn.Module], Any],
         watch: Watch | NoWatch,
         skipper: Skipper | None = None,
+        closure: Closure | None = None,
     ) -> None:
         self.model = model
         self.optimizers = optimizers
@@ -43,6 +45,7 @@ class Stepper:
         self.no_sync = no_sync
         self.watch = watch
         self.skipper = skipper
+        self.closure = closure
         self.ready = 0.0
         """When the first backward pass began, by time.perf_counter: from there on ranks wait for each other."""
 
@@ -57,16 +60,15 @@ class Stepper:
         self.ready = 0.0
         if self.skipper is not None:
             self.skipper.before()
-        *first, last = micro_batches
-        for batch in first:
-            with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
-                self._backward(batch, len(micro_batches))
-        self._backward(last, len(micro_batches))
-        self.watch.at(UPDATE)
+        update = self._update
+        if self.closure is None:
+            self._evaluate(micro_batches)
+        else:
+            update = self.closure.around(lambda: self._evaluate(micro_batches))
         norm = self._norm(want_norm or self.skipper is not None)
         if self.skipper is not None and norm is not None:
             self.skipper.after(norm)
-        self._update() if look is None else look(self._update)
+        update() if look is None else look(update)
         self.optimizers.zero_grad()
         self.meter.steps += 1
         return norm
@@ -74,7 +76,18 @@ class Stepper:
     def _update(self) -> None:
         self.optimizers.step(self.scaler)
 
-    def _backward(self, batch: Any, parts: int) -> None:
+    def _evaluate(self, micro_batches: Sequence[Any]) -> list[torch.Tensor]:
+        """Gradients of one global batch, reduced. Returns the loss of each micro-batch."""
+        *first, last = micro_batches
+        losses: list[torch.Tensor] = []
+        for batch in first:
+            with self.no_sync(self.model):  # gradients cross the network once, with the last micro-batch
+                losses.append(self._backward(batch, len(micro_batches)))
+        losses.append(self._backward(last, len(micro_batches)))
+        self.watch.at(UPDATE)
+        return losses
+
+    def _backward(self, batch: Any, parts: int) -> torch.Tensor:
         self.watch.at(FORWARD)
         outputs = self.model(self.task.inputs(batch))
         loss = self.task.loss(outputs, batch)
@@ -82,8 +95,10 @@ class Stepper:
         self.watch.at(BACKWARD)
         self.ready = self.ready or time.perf_counter()
         (scaled if self.scaler is None else self.scaler.scale(scaled)).backward()
+        loss = loss.detach()
         with torch.no_grad():
-            self.meter.samples += self.task.count(self.meter.sums, loss.detach(), outputs.detach(), batch)
+            self.meter.samples += self.task.count(self.meter.sums, loss, outputs.detach(), batch)
+        return loss
 
     def _norm(self, wanted: bool) -> torch.Tensor | None:
         if self.clip_norm == 0 and not wanted:

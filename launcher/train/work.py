@@ -29,6 +29,7 @@ from launcher.train.checkpoint.history import go_to
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, inexact, replicated
 from launcher.train.checkpoint.stored import TrainState, examine, foreign, stored_precision
+from launcher.train.closure import Closure
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard import rollback
 from launcher.train.guard.guard import Guard
@@ -150,7 +151,9 @@ def _build(
     seeds.plant(seeds.of_rank(config["seed"], ranks.rank))  # another on every rank: dropout
     skips = train.on_bad == "skip"
     meter = Meter(task.train_sums + skips, device)
-    skipper = Skipper(inner, optim, meter, accelerator.scaler is not None) if skips else None
+    fp16 = accelerator.scaler is not None
+    skipper = Skipper(inner, optim, meter, fp16) if skips else None
+    closure = Closure(optim, inner, meter, ranks, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(inner, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(inner, train.layers_every if ranks.is_first else 0)
     parts = Parts(inner, optim, accelerator.scaler, ema, meter, device, layers)
@@ -162,7 +165,7 @@ def _build(
         parts=parts,
         ema=ema,
         inner=inner,
-        stepper=Stepper(model, optim, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper),
+        stepper=Stepper(model, optim, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch, skipper, closure),
         schedule=schedule,
         task=task,
         data=data,
