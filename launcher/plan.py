@@ -100,6 +100,10 @@ class Coordinate:
         """Whether totals take this process's numbers: its peers in a layer and the stages before the last have the same, or none."""
         return self.tp == 0 and self.pp == self.mesh.pp - 1
 
+    @property
+    def is_first_to_count(self) -> bool:
+        return self.counts and self.dp_rank == self.cp == 0
+
 
 @dataclass(frozen=True)
 class Plan:

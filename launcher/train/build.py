@@ -20,6 +20,7 @@ from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
 from launcher.train import arithmetic, data_set, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.pieces import alike
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
 from launcher.train.checkpoint.stored import TrainState, examine
@@ -99,7 +100,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         store=store,
         saver=Saver(store, interval, deadline, ranks.rank),
         guard=Guard(train.spike),
-        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(parts.pieces)),
         layers=parts.layers,
         metrics=metrics,
         class_names=tuple(getattr(data, "class_names", ())),
@@ -126,7 +127,7 @@ def _trained(
     closure = Closure(optim, model, meter, process.ranks, coordinate.counts, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
-    parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate))
+    parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate), coordinate)
     computing = arithmetic.computing(prepared, device, process.precision)
     evaluated = computing if prepared is model else arithmetic.computing(model, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)

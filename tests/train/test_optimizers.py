@@ -43,7 +43,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, words: t
     assert done.returncode == 0, done.stderr
     process = start(tmp_path, toy_words(tmp_path / "runs", "id=killed", *words), TOY_STEP_SECONDS="0.1")
     try:
-        wait_for(lambda: max(losses(killed), default=0) >= 10, what="step 10")
+        wait_for(lambda: max(losses(killed), default=0) >= 10, seconds=120, what="step 10")
     finally:
         kill_tree(process)
     again = finish(tmp_path, ["resume", str(killed)], timeout=200)
@@ -51,7 +51,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, words: t
     assert "resumed from step_0000000" in again.stdout
     assert losses(killed) == losses(whole)
     assert shards(killed) == shards(whole)
-    assert losses(whole)[24] < losses(whole)[1] / 2
+    assert losses(whole)[24] < 0.7 * losses(whole)[1]
 
 
 @pytest.mark.parametrize(

@@ -15,21 +15,20 @@ The learning-rate schedule and the order of samples are pure functions of what i
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import safetensors.torch as safetensors
 import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
-from launcher.plan import Piece
-from launcher.train.checkpoint import optimizer_state
+from launcher.plan import Coordinate, Mesh, Piece
+from launcher.train.checkpoint import generators, optimizer_state, pieces
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint
+from launcher.train.checkpoint.pieces import Stored
 from launcher.train.checkpoint.stored import TrainState, as_written, record_in, state_of
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.ema import Ema, NoEma
@@ -52,6 +51,7 @@ class Parts:
     layers: Layers | None = None
     pieces: Mapping[str, Piece] = field(default_factory=dict[str, Piece])
     """Of each parameter, what this rank holds; empty: of each all, as rank 0 does."""
+    coordinate: Coordinate = field(default_factory=lambda: Mesh().at(0))
 
 
 def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
@@ -73,15 +73,20 @@ class Snapshot:
         silent = parts.layers.tensors() if parts.layers else {}
         averages, own_averages = _averages(parts)
         files: dict[str, Content] = {
-            own: self._memory.copy(own, {**_buffers(parts.model), **own_averages, **_torch_generators(parts.device), **totals, **silent}),
-            f"rank_{rank}.json": _json({"generators": _host_generators(), "meter": counts}),
+            own: self._memory.copy(
+                own, {**_buffers(parts.model), **own_averages, **generators.on_device(parts.device), **totals, **silent}
+            ),
         }
+        parameters = dict(parts.model.named_parameters())
+        tensors, values = optimizer_state.unfold(parts.optimizers)
+        for kind, held, finite in (("model", parameters, True), ("optimizer", tensors, True), ("ema", averages, False)):
+            ours = pieces.written_by(rank, parts.pieces, held)
+            if ours or rank == 0:
+                files[pieces.file_name(kind, rank)] = self._memory.copy(kind, ours, finite=finite)
+        known = {"generators": generators.on_host(), "meter": counts, "counts": parts.coordinate.counts}
+        files[f"rank_{rank}.json"] = _json({**known, "pieces": pieces.layout(rank, parts.pieces, parameters)})
         if rank != 0:
             return files
-        tensors, values = optimizer_state.unfold(parts.optimizers)
-        files["model.safetensors"] = self._memory.copy("model", dict(parts.model.named_parameters()), finite=True)
-        files["optimizer.safetensors"] = self._memory.copy("optimizer", tensors, finite=True)
-        files["ema.safetensors"] = self._memory.copy("ema", averages)
         scaler = parts.scaler.state_dict() if parts.scaler else None
         files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler, "torch": torch.__version__})
         return files
@@ -106,21 +111,24 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Trai
 
 def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
     shared = record_in(checkpoint, "state.json")
-    own, own_tensors = _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank)
+    own, own_tensors = (
+        _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank, parts.coordinate.is_first_to_count)
+    )
     with torch.no_grad():
-        _copy(checkpoint, "model.safetensors", dict(parts.model.named_parameters()))
+        parameters = dict(parts.model.named_parameters())
+        _fill(Stored(checkpoint, "model"), parameters, parts.pieces)
         averages, own_averages = _averages(parts)
-        _copy(checkpoint, "ema.safetensors", averages)
+        _fill(Stored(checkpoint, "ema"), averages, parts.pieces)
         for name, tensor in {**_buffers(parts.model), **own_averages}.items():
             tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
-    optimizer_state.fold(parts.optimizers, safetensors.load(checkpoint.read("optimizer.safetensors")), shared["optimizer"])
+    optimizer_state.fold(parts.optimizers, _optimizer_parts(checkpoint, parameters, parts.pieces), shared["optimizer"])
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
     if parts.layers:
         parts.layers.load(own_tensors)
     if rank < checkpoint.world:
-        _restore_generators(own["generators"], own_tensors, parts.device)
+        generators.restore(own["generators"], own_tensors, parts.device)
     return state_of(shared)
 
 
@@ -134,16 +142,17 @@ def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, t
     return own, tensors
 
 
-def _joined(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _joined(checkpoint: Checkpoint, rank: int, takes_totals: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What all ranks wrote, as one rank of another world needs it."""
     everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
     counts, tensors = everyone[rank if rank < checkpoint.world else 0]
     for name, tensor in tensors.items():
         if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
             tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
-    totals = torch.stack([of["totals"] for _, of in everyone]).sum(0)
-    tensors["totals"] = totals if rank == 0 else torch.zeros_like(totals)
-    weight = sum(of["meter"]["weight"] for of, _ in everyone) if rank == 0 else 0
+    counting = [(of["meter"], tensors["totals"]) for of, tensors in everyone if of.get("counts", True)]
+    totals = torch.stack([totals for _, totals in counting]).sum(0)
+    tensors["totals"] = totals if takes_totals else torch.zeros_like(totals)
+    weight = sum(meter["weight"] for meter, _ in counting) if takes_totals else 0
     return {**counts, "meter": {**counts["meter"], "weight": weight}}, tensors
 
 
@@ -158,10 +167,22 @@ def _taken(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], name: str, 
     return tensors[name]
 
 
-def _copy(checkpoint: Checkpoint, file: str, into: dict[str, torch.Tensor]) -> None:
-    tensors = safetensors.load(checkpoint.read(file))
+def _fill(stored: Stored, into: Mapping[str, torch.Tensor], held: Mapping[str, Piece]) -> None:
     for name, tensor in into.items():
-        tensor.copy_(_taken(checkpoint, tensors, name, tensor))
+        tensor.copy_(stored.part(name, tensor.shape, held.get(name)))
+
+
+def _optimizer_parts(checkpoint: Checkpoint, parameters: Mapping[str, torch.Tensor], held: Mapping[str, Piece]) -> dict[str, torch.Tensor]:
+    """By name, as this rank holds them: what lies as its parameter does in pieces, the rest as it is."""
+    stored, found = Stored(checkpoint, "optimizer"), dict[str, torch.Tensor]()
+    for name, shards in stored.shards.items():
+        parameter = parameters.get(name.rpartition("|")[0])
+        piece = held.get(name.rpartition("|")[0])
+        split = (
+            parameter is not None and piece is not None and (shards[0].offset is not None or piece.shape == tuple(shards[0].tensor.shape))
+        )
+        found[name] = stored.part(name, parameter.shape, piece) if split and parameter is not None else shards[0].tensor
+    return found
 
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -173,32 +194,3 @@ def _averages(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
     averages = dict(zip(parts.ema.names, parts.ema.shadow, strict=True))
     own = {f"average|{name}": averages.pop(name) for name, _ in parts.model.named_buffers() if name in averages}
     return averages, own
-
-
-# ---------------------------------------------------------------- generators
-
-
-def _torch_generators(device: torch.device) -> dict[str, torch.Tensor]:
-    generators = {"generator|cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        generators["generator|cuda"] = torch.cuda.get_rng_state(device)
-    return generators
-
-
-def _host_generators() -> dict[str, Any]:
-    version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
-    }
-
-
-def _restore_generators(host: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(tensors["generator|cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["generator|cuda"], device)
-    version, numbers, gauss = host["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = host["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -20,12 +21,21 @@ from launcher.train.world.ranks import Ranks
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+class _Said(NamedTuple):
+    rank: int
+    host: str
+    value: int
+
+
 class Replicas:
     """`every` in steps; 0: never. Call `follow` once per step on every rank."""
 
-    def __init__(self, held: Callable[[], Mapping[str, Sequence[torch.Tensor]]], ranks: Ranks, every: int) -> None:
+    def __init__(
+        self, held: Callable[[], Mapping[str, Sequence[torch.Tensor]]], ranks: Ranks, every: int, alike: Sequence[int] = ()
+    ) -> None:
         """`held`: what should be equal, under the name that a verdict gives it; asked anew each time, for an optimizer makes its state as
-        it goes."""
+        it goes. `alike`: the ranks that hold all of it as this one does; empty: all."""
+        self._alike = list(alike)
         self._held = held
         self._ranks = ranks
         self._every = every if ranks.size > 1 else 0
@@ -52,25 +62,27 @@ class Replicas:
         if self._pending is None:
             return
         (step, sums), self._pending = self._pending, None
-        told = self._ranks.gather(({name: int(fetch.value().item()) for name, fetch in sums.items()}, socket.gethostname()))
-        for name in sums:
-            self._judge(name, [(values[name], host) for values, host in told], step)
+        own = {name: int(fetch.value().item()) for name, fetch in sums.items()}
+        told = self._ranks.gather((own, socket.gethostname(), self._alike))
+        for alike in dict.fromkeys(tuple(alike) for _, _, alike in told):
+            for name in sums:
+                self._judge(name, [_Said(rank, told[rank][1], told[rank][0][name]) for rank in alike or range(len(told))], step)
         self._equal_at = step
 
     def _sums(self) -> Mapping[str, Fetch]:
         return {name: Fetch(checksum(tensors)) for name, tensors in self._held().items() if tensors}
 
-    def _judge(self, name: str, told: Sequence[tuple[int, str]], step: int) -> None:
-        common, votes = Counter(value for value, _ in told).most_common(1)[0]
+    def _judge(self, name: str, told: Sequence[_Said], step: int) -> None:
+        common, votes = Counter(each.value for each in told).most_common(1)[0]
         if votes < len(told):
             raise BadNumbers(self._verdict(name, told, common, votes, step), self._equal_at, step, blames_data=False)
 
-    def _verdict(self, name: str, told: Sequence[tuple[int, str]], common: int, votes: int, step: int) -> str:
+    def _verdict(self, name: str, told: Sequence[_Said], common: int, votes: int, step: int) -> str:
         since = f"after step {self._equal_at} and by step {step}"
         if 2 * votes <= len(told):
-            hosts = ", ".join(dict.fromkeys(host for _, host in told))
+            hosts = ", ".join(dict.fromkeys(each.host for each in told))
             return f"the ranks no longer hold the same {name}, {since}, only {votes} of {len(told)} agree: memory may be failing on {hosts}"
-        others = " and ".join(f"rank {rank} on {host}" for rank, (value, host) in enumerate(told) if value != common)
+        others = " and ".join(f"rank {each.rank} on {each.host}" for each in told if each.value != common)
         return (
             f"{others} holds other {name} than the other {votes} ranks, {since}: its memory or its GPU may be failing; "
             "resume without that node, from the checkpoint before"

@@ -37,3 +37,10 @@ class Frozen(Net):
     def __init__(self, width: int = 8, dropout: float = 0.2, num_classes: int = 4, fill: int = 0) -> None:
         super().__init__(width, dropout, num_classes, fill)
         self.body[1].eval().requires_grad_(False)
+
+
+class Line(nn.Sequential):
+    """Vectors of four numbers to one."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))

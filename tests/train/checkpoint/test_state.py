@@ -14,6 +14,7 @@ from helpers import claimed
 from toyproject.net import Net
 
 from launcher.errors import CheckpointError
+from launcher.plan import Mesh
 from launcher.train.checkpoint.checkpoint import CheckpointStore, Content
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.state import Parts, Snapshot, inexact, restore
@@ -157,6 +158,7 @@ def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tm
     checkpoint = Checkpoint(path, 1, entries, world=2)
     for rank, total, samples in ((0, 7.0, 12), (1, 0.0, 0), (2, 0.0, 0)):
         there = parts(seed=5)
+        there.coordinate = Mesh(3).at(rank)
         restore(there, checkpoint, rank, 3)
         assert there.model.seen.item() == 10.5
         totals, weight = there.meter.take()
