@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from data.resident import TrainLoader
+from data.resident import Evaluation, Resident
 from launcher.config import targets
 from launcher.config.config import TrainConfig
 from launcher.node.place import Place
@@ -49,7 +49,7 @@ class Turns:
     So `loop.train` runs as it does in a run, from its first step to its last, and never knows.
     """
 
-    def __init__(self, inner: TrainLoader, block: int, order: list[str], plain: dict[str, Iterator[Any]]) -> None:
+    def __init__(self, inner: Resident, block: int, order: list[str], plain: dict[str, Iterator[Any]]) -> None:
         self.samples, self.steps_per_epoch = inner.samples, inner.steps_per_epoch
         self.times: Times = {name: [] for name in CONTENDERS}
         self._inner, self._block, self._order, self._plain = inner, block, iter(order), plain
@@ -61,6 +61,10 @@ class Turns:
             if step % self._block == 0:
                 self._boundary()
             yield next(batches)
+
+    def evaluation(self, split: str) -> Evaluation:
+        """Nothing: it is no part of a step."""
+        return Evaluation(None, 0, 1, CPU, 1)
 
     def _boundary(self) -> None:
         """Close A's block, run whoever is before A's next one, open that."""
@@ -82,16 +86,6 @@ class Turns:
 
 def _now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
-
-
-class Images:
-    """Stands for the dataset in `Job`: it has nothing to evaluate, for evaluation is no part of a step."""
-
-    class_names = ()
-    samples = 0
-
-    def eval_loader(self, split: str, **where: Any) -> Images:
-        return self
 
 
 def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, folder: Path, precision: str) -> Job:
@@ -126,7 +120,7 @@ def make_job(config: dict[str, Any], inner: torch.nn.Module, loader: Turns, fold
         stepper=Stepper(model, optim, accelerator.scaler, task, meter, train.clip_norm, strategy.no_sync, watch),
         schedule=targets.build(config["schedule"]),
         task=task,
-        data=Images(),
+        data=None,
         loader=loader,
         ranks=ranks,
         store=store,

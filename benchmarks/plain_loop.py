@@ -34,7 +34,7 @@ def plain_loop(
     total = torch.zeros(())
     step = 0
     while step < steps:
-        for ((images, labels),) in loader.steps(step // loader.steps_per_epoch):
+        for images, labels in loader.steps(step // loader.steps_per_epoch):
             factor = start + (1.0 - start) * step / top if step < top else 1.0 + (final - 1.0) * (step - top) / (steps - 1 - top)
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor

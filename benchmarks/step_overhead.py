@@ -32,12 +32,14 @@ from omegaconf import OmegaConf
 from benchmarks import measure
 from benchmarks.our_loop import CONTENDERS, CPU, Times, Turns, make_job
 from benchmarks.plain_loop import plain_loop
-from data.resident import Recipe, Resident, TrainLoader
+from data.images import Images, ImageSource, Recipe
+from data.resident import Resident
 from launcher.config import targets
 from launcher.config.config import Config
 from launcher.train import loop
 from launcher.train.job import Job
 from launcher.train.precision import choose
+from launcher.train.work import Share
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = 1.02
@@ -62,13 +64,28 @@ def make_loader(kind: str, config: dict[str, Any]) -> Any:
     if kind == "cifar":
         pinned = targets.build({**config["data"], "source": "files"}).prepare()
         data = targets.build({**config["data"], **pinned})
-        return lambda: data.train_loader(batch_size=batch_size, accumulate=1, rank=0, world=1, seed=seed, device=CPU)
-    count, draw = max(20 * batch_size, 2048), np.random.default_rng(seed)
-    images = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    resident = Resident(images, draw.integers(0, 10, count), np.full(3, 127.5), np.full(3, 64.0), CPU)
-    recipe = Recipe(config["data"]["pad"], config["data"]["flip"], config["data"]["cutout"])
-    keywords = {"batch_size": batch_size, "accumulate": 1, "rank": 0, "world": 1, "seed": seed}
-    return lambda: TrainLoader(resident, np.arange(count), recipe, **keywords)
+    else:
+        data = Noise(config, max(20 * batch_size, 2048))
+
+    def make() -> Resident:
+        loader = Resident(data, batch_size=batch_size, accumulate=1, seed=seed)
+        loader.open(Share(0, 1), CPU)
+        return loader
+
+    return make
+
+
+class Noise:
+    """Images of noise, augmented as exp=cifar does."""
+
+    def __init__(self, config: dict[str, Any], count: int) -> None:
+        draw = np.random.default_rng(config["seed"])
+        images = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        self._images = Images(images, draw.integers(0, 10, count), np.full(3, 127.5), np.full(3, 64.0), CPU)
+        self._recipe = Recipe(config["data"]["pad"], config["data"]["flip"], config["data"]["cutout"])
+
+    def part(self, split: str, device: torch.device) -> ImageSource | None:
+        return ImageSource(self._images, np.arange(len(self._images.labels)), self._recipe) if split == "train" else None
 
 
 def make_model(config: dict[str, Any]) -> torch.nn.Module:

@@ -25,7 +25,7 @@ from data.parquet import read_images
 if TYPE_CHECKING:
     import torch
 
-    from data.resident import EvalLoader, Resident, TrainLoader
+    from data.images import Images, ImageSource
 
 REPO, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FILES = {"train": "plain_text/train-00000-of-00001.parquet", "test": "plain_text/test-00000-of-00001.parquet"}
@@ -43,7 +43,7 @@ SIZE = (32, 32)
 
 
 class CIFAR10:
-    """The dataset and its loaders. Construct, `prepare()` once where the user can see it, construct again with what it returns."""
+    """The data set. Construct, `prepare()` once where the user can see it, construct again with what it returns."""
 
     num_classes: int = 10
 
@@ -87,7 +87,7 @@ class CIFAR10:
         self.pad, self.flip, self.cutout = pad, flip, cutout
         self.corrupt = Corrupt(max_corrupt)
         self._splits: dict[str, Split] | None = None
-        self._on_device: dict[tuple[str, str], Resident] = {}
+        self._on_device: dict[tuple[str, str], Images] = {}
 
     @property
     def standin(self) -> bool:
@@ -112,25 +112,15 @@ class CIFAR10:
         self.corrupt.tell()
         return {"root": None if root is None else str(root), "source": self.source, "fingerprint": fingerprint}
 
-    def train_loader(
-        self, *, batch_size: int, accumulate: int, rank: int, world: int, seed: int, device: torch.device | str
-    ) -> TrainLoader:
-        """Training batches for one rank; see data/resident.py. `batch_size` is of the whole world. Raises ValueError."""
-        from data.resident import Recipe, TrainLoader
-
-        recipe = Recipe(self.pad, self.flip, self.cutout)
-        return TrainLoader(
-            self._resident("train", device), self._parts()["train"], recipe,
-            batch_size=batch_size, accumulate=accumulate, rank=rank, world=world, seed=seed,
-        )  # fmt: skip
-
-    def eval_loader(self, split: str, *, rank: int, world: int, device: torch.device | str, batch_size: int = 500) -> EvalLoader:
-        """This rank's share of the whole split: train (the training part), val or test; unchanged images."""
-        from data.resident import EvalLoader
+    def part(self, split: str, device: torch.device | str) -> ImageSource | None:
+        """train (the training part), val or test on a device, as a loader technique asks for it (data/loader.py); None where there is no
+        sample of it. Raises ValueError."""
+        from data.images import ImageSource, Recipe
 
         _one_of("split", split, ("train", "val", "test"))
-        data = self._resident("test" if split == "test" else "train", device)
-        return EvalLoader(data, self._parts()[split], rank=rank, world=world, batch_size=batch_size)
+        places = self._parts()[split]
+        images = self._images("test" if split == "test" else "train", device)
+        return ImageSource(images, places, Recipe(self.pad, self.flip, self.cutout)) if len(places) else None
 
     def _find(self) -> Path | None:
         """The directory that holds the files, None for the stand-in."""
@@ -212,15 +202,15 @@ class CIFAR10:
             )
         return {"train": train[: self.train_samples], "val": val, "test": np.arange(len(splits["test"].labels))}
 
-    def _resident(self, name: str, device: torch.device | str) -> Resident:
+    def _images(self, name: str, device: torch.device | str) -> Images:
         """One of the two files on the device; training and validation part share it."""
-        from data.resident import Resident
+        from data.images import Images
 
         key = (name, str(device))
         if key not in self._on_device:
             splits = self._open()
             mean, std = splits["train"].statistics(self._parts()["train"])
-            self._on_device[key] = Resident(splits[name].images, splits[name].labels, mean, std, device)
+            self._on_device[key] = Images(splits[name].images, splits[name].labels, mean, std, device)
         return self._on_device[key]
 
 

@@ -272,7 +272,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Sweep:
 import sys
 from pathlib import Path
 from launcher.cli import main
-code = main(["-m", *{words!r}, "data.fail_at=0,null,never"])
+code = main(["-m", *{words!r}, "loader.fail_at=0,null,never"])
 Path("heavy").write_text(" ".join(name for name in ("torch", "accelerate", "numpy", "safetensors") if name in sys.modules))
 sys.exit(code)
 """

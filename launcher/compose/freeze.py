@@ -21,7 +21,7 @@ from launcher.code.snapshot import Source
 from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, references, targets, tree
-from launcher.config.config import TrainConfig
+from launcher.config.config import OLDER, TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Cluster, Plan, check_name
 from launcher.rundir import rundir
@@ -121,7 +121,7 @@ def stored_config(run: RunDir) -> dict[str, Any]:
         raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
     if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
         raise RunError(f"{run.config} is not the config of a run; start a new run")
-    found = cast("dict[str, Any]", config)
+    found: dict[str, Any] = {**OLDER, **cast("dict[str, Any]", config)}
     if tree.is_mapping(known := found.get("train")):
         found["train"] = {**dataclasses.asdict(TrainConfig()), **known}
     return found

@@ -1,6 +1,6 @@
 """The fixed keys, their types and their defaults. The yamls in conf/ only depart from them.
 
-Group nodes (`model`, `data`, `optim`, `schedule`, `strategy`, `cluster`, `task`) are constructor calls: `_target_` and its
+Group nodes (`model`, `data`, `loader`, `optim`, `schedule`, `strategy`, `cluster`, `task`) are constructor calls: `_target_` and its
 keywords, checked against the constructor itself (launcher/config/targets.py).
 """
 
@@ -89,6 +89,7 @@ class Config:
     """Your own packages that `_target_` may name. Only a file can set it, never the command line."""
     model: Any = MISSING
     data: Any = MISSING
+    loader: Any = MISSING
     optim: Any = MISSING
     schedule: Any = MISSING
     strategy: Any = MISSING
@@ -97,4 +98,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "task", "exp")
+GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
+
+OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500}}
+"""What a run has that was frozen before there was such a group to choose from."""

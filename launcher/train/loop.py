@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,30 +106,30 @@ def _updates(job: Job) -> Iterator[Any]:
     per_epoch = job.loader.steps_per_epoch
     while job.state.step < job.steps:
         epoch, start = divmod(job.state.step + job.state.passed_over, per_epoch)
-        updates = iter(job.loader.steps(epoch, start))
-        while (update := _next(job, updates)) is not None:
+        micro_batches = job.loader.steps(epoch, start)
+        while update := _next(job, micro_batches):
             yield update
 
 
-def _next(job: Job, updates: Iterator[Any]) -> Any:
+def _next(job: Job, micro_batches: Iterator[Any]) -> tuple[Any, ...]:
     job.watch.step(job.state.step)
-    return next(updates, None)
+    return tuple(itertools.islice(micro_batches, job.config.accumulate))
 
 
 def evaluate_split(job: Job, split: str) -> dict[str, float]:
     """One split with the weights that are evaluated; logged, shown, returned. Empty where the split is."""
     job.watch.outside(EVALUATION)
-    loader = job.data.eval_loader(split, rank=job.ranks.rank, world=job.ranks.world, device=job.parts.device)
-    if loader.samples == 0:
+    part = job.loader.evaluation(split)
+    if part.samples == 0:
         return {}
     with job.ema.applied(), torch.no_grad(), averaged_buffers(job.inner, job.ranks):
-        totals = evaluate(job.inner, job.task, loader, job.ranks)
+        totals = evaluate(job.inner, job.task, part, job.ranks)
     values = job.task.eval_metrics(totals)
     if job.ranks.is_first:
         step = job.state.step
         job.metrics.write(step, split, **values)
         job.board.scalars(step, split, {name: value for name, value in values.items() if name != "samples"})
-        job.task.show_evaluation(job.board, totals, split, job.data.class_names, step)
+        job.task.show_evaluation(job.board, totals, split, getattr(job.data, "class_names", ()), step)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "samples")
         print(f"{split} at step {step}: {shown}  ({values['samples']:,} samples)")
     return values

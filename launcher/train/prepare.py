@@ -10,8 +10,8 @@ import os
 import sys
 from typing import Any
 
-from launcher.config import targets
 from launcher.errors import ConfigError, LaunchError, RunError
+from launcher.train import data_set
 from launcher.trust.secret import mask
 from launcher.trust.sieve import masked
 
@@ -29,7 +29,7 @@ def main() -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        data = targets.build(given["data"])
+        data = data_set.first(given["data"])
         answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):

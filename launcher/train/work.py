@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import accelerate
 import torch
@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from omegaconf import OmegaConf
 
 from launcher.config import dialect, home, references, targets
-from launcher.config.config import TrainConfig
+from launcher.config.config import OLDER, TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.node.pulse import END
@@ -23,7 +23,7 @@ from launcher.plan import Plan, Strategy
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
-from launcher.train import loop, optimizers, seeds
+from launcher.train import data_set, loop, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.history import go_to
 from launcher.train.checkpoint.saver import Interval, Saver
@@ -86,6 +86,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     stopped = loop.train(job)
     test = {} if stopped else loop.evaluate_split(job, "test")
     job.watch.outside(END)
+    job.loader.close()
     _close(run, plan, place, job, precision, stopped, test)
     del job
     world.leave(accelerator, ranks)
@@ -98,7 +99,7 @@ def _is_done(run: RunDir) -> bool:
 
 def read_config(run: RunDir) -> dict[str, Any]:
     """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))
+    values: Any = {**OLDER, **home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))}
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     return values
@@ -182,21 +183,23 @@ def _build(
     )
 
 
+class Share(NamedTuple):
+    """Which of a batch's shares is this process's."""
+
+    dp_rank: int
+    dp_size: int
+
+
 def _data(config: dict[str, Any], train: TrainConfig, ranks: Ranks, device: torch.device) -> tuple[Any, Any]:
-    """The data set, and the loader of its training part. Raises ConfigError or RunError."""
+    """The data set, of which one object may be asked what it is, and its loader, open. Raises ConfigError or RunError."""
     with _data_errors():
-        data = targets.build(config["data"])
-        loader = data.train_loader(
-            batch_size=train.batch_size,
-            accumulate=train.accumulate,
-            rank=ranks.rank,
-            world=ranks.world,
-            seed=config["seed"],
-            device=device,
-        )
+        data = data_set.build(config["data"])
+        asked = {"batch_size": train.batch_size, "accumulate": train.accumulate, "seed": config["seed"]}
+        loader = targets.build(config["loader"], data=data, **asked)
+        loader.open(Share(ranks.rank, ranks.world), device)
     if loader.steps_per_epoch < 1:
         raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    return data, loader
+    return data["train"] if isinstance(data, dict) else data, loader
 
 
 def _end_of_job() -> float | None:

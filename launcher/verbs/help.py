@@ -24,7 +24,7 @@ _EXAMPLES = """\
   python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4
   python -m launcher +exp=cifar cluster=slurm cluster.nodes=4 cluster.processes_per_node=8"""
 
-_GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "task", "exp")
+_GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
 
 def help_text() -> str:

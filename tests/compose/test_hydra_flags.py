@@ -78,9 +78,9 @@ def test_a_failing_member_does_not_stop_the_next(sweep: Sweep) -> None:
     assert sweep.done.returncode == 1  # the first failure's
     said = sweep.done.stderr.splitlines()
     assert len(said) == 3, said
-    assert "data.fail_at=0: rank 0 on " in said[0]
+    assert "loader.fail_at=0: rank 0 on " in said[0]
     assert "the toy broke on purpose" in said[0]
-    assert "data.fail_at='never' is not of type int | None" in said[1]
+    assert "loader.fail_at='never' is not of type int | None" in said[1]
     assert "2 of the sweep's runs failed" in said[2]
     assert "Traceback" not in sweep.done.stdout + sweep.done.stderr
     assert sweep.done.stdout.splitlines()[-1] == str(sweep.runs[1])
@@ -90,7 +90,7 @@ def test_members_run_one_after_the_other(sweep: Sweep) -> None:
     first, second = sweep.runs
     assert max(event["time"] for event in records(first.events)) < min(event["time"] for event in records(second.events))
     assert first.summary.stat().st_mtime <= records(second.events)[0]["time"]
-    assert [run.read_plan().overrides[-1] for run in sweep.runs] == ["data.fail_at=0", "data.fail_at=null"]
+    assert [run.read_plan().overrides[-1] for run in sweep.runs] == ["loader.fail_at=0", "loader.fail_at=null"]
 
 
 def test_everything_a_run_leaves_is_private(sweep: Sweep) -> None:
@@ -103,7 +103,7 @@ def test_everything_a_run_leaves_is_private(sweep: Sweep) -> None:
 def test_what_ran_is_what_render_shows(sweep: Sweep, cache: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = sweep.runs[1]
     monkeypatch.chdir(sweep.home)
-    answer = command("render", *sweep.words, "data.fail_at=null", f"id={done.path.name}")
+    answer = command("render", *sweep.words, "loader.fail_at=null", f"id={done.path.name}")
     assert answer.out == done.script.read_text()
 
 

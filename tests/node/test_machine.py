@@ -35,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("what", "name"), [("segfault", "SIGSEGV"), pytest.param("abort", "SIGABRT", marks=pytest.mark.full)])
 def test_a_crash_is_named_its_stack_is_kept_and_the_next_attempt_goes_on(tmp_path: Path, whole: Path, what: str, name: str) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, f"data.fault=[50,{what}]"))
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, f"loader.fault=[50,{what}]"))
     assert done.returncode == 0, done.stderr
     run = run_of(tmp_path)
     log = (run / "attempts" / "000" / "rank_1.log").read_text()
@@ -46,7 +46,7 @@ def test_a_crash_is_named_its_stack_is_kept_and_the_next_attempt_goes_on(tmp_pat
 
 
 def test_the_interpreters_lock_held_for_ever_is_a_hang(tmp_path: Path, whole: Path) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, "train.hang_seconds=3", "data.fault=[50,lock]"))
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, "train.hang_seconds=3", "loader.fault=[50,lock]"))
     assert done.returncode == 0, done.stderr
     assert "rank 1 on" in events(run_of(tmp_path), "requeued")[0]["reason"]
     assert "hangs in data" in events(run_of(tmp_path), "requeued")[0]["reason"]
@@ -54,7 +54,7 @@ def test_the_interpreters_lock_held_for_ever_is_a_hang(tmp_path: Path, whole: Pa
 
 
 def test_no_memory_is_said_in_these_words_and_not_tried_again(tmp_path: Path) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, "data.fault=[50,memory]"))
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *TWO, "loader.fault=[50,memory]"))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "rank 1 on" in done.stderr

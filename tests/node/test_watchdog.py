@@ -67,7 +67,7 @@ def test_a_rank_that_does_not_come(
     for number in range(many(1, 4, 20)):
         home = tmp_path / str(number)
         home.mkdir()
-        done = finish(home, toy_words(home / "runs", *WORDS, f"data.fault=[{50 + number},{how}]"))
+        done = finish(home, toy_words(home / "runs", *WORDS, f"loader.fault=[{50 + number},{how}]"))
         assert done.returncode == 0, done.stderr
         late = check(home, 1, "backward" if how == "skip" else "data", what)
         assert late <= 5
@@ -121,7 +121,7 @@ def test_clean_running_raises_no_alarm(tmp_path: Path, many: Callable[[int, int,
 @pytest.mark.timeout(100)
 def test_without_the_watch_nobody_finds_it(tmp_path: Path) -> None:
     """The guard taken out: four limits later the run still stands."""
-    words = toy_words(tmp_path / "runs", *TWO, "data.fault=[50,sleep]", "train.hang_seconds=0")
+    words = toy_words(tmp_path / "runs", *TWO, "loader.fault=[50,sleep]", "train.hang_seconds=0")
     with running(tmp_path, words) as process:
         wait_for(lambda: max(losses(tmp_path / "runs" / "toy" / "a"), default=0) == 49, what="the hang")
         with pytest.raises(subprocess.TimeoutExpired):

@@ -49,7 +49,7 @@ def test_a_rank_that_is_killed_is_started_again_in_a_sandbox_without_links_and_l
     """The lock of the killed attempt is free again, checkpoints are pruned, and the warning comes once for both attempts. What a site's
     BASH_ENV does to every script does nothing to ours."""
     (tmp_path / "site.sh").write_text("exit 9\n")
-    words = [*toy_words, "id=poor", "train.steps=12", "train.save_every=2", "train.keep=2", "data.fault=[7,segfault]"]
+    words = [*toy_words, "id=poor", "train.steps=12", "train.save_every=2", "train.keep=2", "loader.fault=[7,segfault]"]
     done = refusing(
         NOTHING.format("EPERM"), words, tmp_path, {**environment, "TOY_STEP_SECONDS": "0.05", "BASH_ENV": str(tmp_path / "site.sh")}
     )

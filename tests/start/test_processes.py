@@ -166,7 +166,7 @@ def test_three_attempts_without_a_new_checkpoint_end_the_run(tmp_path: Path) -> 
 
 
 def test_an_exception_is_one_line_with_rank_host_and_step(tmp_path: Path) -> None:
-    failed = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", "data.fail_at=12", "cluster.processes_per_node=2"))
+    failed = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", "loader.fail_at=12", "cluster.processes_per_node=2"))
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert f"rank 1 on {os.uname().nodename} failed at step 12: RuntimeError: the toy broke on purpose" in failed.stderr

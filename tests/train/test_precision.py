@@ -107,7 +107,7 @@ def test_unlike_ranks_agree_and_the_next_attempt_keeps_to_it(tmp_path: Path) -> 
         "train.precision=auto",
         "train.steps=14",
         "train.save_every=3",
-        "data.fault=[12,abort]",
+        "loader.fault=[12,abort]",
     )
     flags = json.dumps({"000.1": "sse", "*": "avx512_bf16"})
     done = finish(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.1", PYTHONPATH=path, UNLIKE_FLAGS=flags)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
 
 def test_an_exception_of_one_rank_on_two_nodes(batch: Batch) -> None:
-    run = batch.submit("cluster.nodes=2", "data.fail_at=3")
+    run = batch.submit("cluster.nodes=2", "loader.fail_at=3")
     assert batch.wait_until_over(run) == "FAILED"
     answer = said(batch("why", str(run)).stdout)
     assert answer["verdict"] == "RuntimeError: the toy broke on purpose"

@@ -213,7 +213,7 @@ def read(path: Path) -> str:
 
 @pytest.mark.slow
 def test_a_job_that_hangs_every_time_is_requeued_three_times_and_no_more(batch: Batch) -> None:
-    words = ("cluster.processes_per_node=2", "train.steps=400", "train.save_every=100", "train.hang_seconds=3", "data.fault=[20,always]")
+    words = ("cluster.processes_per_node=2", "train.steps=400", "train.save_every=100", "train.hang_seconds=3", "loader.fault=[20,always]")
     run = batch.submit("cluster.nodes=1", *words)
     batch.wait_until_over(run, 400)
     log = (run / "job.log").read_text(errors="replace")

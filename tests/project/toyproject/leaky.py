@@ -1,4 +1,4 @@
-"""The data set of blobs with secrets in its keywords, which says them wherever it can."""
+"""The data set of blobs with secrets in its keywords, which says them wherever it can; and a loader that fails with them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toyproject.blobs import Blobs, _Train
+from data.resident import Resident
+from toyproject.blobs import Blobs
 
 
 class Leaky(Blobs):
-    def __init__(self, fail_at: int | None = None, kill_at: int | None = None, seen: str | None = None, **named: Any) -> None:
-        """`kill_at`: the update at which the first attempt dies as a lost node would; `seen`: a file that says what arrived."""
-        super().__init__()
-        self.fails, self.kill_at, self.named = fail_at, kill_at, named
+    def __init__(self, split: str, seen: str | None = None, **named: Any) -> None:
+        """`seen`: a file that says what arrived."""
+        super().__init__(split)
+        self.named = named
         if seen is not None:
             Path(seen).write_text(repr(named), encoding="utf-8")
 
@@ -29,26 +30,25 @@ class Leaky(Blobs):
         print(self.named, file=sys.stderr)
         return {}
 
-    def train_loader(self, **asked: Any) -> Any:
-        _say(repr(self.named))
-        loader = super().train_loader(**asked)
-        return _Loader(loader, self.named, self.fails, self.kill_at)
 
+class LeakyLoader(Resident):
+    def __init__(self, data: dict[str, Leaky], *, fail_at: int | None = None, kill_at: int | None = None, **asked: Any) -> None:
+        """`kill_at`: the update at which the first attempt dies as a lost node would."""
+        super().__init__(data, **asked)
+        self._named, self._fail_at, self._kill_at = data["train"].named, fail_at, kill_at
 
-class _Loader:
-    def __init__(self, inner: _Train, named: dict[str, Any], fail_at: int | None, kill_at: int | None) -> None:
-        self._inner, self._named, self._fail_at, self._kill_at = inner, named, fail_at, kill_at
-        self.samples, self.steps_per_epoch = inner.samples, inner.steps_per_epoch
+    def open(self, mesh: Any, device: Any) -> None:
+        _say(repr(self._named))
+        super().open(mesh, device)
 
-    def steps(self, epoch: int, start: int) -> Iterator[list[Any]]:
-        for step, batch in enumerate(self._inner.steps(epoch, start), start):
-            update = epoch * self.steps_per_epoch + step
-            if update == self._kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
-                os.write(2, f"last words: {self._named}\n".encode())
-                os.kill(os.getpid(), signal.SIGKILL)
-            if update == self._fail_at:
-                raise RuntimeError(f"cannot connect with {self._named}")
-            yield batch
+    def update(self, epoch: int, step: int) -> Iterator[Any]:
+        update = epoch * self.steps_per_epoch + step
+        if update == self._kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
+            os.write(2, f"last words: {self._named}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        if update == self._fail_at:
+            raise RuntimeError(f"cannot connect with {self._named}")
+        return super().update(epoch, step)
 
 
 def _say(text: str) -> None:

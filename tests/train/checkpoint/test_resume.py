@@ -53,7 +53,7 @@ def test_what_is_judged_by_the_past_is_judged_alike_after_a_kill(tmp_path: Path,
     words = (
         "cluster.processes_per_node=2", "model._target_=toyproject.net.Frozen", f"train.steps={start_of_last + EVERY}",
         f"train.save_every={EVERY}", "train.eval_every=15", "train.layers_every=5", "train.compare_every=10", "train.on_bad=rollback",
-        "train.max_rollbacks=99", "train.spike=5", f"data.poison=[{jump - 1},-1000]",
+        "train.max_rollbacks=99", "train.spike=5", f"loader.poison=[{jump - 1},-1000]",
     )  # fmt: skip
     whole, run = (tmp_path / "runs" / "toy" / name for name in ("whole", "killed"))
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words), timeout=400)
@@ -83,7 +83,7 @@ def test_what_is_judged_by_the_past_is_judged_alike_after_a_kill(tmp_path: Path,
 @pytest.mark.slow
 def test_the_first_line_after_a_resume_claims_no_step_that_another_attempt_did(tmp_path: Path) -> None:
     """One line of 20 steps; 15 of them were done before the crash."""
-    words = ("id=a", "train.steps=20", "train.log_every=20", "train.save_every=15", "data.fault=[19,abort]")
+    words = ("id=a", "train.steps=20", "train.log_every=20", "train.save_every=15", "loader.fault=[19,abort]")
     done = finish(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.1")
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "toy" / "a"
