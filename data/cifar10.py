@@ -113,8 +113,8 @@ class CIFAR10:
         return {"root": None if root is None else str(root), "source": self.source, "fingerprint": fingerprint}
 
     def part(self, split: str, device: torch.device | str) -> ImageSource | None:
-        """train (the training part), val or test on a device, for a loader technique (data/loader.py); None where `validation` is 0. Raises
-        ValueError."""
+        """train (the training part), val or test on a device, as a loader technique asks for it (data/loader.py); None where there is no
+        sample of it. Raises ValueError."""
         from data.images import ImageSource, Recipe
 
         _one_of("split", split, ("train", "val", "test"))

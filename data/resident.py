@@ -1,46 +1,66 @@
 """Loader technique: the whole data set lives on the device, and a batch is a gather there.
 
-There are no workers, so nothing has to be seeded, killed or kept alive. Data larger than memory needs another technique with the same
-surface (data/loader.py).
+There are no workers, so nothing has to be seeded, killed or kept alive, and a step costs no traffic from host to device. Data larger than
+memory needs another technique with the same surface (data/loader.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from data import stacked
+from data.files import notice
 from data.loader import SPLITS, Mesh, Source
 from data.order import epoch_order, share
+
+VAL, TEST = 0.1, 0.1
 
 
 class Resident:
     """Training batches: a pure function of (seed, epoch, step, dp_rank, dp_size), resumable at any step of any epoch."""
 
-    def __init__(self, data: Any, *, batch_size: int, accumulate: int, seed: int, val: float = 0.1, test: float = 0.1) -> None:
-        """`val`, `test`: shares to hold out of a map-style set that has no such splits; what has a `part` of its own knows them. Raises
-        ValueError naming the key."""
+    def __init__(
+        self,
+        data: Any,
+        *,
+        batch_size: int,
+        accumulate: int,
+        seed: int,
+        val: float = VAL,
+        test: float = TEST,
+        eval_batch_size: int = 500,
+    ) -> None:
+        """`val`, `test`: shares of its training samples to hold out where a map-style set has no such split; 0 for none.
+        `eval_batch_size`: samples that one process evaluates at once. Raises ValueError naming the key."""
         for key, value in (("val", val), ("test", test)):
             if not 0 <= value < 1:
                 raise ValueError(f"loader.{key}={value}: not possible; type a share from 0 to below 1")
+        if val + test >= 1:
+            raise ValueError(f"loader.val={val}: with loader.test={test} nothing is left to train on; type shares of less than 1 together")
+        if eval_batch_size < 1:
+            raise ValueError(f"loader.eval_batch_size={eval_batch_size}: not possible; type a whole number from 1")
         self.samples = self.steps_per_epoch = 0
         self._data, self._held_out = data, {"val": val, "test": test}
-        self._batch_size, self._accumulate, self._seed = batch_size, accumulate, seed
+        self._batch_size, self._accumulate, self._seed, self._eval_batch_size = batch_size, accumulate, seed, eval_batch_size
         self._sources: dict[str, Source] = {}
         self._rank, self._size, self._device = 0, 1, torch.device("cpu")
-        self._made: tuple[int, Any, torch.Tensor] | None = None
+        self._made: tuple[int, Callable[[torch.Tensor], Any], torch.Tensor] | None = None
         """The epoch under way: its number, what makes its batches, the places of its samples in their order."""
 
     def open(self, mesh: Mesh, device: torch.device | str) -> None:
-        """Read what is not read yet. Raises ValueError where a step cannot be cut into equal micro-batches, or the training part is smaller
-        than one step."""
+        """Read what is not read yet. Raises ValueError where the data set is none or does not fit, a step cannot be cut into equal
+        micro-batches, or the training part is smaller than one step."""
         self._rank, self._size, self._device = mesh.dp_rank, mesh.dp_size, torch.device(device)
+        say = notice if self._rank == 0 else lambda line: None
         if hasattr(self._data, "part"):
-            found = {split: self._data.part(split, device) for split in SPLITS}
+            found = {split: self._data.part(split, self._device) for split in SPLITS}
+            if self._held_out != {"val": VAL, "test": TEST}:
+                say(f"WARNING: loader.val and loader.test are ignored: {type(self._data).__name__} has splits of its own")
         else:
-            found = stacked.sources(self._data, self._device, self._seed, self._held_out)
+            found = stacked.sources(self._data, self._device, self._seed, self._held_out, say)
         self._sources = {split: source for split, source in found.items() if source is not None}
         self.samples = len(self._sources["train"].places)
         self.steps_per_epoch = self._checked_steps()
@@ -63,13 +83,13 @@ class Resident:
             yield order[begin : begin + micro]
 
     def evaluation(self, split: str) -> Evaluation:
-        return Evaluation(self._sources.get(split), self._rank, self._size, self._device)
+        return Evaluation(self._sources.get(split), self._rank, self._size, self._device, self._eval_batch_size)
 
     def close(self) -> None:
         self._sources.clear()
         self._made = None
 
-    def _epoch(self, epoch: int) -> tuple[Any, torch.Tensor]:
+    def _epoch(self, epoch: int) -> tuple[Callable[[torch.Tensor], Any], torch.Tensor]:
         if self._made is None or self._made[0] != epoch:
             train = self._sources["train"]
             order = torch.from_numpy(train.places[epoch_order(self._seed, epoch, self.samples)]).to(self._device)
@@ -96,12 +116,12 @@ class Resident:
 class Evaluation:
     """This process's share of a split, in order and unchanged. Re-iterable."""
 
-    def __init__(self, source: Source | None, rank: int, size: int, device: torch.device, batch_size: int = 500) -> None:
-        """Shares differ by at most one sample, and may be empty."""
+    def __init__(self, source: Source | None, rank: int, size: int, device: torch.device, batch_size: int) -> None:
+        """Shares differ by at most one sample, and may be empty. `source`: None for a split that there is none of."""
         self.samples = 0 if source is None else len(source.places)
         self._source, self._batch_size = source, batch_size
-        places = None if source is None else source.places[share(self.samples, rank, size)]
-        self._places = torch.zeros(0, dtype=torch.int64) if places is None else torch.from_numpy(places).to(device)
+        places = torch.zeros(0, dtype=torch.int64) if source is None else torch.from_numpy(source.places[share(self.samples, rank, size)])
+        self._places = places.to(device)
 
     def __iter__(self) -> Iterator[Any]:
         if self._source is not None and len(self._places):

@@ -100,5 +100,5 @@ class Config:
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
-OLDER = {"loader": {"_target_": "data.resident.Resident"}}
-"""Groups that an older launcher's runs do not have, and what they are for them."""
+OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500}}
+"""What a run has that was frozen before there was such a group to choose from."""

@@ -85,19 +85,22 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
 
     Raises ConfigError where it cannot be imported or does not take its keywords.
     """
-    target = node["_target_"]
+    target, made = node["_target_"], imported(node)
+    keywords = {key: _value(value) for key, value in node.items() if key != "_target_"}
     try:
-        return make(node, **given)
+        return made(**keywords, **given)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         named = re.match(r"\w+\.\w+", str(error))  # a constructor that names its key needs no help from us
         raise ConfigError(str(error) if named else f"{target}: {error}") from error
 
 
-def make(node: Mapping[str, Any], **given: Any) -> Any:
-    """`build`, of which errors are its own."""
+def imported(node: Mapping[str, Any]) -> Any:
+    """The class or function of a target that `check` has passed. Raises ConfigError where it cannot be imported."""
     module, _, name = node["_target_"].rpartition(".")
-    keywords = {key: _value(value) for key, value in node.items() if key != "_target_"}
-    return getattr(importlib.import_module(module), name)(**keywords, **given)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+        raise ConfigError(f"{node['_target_']}: {error}") from error
 
 
 def _value(value: Any) -> Any:

@@ -172,7 +172,7 @@ def _open(process: Process, config: Mapping[str, Any], train: TrainConfig) -> tu
         loader.open(process.coordinate, process.accelerator.device)
     if loader.steps_per_epoch < 1:
         raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    return data_set.each(data)[0], loader
+    return data["train"] if isinstance(data, dict) else data, loader
 
 
 class Evaluations:

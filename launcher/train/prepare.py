@@ -29,9 +29,8 @@ def main() -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        made = data_set.each(data_set.build(given["data"]))
-        pinned = [data.prepare() for data in made if hasattr(data, "prepare")]
-        answer: dict[str, Any] = {"pinned": {key: value for found in pinned for key, value in found.items()}}
+        data = data_set.first(given["data"])
+        answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise

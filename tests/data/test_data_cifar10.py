@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 import torch
 
 from data.cifar10 import CIFAR10, CLASSES, FILES
+from data.resident import Resident
 
-ALONE: dict[str, Any] = {"rank": 0, "world": 1, "device": "cpu"}
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -21,8 +22,14 @@ def tiny(root: Path | str, **options: Any) -> CIFAR10:
     return CIFAR10(root=str(root), **{"validation": 10, **options})
 
 
-def train(data: CIFAR10, **options: Any) -> Any:
-    return data.train_loader(**{"batch_size": 8, "accumulate": 1, "seed": 0, **ALONE, **options})
+def opened(data: CIFAR10, batch_size: int = 8, seed: int = 0, rank: int = 0, size: int = 1) -> Resident:
+    loader = Resident(data, batch_size=batch_size, accumulate=1, seed=seed)
+    loader.open(SimpleNamespace(dp_rank=rank, dp_size=size), "cpu")
+    return loader
+
+
+def images_of(data: CIFAR10, split: str) -> torch.Tensor:
+    return torch.cat([images for images, _ in opened(data).evaluation(split)])
 
 
 def test_prepare_pins_what_it_found_and_a_worker_needs_no_more(root: Path, images: Callable[..., np.ndarray]) -> None:
@@ -32,9 +39,10 @@ def test_prepare_pins_what_it_found_and_a_worker_needs_no_more(root: Path, image
     data = CIFAR10(**{"validation": 10, **pinned})
     assert not data.standin
     assert (data.num_classes, data.class_names) == (10, CLASSES)
-    assert train(data).samples == 60
-    assert {split: data.eval_loader(split, **ALONE).samples for split in ("train", "val", "test")} == {"train": 60, "val": 10, "test": 23}
-    labels = torch.cat([labels for _, labels in data.eval_loader("test", **ALONE)])
+    loader = opened(data)
+    assert loader.samples == 60
+    assert {split: loader.evaluation(split).samples for split in ("train", "val", "test")} == {"train": 60, "val": 10, "test": 23}
+    labels = torch.cat([labels for _, labels in loader.evaluation("test")])
     assert labels.tolist() == [(3 * i) % 10 for i in range(23)]
 
 
@@ -42,16 +50,16 @@ def test_a_worker_reads_the_cache_and_not_the_files(root: Path) -> None:
     pinned = tiny(root).prepare()
     for name in FILES.values():
         (root / name).unlink()
-    assert train(CIFAR10(**{"validation": 10, **pinned})).samples == 60
+    assert opened(CIFAR10(**{"validation": 10, **pinned})).samples == 60
 
 
 def test_standardisation_is_that_of_the_training_part_alone(root: Path, images: Callable[..., np.ndarray]) -> None:
     data = tiny(root, train_samples=20)
-    total = torch.cat([batch for batch, _ in data.eval_loader("train", **ALONE)]).double()
+    total = images_of(data, "train").double()
     assert len(total) == 20
     assert total.mean(dim=(0, 2, 3)).abs().max() < 1e-5
     assert (total.std(dim=(0, 2, 3), correction=0) - 1).abs().max() < 1e-5
-    test = torch.cat([batch for batch, _ in data.eval_loader("test", **ALONE)])
+    test = images_of(data, "test")
     pixels = images(70, 0)[data._parts()["train"]].astype(np.float64)
     expected = (images(23, 1) - pixels.mean(axis=(0, 1, 2))) / pixels.std(axis=(0, 1, 2))
     np.testing.assert_allclose(test.numpy(), expected.transpose(0, 3, 1, 2), atol=2e-6)
@@ -59,11 +67,11 @@ def test_standardisation_is_that_of_the_training_part_alone(root: Path, images: 
 
 def test_the_seed_of_the_data_decides_the_parts_and_that_of_the_run_the_order(root: Path) -> None:
     def validation(**options: Any) -> bytes:
-        return torch.cat([batch for batch, _ in tiny(root, **options).eval_loader("val", **ALONE)]).mean(dim=(1, 2, 3)).numpy().tobytes()
+        return images_of(tiny(root, **options), "val").mean(dim=(1, 2, 3)).numpy().tobytes()
 
     assert validation() == validation(train_samples=None, pad=0)
     assert validation() != validation(seed=1)
-    first = [next(train(tiny(root), seed=seed).steps(0, 0))[0][1].tolist() for seed in (0, 0, 1)]
+    first = [next(opened(tiny(root), seed=seed).steps(0))[1].tolist() for seed in (0, 0, 1)]
     assert first[0] == first[1] != first[2]
 
 
@@ -71,13 +79,13 @@ def test_fewer_training_samples_are_the_first_of_the_part(root: Path) -> None:
     few, all_of_them = (tiny(root, train_samples=n)._parts()["train"] for n in (20, None))
     assert few.tolist() == all_of_them[:20].tolist()
     with pytest.raises(ValueError, match=r"^data\.train_samples=61: the training part has 60 samples"):
-        train(tiny(root, train_samples=61))
+        opened(tiny(root, train_samples=61))
 
 
-def test_without_validation_that_loader_is_empty(root: Path) -> None:
-    data = tiny(root, validation=0)
-    assert train(data).samples == 70
-    assert data.eval_loader("val", **ALONE).samples == len(list(data.eval_loader("val", **ALONE))) == 0
+def test_without_validation_that_part_is_empty(root: Path) -> None:
+    loader = opened(tiny(root, validation=0))
+    assert loader.samples == 70
+    assert loader.evaluation("val").samples == len(list(loader.evaluation("val"))) == 0
 
 
 def test_other_data_than_the_run_began_with_is_refused(root: Path, tmp_path: Path, write: Callable[..., Path], images: Any) -> None:
@@ -85,7 +93,7 @@ def test_other_data_than_the_run_began_with_is_refused(root: Path, tmp_path: Pat
     write(root / FILES["test"], images(23, 99), [0] * 23)
     for data in (CIFAR10(**{"validation": 10, **pinned}), CIFAR10(**{"validation": 10, **pinned, "cache": str(tmp_path / "node2")})):
         with pytest.raises(ValueError, match=rf"^data\.fingerprint=.*: the data in {root} is other data .*data\.fingerprint=null$"):
-            data.prepare() if data.cache.name == "cache" else train(data)
+            data.prepare() if data.cache.name == "cache" else opened(data)
     with pytest.raises(ValueError, match=r"^data\.fingerprint=.*: the built-in stand-in is other data"):
         CIFAR10(source="standin", fingerprint=str(pinned["fingerprint"])).prepare()
 
@@ -110,7 +118,7 @@ def test_options_that_cannot_be_are_refused_before_anything_is_read(options: dic
 
 def test_a_validation_part_as_large_as_the_data_is_refused(root: Path) -> None:
     with pytest.raises(ValueError, match=r"^data\.validation=2000: there are 70 training samples"):
-        train(CIFAR10(root=str(root)))
+        opened(CIFAR10(root=str(root)))
 
 
 def test_a_root_without_the_files_is_refused_and_nothing_else_is_tried(root: Path, tmp_path: Path) -> None:
@@ -181,8 +189,9 @@ def test_the_stand_in_trains_and_ignores_a_root_aloud(root: Path, capsys: pytest
     data = CIFAR10(source="standin", root=str(root))
     assert data.prepare()["root"] is None
     assert capsys.readouterr().err == f"WARNING: data.root={root} is ignored: data.source=standin draws its images\n"
-    assert train(data).samples == 8000
-    assert data.eval_loader("test", **ALONE).samples == 2000
+    loader = opened(data)
+    assert loader.samples == 8000
+    assert loader.evaluation("test").samples == 2000
     assert data.class_names[5] == "diamond"
 
 
@@ -193,10 +202,10 @@ def test_the_real_images(shared_data: Path, cache: Path) -> None:
     for name, samples in (("train", 50_000), ("test", 10_000)):
         assert splits[name].images.shape == (samples, 32, 32, 3)
         assert np.bincount(splits[name].labels).tolist() == [samples // 10] * 10
-    assert train(data, batch_size=512).steps_per_epoch == 48_000 // 512
+    assert opened(data, batch_size=512).steps_per_epoch == 48_000 // 512
     mean, std = splits["train"].statistics(np.arange(50_000))
     # The figures that everybody uses for CIFAR-10; re-compressed images differ in the third digit.
     np.testing.assert_allclose(mean / 255, (0.4914, 0.4822, 0.4465), atol=0.003)
     np.testing.assert_allclose(std / 255, (0.2470, 0.2435, 0.2616), atol=0.006)
-    seen = sum(len(labels) for rank in range(3) for _, labels in data.eval_loader("test", rank=rank, world=3, device="cpu"))
+    seen = sum(len(labels) for rank in range(3) for _, labels in opened(data, 9, rank=rank, size=3).evaluation("test"))
     assert seen == 10_000

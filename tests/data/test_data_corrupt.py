@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from data.cifar10 import CIFAR10, FILES
 from data.corrupt import Corrupt
 from data.parquet import read_images
+from data.resident import Resident
 
 BAD = (4, 5, 21)
 """Rows of the training file: bytes that are no image, an image that is cut off, a label that is no class."""
@@ -35,8 +37,13 @@ def cifar(root: Path, **options: Any) -> CIFAR10:
 
 def order(data: CIFAR10) -> list[int]:
     """Checksums of the first epoch's images."""
-    loader = data.train_loader(batch_size=8, accumulate=1, seed=0, rank=0, world=1, device="cpu")
-    return [hash(images.numpy().tobytes()) for ((images, _),) in loader.steps(0, 0)]
+    return [hash(images.numpy().tobytes()) for images, _ in opened(data, 8).steps(0)]
+
+
+def opened(data: CIFAR10, batch_size: int) -> Resident:
+    loader = Resident(data, batch_size=batch_size, accumulate=1, seed=0)
+    loader.open(SimpleNamespace(dp_rank=0, dp_size=1), "cpu")
+    return loader
 
 
 def test_by_default_the_first_one_stops_the_run_and_nothing_stays(damaged: Path, tmp_path: Path) -> None:
@@ -60,7 +67,7 @@ def test_they_are_left_out_named_and_counted_and_the_same_from_the_copy(damaged:
     assert order(again) == order(first)
     assert [len(again.corrupt.found), len(first.corrupt.found)] == [3, 3]
     assert [f"in row {row}" in found for row, found in zip(BAD, again.corrupt.found, strict=True)] == [True] * 3
-    assert again.train_loader(batch_size=57, accumulate=1, seed=0, rank=0, world=1, device="cpu").samples == 57
+    assert opened(again, 57).samples == 57
 
 
 def test_a_copy_with_more_left_out_than_allowed_is_refused(damaged: Path) -> None:

@@ -57,9 +57,8 @@ def write_conf(place: Path) -> None:
     """The toy project's, and an exp that names a canary in every place of a yaml."""
     shutil.copytree(PROJECT / "conf", place)
     (place / "exp" / "leaky.yaml").write_text(EXP.lstrip())
-    (place / "loader").mkdir(exist_ok=True)
-    (place / "loader" / "leaky.yaml").write_text("_target_: toyproject.leaky.LeakyLoader\n")
-    (place / "data" / "leaky.yaml").write_text("_target_: toyproject.leaky.Leaky\nfail_at: null\nkill_at: null\nseen: null\n")
+    (place / "data" / "leaky.yaml").write_text("_target_: toyproject.leaky.Leaky\nseen: null\n")
+    (place / "loader" / "leaky.yaml").write_text("_target_: toyproject.leaky.LeakyLoader\nfail_at: null\nkill_at: null\n")
 
 
 def found_in(data: bytes) -> list[str]:

@@ -30,8 +30,8 @@ def test_ten_secrets_through_sweep_failure_requeue_resume_and_tensorboard(launch
         said.append(done)
         return run_dir(done) if done.stdout else Path()
 
-    go("-m", *words, "id=sweep", "data.fail_at=1,null")
-    dead = go(*words, "id=dead", "data.kill_at=1")
+    go("-m", *words, "id=sweep", "loader.fail_at=1,null")
+    dead = go(*words, "id=dead", "loader.kill_at=1")
     failed = tmp_path / "runs" / "toy" / "sweep-0"
     seen = tmp_path.parent / f"{tmp_path.name}.seen"
     for run in (failed, dead):

@@ -38,7 +38,10 @@ optim.lrr=1                     optim.lrr: no such key; did you mean optim.lr?
 optim.learning_rate=1           optim.learning_rate: no such key; it takes lr, momentum, nesterov, weight_decay
 model.widthh=1                  model.widthh: no such key; did you mean model.width?
 +model.widthh=1                 model.widthh: toyproject.net.Net takes no such keyword; did you mean width?
-data.sample=1                   data.sample: no such key; did you mean data.samples?
+data.sample=1                   data.sample: no such key
++data.sample=1                  data.sample: toyproject.blobs.Blobs takes no such keyword; did you mean samples?
+loader.fail=1                   loader.fail: no such key; did you mean loader.fail_at?
+loader=residen                  loader=residen: no such choice; did you mean resident?
 task.label_smothing=0.1         task.label_smothing: no such key; did you mean task.label_smoothing?
 lr=0.1                          lr: no such key; did you mean optim.lr?
 epochs=3                        epochs: no such key; did you mean train.epochs?
@@ -111,7 +114,8 @@ task.label_smoothing=1          task.label_smoothing=1 cannot be
 strategy.bucket_mb=0            strategy.bucket_mb=0 cannot be
 strategy.bucket_mb=big          strategy.bucket_mb='big' is not of type int
 model.width=1.5                 model.width=1.5 is not of type int
-data.samples=few                data.samples='few' is not of type int
++data.samples=few               data.samples='few' is not of type int
+loader.fail_at=few              loader.fail_at='few' is not of type int | None
 cluster.nodes=2                 cluster.nodes=2: cluster=local is this one machine; type cluster.nodes=1
 cluster.nodes=auto              cluster.nodes='auto' is not of type int
 cluster.processes_per_node=0    cluster.processes_per_node=0 cannot be; type auto or a whole number from 1

@@ -71,10 +71,12 @@ class Board:
 
     @_never_fatal
     def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int) -> None:
-        """A confusion matrix as a heat map (row: label, column: prediction, each row sums to 1) and as a table."""
+        """A confusion matrix as a heat map (row: label, column: prediction, each row sums to 1) and as a table. Without names, labels are
+        numbers."""
         shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
         heat = (1 - shares.float()).repeat_interleave(24, 0).repeat_interleave(24, 1)
         self._writer.add_image(tag, heat.expand(3, -1, -1), step)
+        names = names or [str(label) for label in range(len(counts))]
         rows = [" | ".join(["label", *names]), " | ".join(["---"] * (len(names) + 1))]
         for name, row in zip(names, counts.tolist(), strict=True):
             rows.append(" | ".join([f"**{name}**", *(f"{value:.0f}" for value in row)]))

@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.stacked import Stacked
+from data.resident import Resident
 from toyproject.blobs import Blobs
-from toyproject.faulty import Faulty
 
 
-class Leaky:
-    def __init__(self, fail_at: int | None = None, kill_at: int | None = None, seen: str | None = None, **named: Any) -> None:
-        """`kill_at`: the update at which the first attempt dies as a lost node would; `seen`: a file that says what arrived."""
-        self.fail_at, self.kill_at, self.named = fail_at, kill_at, named
+class Leaky(Blobs):
+    def __init__(self, split: str, seen: str | None = None, **named: Any) -> None:
+        """`seen`: a file that says what arrived."""
+        super().__init__(split)
+        self.named = named
         if seen is not None:
             Path(seen).write_text(repr(named), encoding="utf-8")
 
@@ -30,20 +30,24 @@ class Leaky:
         print(self.named, file=sys.stderr)
         return {}
 
-    def part(self, split: str, device: Any) -> Stacked:
-        if split == "train":
-            _say(repr(self.named))
-        return Stacked.read(Blobs(split), split, device, 0)
 
+class LeakyLoader(Resident):
+    def __init__(self, data: dict[str, Leaky], *, fail_at: int | None = None, kill_at: int | None = None, **asked: Any) -> None:
+        """`kill_at`: the update at which the first attempt dies as a lost node would."""
+        super().__init__(data, **asked)
+        self._named, self._fail_at, self._kill_at = data["train"].named, fail_at, kill_at
 
-class LeakyLoader(Faulty):
+    def open(self, mesh: Any, device: Any) -> None:
+        _say(repr(self._named))
+        super().open(mesh, device)
+
     def update(self, epoch: int, step: int) -> Iterator[Any]:
-        update, data = epoch * self.steps_per_epoch + step, self._data
-        if update == data.kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
-            os.write(2, f"last words: {data.named}\n".encode())
+        update = epoch * self.steps_per_epoch + step
+        if update == self._kill_at and os.environ["LAUNCHER_ATTEMPT"] == "000":
+            os.write(2, f"last words: {self._named}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
-        if update == data.fail_at:
-            raise RuntimeError(f"cannot connect with {data.named}")
+        if update == self._fail_at:
+            raise RuntimeError(f"cannot connect with {self._named}")
         return super().update(epoch, step)
 
 

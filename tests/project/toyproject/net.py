@@ -40,7 +40,7 @@ class Frozen(Net):
 
 
 class Line(nn.Sequential):
-    """Vectors of four numbers to one."""
+    """Vectors of four numbers to four."""
 
     def __init__(self, width: int = 16) -> None:
-        super().__init__(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
+        super().__init__(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 4))

@@ -1,4 +1,4 @@
-"""A task: one number for each sample, where it is known. How many are differs from batch to batch, so the weight is a tensor."""
+"""A task: numbers for each sample, where they are known. How many are differs from batch to batch, so the weight is a tensor."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Regression(Quiet):
 
 
 def _errors(model: Model, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N,) each: by how much the model is off, 0 where nobody knows; whether somebody does."""
+    """(N, numbers) each: by how much the model is off, 0 where nobody knows; whether somebody does."""
     x, y = batch
     known = y.isfinite()
-    return torch.where(known, model(x)[:, 0] - y.nan_to_num(), 0.0), known
+    return torch.where(known, model(x) - y.nan_to_num(), 0.0), known
 
 
 def _sums(model: Model, batch: Any) -> torch.Tensor:
     error, known = _errors(model, batch)
-    return torch.stack([error.double().square().sum(), known.sum().double(), torch.tensor(float(len(known)), dtype=torch.float64)])
+    return torch.stack([error.square().sum(), known.sum(), torch.tensor(len(known))]).double()

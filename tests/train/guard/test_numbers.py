@@ -27,7 +27,7 @@ def shards(run: Path) -> dict[str, str]:
 
 
 def test_by_default_the_run_stops_with_one_line_and_keeps_what_was_good(tmp_path: Path) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *TWO, "data.poison=[32,null]"))
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *TWO, "loader.poison=[32,null]"))
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("launcher: the loss of steps 31 to 35 is nan; lower optim.lr")
     assert "Traceback" not in done.stderr
@@ -40,9 +40,9 @@ def test_by_default_the_run_stops_with_one_line_and_keeps_what_was_good(tmp_path
 def test_a_rollback_gives_the_run_that_never_had_these_batches(tmp_path: Path, poison: str, spike: str) -> None:
     words = (*TWO, "train.on_bad=rollback", f"train.spike={spike}", "train.log_every=1", "model._target_=toyproject.net.Linear")
     words = (*words, "~model.width", "~model.fill")
-    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, f"data.poison=[31,{poison}]"))
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, f"loader.poison=[31,{poison}]"))
     assert done.returncode == 0, done.stderr
-    back = finish(tmp_path, toy_words(tmp_path / "runs", "id=b", *words, "data.without=[26,32]"))
+    back = finish(tmp_path, toy_words(tmp_path / "runs", "id=b", *words, "loader.without=[26,32]"))
     assert back.returncode == 0, back.stderr
     run, without = tmp_path / "runs" / "toy" / "a", tmp_path / "runs" / "toy" / "b"
     assert [(event["step"], event["to"]) for event in events(run, "rolled_back")] == [(32, 26)]
@@ -58,7 +58,7 @@ def test_what_was_refused_is_saved_when_training_comes_by_again(tmp_path: Path) 
         "train.log_every=50",
         "train.keep=9",
         "train.on_bad=rollback",
-        "data.poison=[30,null]",
+        "loader.poison=[30,null]",
     )
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,14 @@ def test_what_was_refused_is_saved_when_training_comes_by_again(tmp_path: Path) 
 
 
 def test_it_gives_up_after_so_many(tmp_path: Path) -> None:
-    words = ("train.steps=60", "train.log_every=1", "train.on_bad=rollback", "train.max_rollbacks=2", "data.fail_at=null", "optim.lr=1e30")
+    words = (
+        "train.steps=60",
+        "train.log_every=1",
+        "train.on_bad=rollback",
+        "train.max_rollbacks=2",
+        "loader.fail_at=null",
+        "optim.lr=1e30",
+    )
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
     assert done.returncode == 1
     assert "went back 2 times already, which is train.max_rollbacks" in done.stderr
@@ -77,7 +84,7 @@ def test_it_gives_up_after_so_many(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_kill_takes_no_rollback_back(tmp_path: Path) -> None:
     """Killed after it went back and before it saved again, then resumed: reported are all of them, and the limit is of all."""
-    words = ("train.steps=60", "train.save_every=20", "train.log_every=1", "train.on_bad=rollback", "data.poison=[30,null]")
+    words = ("train.steps=60", "train.save_every=20", "train.log_every=1", "train.on_bad=rollback", "loader.poison=[30,null]")
     words = toy_words(tmp_path / "runs", "id=a", *words, "cluster.requeue=false", "train.max_rollbacks=2")
     run = tmp_path / "runs" / "toy" / "a"
     for _ in range(2):
@@ -92,7 +99,7 @@ def test_a_kill_takes_no_rollback_back(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_meets_them_first_is_refused_on_both_ranks(tmp_path: Path) -> None:
     """The log comes every 50 steps, the save after 13: the weights are bad before the loss is looked at."""
-    words = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=50", "data.poison=[30,null]")
+    words = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=50", "loader.poison=[30,null]")
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
     assert done.returncode == 1
     assert "has values that are not finite" in done.stderr
@@ -110,7 +117,7 @@ def test_a_skipped_update_changes_nothing_but_the_count(tmp_path: Path, processe
     words = (*words, "train.compare_every=1", "train.log_every=1")
     home = tmp_path / "runs" / "toy"
     for name, poison in (("first", 0), ("later", 30)):
-        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"data.poison=[{poison},null]"))
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"loader.poison=[{poison},null]"))
         assert done.returncode == 0, done.stderr
         seen = {line["step"]: line for line in lines(home / name / "metrics.jsonl") if line["split"] == "train"}
         assert [step for step, line in seen.items() if line.get("skipped")] == [poison + 1]
@@ -136,7 +143,7 @@ def test_a_mean_is_over_the_updates_that_were_made(tmp_path: Path) -> None:
     words = ("train.on_bad=skip", "train.steps=20", "model._target_=toyproject.net.Linear", "~model.width", "~model.fill")
     means = {}
     for name, every in (("each", 1), ("five", 5)):
-        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"train.log_every={every}", "data.poison=[12,null]"))
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={name}", *words, f"train.log_every={every}", "loader.poison=[12,null]"))
         assert done.returncode == 0, done.stderr
         means[name] = {line["step"]: line for line in lines(tmp_path / "runs" / "toy" / name / "metrics.jsonl") if line["split"] == "train"}
     made = [means["each"][step]["loss"] for step in (11, 12, 14, 15)]
