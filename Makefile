@@ -22,7 +22,7 @@ test: $(READY)  ## the fast suite
 	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)  ## two processes, kill -9, whole runs
-	$(BIN)/python -m pytest -m "slow and not slurm"
+	$(BIN)/python -m pytest -m "slow and not slurm" --numprocesses logical --maxprocesses 2 --dist worksteal
 
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm

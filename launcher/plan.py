@@ -1,4 +1,4 @@
-"""The frozen plan: everything decided about a run before it starts, the mesh of its processes; and the protocol of a strategy, which reads it."""
+"""The frozen plan: all that is decided about a run before it starts, its mesh too; and the protocol of a strategy, which reads it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ import pytest
 
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = REPO / "tests" / "project"
+TWO = ("id=a", "cluster.processes_per_node=2", "train.steps=120", "train.save_every=13", "train.batch_size=16")
+"""The run that the tests of tests/node disturb; undisturbed it is the fixture `whole` there."""
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -98,7 +98,7 @@ def test_one_that_is_cancelled_is_resumed_from_its_newest_checkpoint(toy_spool: 
 
 def test_one_that_fails_says_why(toy_spool: Toy) -> None:
     toy_spool.open()
-    run = toy_spool.submit("data.fail_at=3")
+    run = toy_spool.submit("loader.fail_at=3")
     wait_for(lambda: toy_spool.state("toy") == "failed", 120, "its end")
     said = toy_spool("why", "toy").stdout
     assert "where      rank 0 on" in said

@@ -13,24 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import environment, events, finish, lines, losses, running, toy_words, wait_for
+from processes import TWO, environment, events, finish, lines, losses, running, toy_words, wait_for
 from test_kill import shards
 
 SEED = 20261121
-TWO = ("id=a", "cluster.processes_per_node=2", "train.steps=120", "train.save_every=13", "train.batch_size=16")
 pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(240)]
 
 
 def run_of(home: Path) -> Path:
     return home / "runs" / "toy" / "a"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("whole")
-    done = finish(home, toy_words(home / "runs", *TWO))
-    assert done.returncode == 0, done.stderr
-    return run_of(home)
 
 
 @pytest.mark.parametrize(("what", "name"), [("segfault", "SIGSEGV"), pytest.param("abort", "SIGABRT", marks=pytest.mark.full)])
@@ -119,7 +110,7 @@ def test_signals_in_the_middle_of_evaluations_and_saves_lose_nothing(tmp_path: P
     whole = finish(tmp_path, toy_words(tmp_path / "whole", *words))
     assert whole.returncode == 0, whole.stderr
     rng, run, seen = random.Random(SEED), run_of(tmp_path), 0
-    for number in range(many(3, 8, 20)):
+    for number in range(many(2, 8, 20)):
         with running(tmp_path, toy_words(tmp_path / "runs", *words)) as process:
             wait_for(lambda seen=seen: max(losses(run), default=0) > seen + 2, what="some steps")
             time.sleep(rng.uniform(0, 0.05))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import Answer
 from made_runs import Made
-from processes import finish, losses, running, start, toy_words, wait_for
+from processes import assert_gone, descendants, finish, losses, running, start, toy_words, wait_for
 
 from launcher.clusters.local import attend
 from launcher.errors import ConfigError, Interrupted, RankLost, RunError, Stopped
@@ -103,15 +103,17 @@ def test_a_stop_before_rank_0_has_begun_is_a_clean_one_too(number: signal.Signal
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_interrupts_and_that_stays_the_end_of_the_attempt(tmp_path: Path) -> None:
-    run = run_of(tmp_path)
-    with running(tmp_path, toy_words(tmp_path / "runs", "id=a", "train.steps=300", "train.save_every=5"), **SLOW) as process:
+    run, words = run_of(tmp_path), ("id=a", "cluster.processes_per_node=2", "train.steps=300", "train.save_every=5")
+    with running(tmp_path, toy_words(tmp_path / "runs", *words), **SLOW) as process:
         wait_for(lambda: max(losses(run.path), default=0) > 8, what="a checkpoint")
+        tree = descendants(process.pid)
         os.kill(next(pid for pid in _workers(run)), signal.SIGSTOP)  # it would save and stop before the second one
-        for _ in range(2):
+        for _ in range(2):  # two pending signals would be one
             process.send_signal(signal.SIGINT)
             wait_for(run.stop.exists, what="the first Ctrl-C")
         _, err = process.communicate(timeout=20)
         assert (process.returncode, "stopped at once" in err) == (130, True)
+        assert_gone(tree, 2)
     assert standing(run).word == "interrupted"
     assert why(tmp_path)[0] == "verdict    interrupted: told to stop, it ended before it had saved"
     left = kept(run)

@@ -59,7 +59,7 @@ def test_ten_thousand_images_over_three_processes_are_counted_once(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_without_files_or_network_the_stand_in_is_trained_and_says_so(tmp_path: Path) -> None:
-    words = ["+exp=cifar", f"runs_dir={tmp_path / 'runs'}", "id=a", "train.epochs=2"]
+    words = ["+exp=cifar", f"runs_dir={tmp_path / 'runs'}", "id=a", "train.steps=20"]
     done = finish(tmp_path, words, timeout=200, HF_HUB_OFFLINE="1", LAUNCHER_DATA="", LAUNCHER_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert "NOT CIFAR-10's" in done.stderr

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from another_user import as_user
 
 import launcher.trust.owner
 from data import hub, owner
@@ -187,25 +188,13 @@ def shared() -> Iterator[Path]:
 
 def as_somebody(do: Callable[[], object]) -> str:
     """What it returned, or the error, in a process that is theirs."""
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        said = ""
-        try:
-            os.setgroups([])
-            os.setgid(SOMEBODY)
-            os.setuid(SOMEBODY)
-            for known in (owner._owners, launcher.trust.owner._owners):  # pyright: ignore[reportPrivateUsage]
-                known.cache_clear()
-            said = str(do())
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, said.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    return said
+
+    def know_no_owner() -> object:
+        for known in (owner._owners, launcher.trust.owner._owners):  # pyright: ignore[reportPrivateUsage]
+            known.cache_clear()
+        return do()
+
+    return as_user(SOMEBODY, know_no_owner)[1]
 
 
 @pytest.mark.parametrize("open_to_me", [True, False])

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from another_user import as_user
 from processes import PROJECT, REPO, wait_for
 from test_trust_cache import planted as planted_cache
 
@@ -263,24 +264,8 @@ ATTEMPTS = [
 
 def tried(attempt: Attempt, victim: Victim, uid: int) -> tuple[bool, str]:
     """Whether it succeeded, and what came of it, in a process of `uid` alone."""
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        said = "it did not end"
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            signal.alarm(10)
-            said = f"+{str(attempt.do(victim))[:60]}"
-        except BaseException as error:
-            said = f"-{getattr(error, 'strerror', None) or error or type(error).__name__}"
-        os.write(writing, said.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    return said[:1] != "-", said[1:]
+    succeeded, said = as_user(uid, lambda: attempt.do(victim))
+    return succeeded, said[:60]
 
 
 def ports(victim: Victim) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from made_projects import MINIMAL, run_git, write
 
 from launcher.clusters.slurm import prelude_files as prelude
 from launcher.code import no_secret, snapshot
@@ -15,7 +14,6 @@ from launcher.code.snapshot import find
 CANARY = "canary-5f3e9c71"
 KEY = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{CANARY}\n{'A' * 70}\n-----END OPENSSH PRIVATE KEY-----\n"
 CERTIFICATE = f"-----BEGIN CERTIFICATE-----\n{'A' * 70}\n-----END CERTIFICATE-----\n"
-MINIMAL = {f"{package}/__init__.py": "" for package in ("launcher", "models", "data")}
 
 SECRET = (
     *(".env", ".env.local", "prod.env", ".envrc", "conf/.env.production", "models/.env"),
@@ -32,27 +30,14 @@ CODE = (
 )
 
 
-def _write(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
-
-def _git(folder: Path, *words: str) -> None:
-    argv = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false", *words]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    subprocess.run(argv, check=True, env=clean, capture_output=True)
-
-
 @pytest.fixture(params=["git", "no git"])
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     no_secret._told.clear()
-    folder = _write(tmp_path / "project", MINIMAL)
+    folder = write(tmp_path / "project", MINIMAL)
     if request.param == "git":
-        _git(folder, "init", "-q")
-        _git(folder, "add", "--all")
-        _git(folder, "commit", "-q", "--no-verify", "-m", "all")
+        run_git(folder, "init", "-q")
+        run_git(folder, "add", "--all")
+        run_git(folder, "commit", "-q", "--no-verify", "-m", "all")
     return folder
 
 
@@ -75,9 +60,9 @@ def test_no_secret_of_the_checkout_is_copied_and_one_line_names_it(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inside = {f"models/{name}": CANARY for name in SECRET}
-    _write(project, inside | {f"models/{name}": "code" for name in CODE} | {"models/deploy": KEY, "models/ca.pem": CERTIFICATE})
+    write(project, inside | {f"models/{name}": "code" for name in CODE} | {"models/deploy": KEY, "models/ca.pem": CERTIFICATE})
     (project / "models" / "settings").symlink_to(tmp_path / "elsewhere.env")
-    _write(tmp_path, {"elsewhere.env": CANARY, "innocent": KEY})
+    write(tmp_path, {"elsewhere.env": CANARY, "innocent": KEY})
     (project / "models" / "other").symlink_to(tmp_path / "innocent")
     (project / "models" / "third").symlink_to(".env")
     copied = _copied(project, tmp_path)
@@ -90,17 +75,17 @@ def test_no_secret_of_the_checkout_is_copied_and_one_line_names_it(
 
 
 def test_what_git_tracks_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    project = _write(tmp_path / "project", {**MINIMAL, "models/ca.key": KEY, ".env": "A=1", "[x].env": "A=1"})
-    _git(project, "init", "-q")
-    _git(project, "add", "--all")
+    project = write(tmp_path / "project", {**MINIMAL, "models/ca.key": KEY, ".env": "A=1", "[x].env": "A=1"})
+    run_git(project, "init", "-q")
+    run_git(project, "add", "--all")
     assert {"models/ca.key", ".env", "[x].env"} <= _copied(project, tmp_path)
     assert capsys.readouterr().err == ""
-    _write(project, {"x.env": "A=1"})  # a pattern is not a name
+    write(project, {"x.env": "A=1"})  # a pattern is not a name
     assert "x.env" not in {name for name, _ in snapshot.find(project, []).files}
 
 
 def test_a_prelude_takes_no_secret_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _write(tmp_path, {"site/p.sh": ". ./.env; . ./gpu.sh", "site/.env": CANARY, "site/gpu.sh": "true"})
+    write(tmp_path, {"site/p.sh": ". ./.env; . ./gpu.sh", "site/.env": CANARY, "site/gpu.sh": "true"})
     prelude.copy(tmp_path / "site" / "p.sh", tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"p.sh", "gpu.sh"}
     assert "by its whole path" in capsys.readouterr().err

@@ -80,8 +80,7 @@ BREAKS: dict[str, Break] = {
     "no scontrol, no sacct": lambda cluster, job: without(cluster, "scontrol", "sacct"),
     "no name in /etc/hosts": lambda cluster, job: knowing(cluster, "none"),
     "names that are loopback": lambda cluster, job: knowing(cluster, "loopback"),
-    "port 29500": lambda cluster, job: listening(cluster, "0.0.0.0/29500"),
-    "its port": lambda cluster, job: listening(cluster, f"0.0.0.0/{port_of(job)}"),
+    "its port and torchrun's own": lambda cluster, job: listening(cluster, f"0.0.0.0/{port_of(job)}", "0.0.0.0/29500"),
     "its port, on loopback alone": lambda cluster, job: listening(cluster, f"127.0.0.1/{port_of(job)}", f"::1/{port_of(job) + 1}"),
 }
 

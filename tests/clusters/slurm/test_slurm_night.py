@@ -15,8 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from batch_jobs import Batch, gone_within, last_step
-from helpers import Launch, run_dir
-from processes import events, losses, wait_for
+from processes import events, finish, losses, toy_words, wait_for
 from test_kill import shards
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -27,12 +26,14 @@ SAVE_EVERY = 13
 LONG = ("train.batch_size=16", f"train.save_every={SAVE_EVERY}", "train.eval_every=200")
 
 
-@pytest.fixture
-def reference(launch: Launch, toy_words: tuple[str, ...]) -> Path:
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run on this machine, left alone: two processes, the same steps."""
-    done = launch(*toy_words, "id=whole", "cluster.processes_per_node=2", *LONG, "train.steps=1200", timeout=200)
+    home = tmp_path_factory.mktemp("reference")
+    words = toy_words(home / "runs", "id=whole", "cluster.processes_per_node=2", *LONG, "train.steps=1200")
+    done = finish(home, words, timeout=200)
     assert done.returncode == 0, done.stderr
-    return run_dir(done)
+    return home / "runs" / "toy" / "whole"
 
 
 def in_training(process: psutil.Process) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -16,15 +17,23 @@ WORDS = ("id=a", "train.steps=400", "train.batch_size=16", "train.save_every=50"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200), needs_root]
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Path:
-    """A run that was stopped early, to go on."""
-    run = tmp_path / "runs" / "toy" / "a"
-    with running(tmp_path, toy_words(tmp_path / "runs", *WORDS), TOY_STEP_SECONDS="0.02") as process:
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run was stopped early."""
+    home = tmp_path_factory.mktemp("begun")
+    run = home / "runs" / "toy" / "a"
+    with running(home, toy_words(home / "runs", *WORDS), TOY_STEP_SECONDS="0.02") as process:
         wait_for(lambda: max(losses(run), default=0) > 10, what="10 steps")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    return run
+    return home
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, begun: Path) -> Path:
+    """A copy of the run, to go on, and of what its user has said there."""
+    shutil.copytree(begun, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path / "runs" / "toy" / "a"
 
 
 def check_done(run: Path, done: subprocess.CompletedProcess[str]) -> None:

@@ -23,7 +23,7 @@ SEED = 20261121
 def test_most_of_the_time_is_training(tmp_path: Path, full: bool, many: Callable[[int, int, int], int]) -> None:
     """As many failures as the mean time between them says, at times that are drawn evenly (a Poisson process of that mean, given its
     number), of a worker or of torchrun. One a minute with --full: in eight minutes, in twenty with --long."""
-    seconds, between = float(many(24, 480, 1200)), 60.0 if full else 12.0
+    seconds, between = float(many(16, 480, 1200)), 60.0 if full else 8.0
     rng, run, kills, replayed = random.Random(SEED), tmp_path / "runs" / "toy" / "a", 0, 0
     words = ("id=a", "cluster.processes_per_node=2", "train.steps=1000000", "train.eval_every=1000", f"train.mtbf_hours={between / 3600}")
     with running(tmp_path, toy_words(tmp_path / "runs", *words), TOY_STEP_SECONDS="0.04") as process:

@@ -36,15 +36,24 @@ def test_by_default_the_run_stops_with_one_line_and_keeps_what_was_good(tmp_path
     assert max(losses(run)) == 30
 
 
-@pytest.mark.parametrize(("poison", "spike"), [("null", "0"), ("-1000", "5")])
-def test_a_rollback_gives_the_run_that_never_had_these_batches(tmp_path: Path, poison: str, spike: str) -> None:
-    words = (*TWO, "train.on_bad=rollback", f"train.spike={spike}", "train.log_every=1", "model._target_=toyproject.net.Linear")
-    words = (*words, "~model.width", "~model.fill")
-    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words, f"loader.poison=[31,{poison}]"))
+GOES_BACK = (*TWO, "train.on_bad=rollback", "train.log_every=1", "model._target_=toyproject.net.Linear", "~model.width", "~model.fill")
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that never had the batches of steps 27 to 32."""
+    home = tmp_path_factory.mktemp("without")
+    done = finish(home, toy_words(home / "runs", "id=a", *GOES_BACK, "loader.without=[26,32]"))
     assert done.returncode == 0, done.stderr
-    back = finish(tmp_path, toy_words(tmp_path / "runs", "id=b", *words, "loader.without=[26,32]"))
-    assert back.returncode == 0, back.stderr
-    run, without = tmp_path / "runs" / "toy" / "a", tmp_path / "runs" / "toy" / "b"
+    return home / "runs" / "toy" / "a"
+
+
+@pytest.mark.parametrize(("poison", "spike"), [("null", "0"), ("-1000", "5")])
+def test_a_rollback_gives_the_run_that_never_had_these_batches(tmp_path: Path, without: Path, poison: str, spike: str) -> None:
+    words = toy_words(tmp_path / "runs", "id=a", *GOES_BACK, f"train.spike={spike}", f"loader.poison=[31,{poison}]")
+    done = finish(tmp_path, words)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "toy" / "a"
     assert [(event["step"], event["to"]) for event in events(run, "rolled_back")] == [(32, 26)]
     assert losses(run) == losses(without)
     assert shards(run) == shards(without)

@@ -13,21 +13,14 @@ WORDS = ("id=a", "cluster.processes_per_node=2", "train.steps=30", "train.log_ev
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_slow_rank_is_named_within_50_steps(tmp_path: Path, rank: int) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", *WORDS), TOY_SLOW_RANK=str(rank))
+def test_a_slow_rank_is_named_within_50_steps(tmp_path: Path) -> None:
+    """That none is in a clean run is looked at in tests/node/test_watchdog.py."""
+    done = finish(tmp_path, toy_words(tmp_path / "runs", *WORDS), TOY_SLOW_RANK="1")
     assert done.returncode == 0, done.stderr
     told = events(tmp_path / "runs" / "toy" / "a", "slow_rank")
     assert [event["step"] for event in told] == [25]
-    assert told[0]["why"].startswith(f"rank {rank} is slow: 2")
+    assert told[0]["why"].startswith("rank 1 is slow: 2")
     assert "warning: rank" in done.stdout
-
-
-@pytest.mark.slow
-def test_nobody_is_slow_in_a_clean_run(tmp_path: Path) -> None:
-    done = finish(tmp_path, toy_words(tmp_path / "runs", *WORDS, "train.steps=200"), TOY_STEP_SECONDS="0.02")
-    assert done.returncode == 0, done.stderr
-    assert not events(tmp_path / "runs" / "toy" / "a", "slow_rank")
 
 
 def test_who_is_slow() -> None:
