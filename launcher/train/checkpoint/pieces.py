@@ -8,7 +8,7 @@ lie in the whole is in rank_<r>.json. What says nothing of itself is whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import safetensors.torch as safetensors
 import torch
@@ -85,7 +85,7 @@ class Stored:
             self._refuse(name, torch.Size(piece.shape), found)
         return result
 
-    def _refuse(self, name: str, shape: torch.Size, found: list[Shard]) -> None:
+    def _refuse(self, name: str, shape: torch.Size, found: list[Shard]) -> NoReturn:
         has = " and ".join(f"shape {tuple(shard.tensor.shape)}" for shard in found) or "nothing"
         raise CheckpointError(f"{self.path} is of another model: {name} needs shape {tuple(shape)} and it has {has}")
 

@@ -48,7 +48,7 @@ class Parts:
     ema: Ema | NoEma
     meter: Meter
     device: torch.device
-    layers: Layers | None = None
+    layers: Layers = field(default_factory=lambda: Layers(nn.Module(), 0))
     pieces: Mapping[str, Piece] = field(default_factory=dict[str, Piece])
     """Of each parameter, what this rank holds; empty: of each all, as rank 0 does."""
     coordinate: Coordinate = field(default_factory=lambda: Mesh().at(0))
@@ -70,7 +70,7 @@ class Snapshot:
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
         """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
         own, (totals, counts) = f"rank_{rank}.safetensors", parts.meter.state()
-        silent = parts.layers.tensors() if parts.layers else {}
+        silent = parts.layers.tensors()
         averages, own_averages = _averages(parts)
         files: dict[str, Content] = {
             own: self._memory.copy(
@@ -125,8 +125,7 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Tra
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
-    if parts.layers:
-        parts.layers.load(own_tensors)
+    parts.layers.load(own_tensors)
     if rank < checkpoint.world:
         generators.restore(own["generators"], own_tensors, parts.device)
     return state_of(shared)

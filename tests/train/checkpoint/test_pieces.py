@@ -34,7 +34,7 @@ def parts(rank: int, shards: int, replicas: int = 1, seed: int = 0) -> Parts:
     same = tuple(range(rank % shards, world, shards))
     pieces = {"weight": Piece((ROWS, 3), (first, 0), same), "bias": Piece((ROWS,), (0,), tuple(range(world)))}
     optimizers = Optimizers([torch.optim.AdamW(model.parameters(), lr=0.1)], model)
-    return Parts(model, optimizers, None, Ema(model, 0.9), Meter(CPU), CPU, None, pieces, Mesh(replicas, shards).at(rank))
+    return Parts(model, optimizers, None, Ema(model, 0.9), Meter(CPU), CPU, pieces=pieces, coordinate=Mesh(replicas, shards).at(rank))
 
 
 def trained(here: Parts, seed: int = 0) -> Parts:
