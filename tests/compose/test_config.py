@@ -13,11 +13,12 @@ import yaml
 from helpers import PROJECT, REPO, TOY, Answer, refused
 
 from launcher.compose.compose import compose
-from launcher.compose.freeze import Frozen, freeze
-from launcher.config.config import GROUPS
+from launcher.compose.freeze import Frozen, freeze, stored_config
+from launcher.config.config import GROUPS, OLDER
 from launcher.config.targets import signature
 from launcher.errors import ConfigError
 from launcher.rundir.rundir import create
+from launcher.train.work import read_config
 
 Command = Callable[..., Answer]
 
@@ -25,7 +26,7 @@ CONF = REPO / "conf"
 CHOICES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml")) if group != "exp"]
 EXPS = [(path, ()) for path in sorted((CONF / "exp").glob("*.yaml"))]
 EXPS += [(path, TOY[:2]) for path in sorted((PROJECT / "conf" / "exp").glob("*.yaml"))]
-GIVEN = {"optim": {"model"}}
+GIVEN = {"optim": {"model"}, "loader": {"data", "batch_size", "accumulate", "seed"}}
 """Keywords that the worker gives, which no yaml may set."""
 
 
@@ -55,6 +56,15 @@ def test_no_word_at_all_is_a_run_too(command: Command) -> None:
 def test_every_group_has_a_choice_and_every_folder_is_a_group() -> None:
     assert {path.parent.name for path in CHOICES} == set(GROUPS) - {"exp"}
     assert {place.name for place in CONF.iterdir() if place.is_dir()} <= {*GROUPS, "local"}
+
+
+def test_a_run_without_a_loader_has_the_one_there_was(command: Command, tmp_path: Path) -> None:
+    assert {"loader": yaml.safe_load((CONF / "loader" / "resident.yaml").read_text())} == OLDER
+    frozen = _frozen("id=a", f"runs_dir={tmp_path / 'runs'}")
+    here, now = create(Path(frozen.plan.run_dir)), yaml.safe_load(frozen.config)
+    here.config.write_text(yaml.safe_dump({key: value for key, value in now.items() if key != "loader"}))
+    assert stored_config(here) == now
+    assert read_config(here) == now
 
 
 @pytest.mark.parametrize(("path", "flags"), EXPS, ids=[path.stem for path, _ in EXPS])
