@@ -15,6 +15,8 @@ from worked_examples import of
 def test_the_worked_example_is_a_data_set(launch: Launch, tmp_path: Path) -> None:
     example = of("To add a data set")
     example.write(tmp_path)
+    exp = "myconf/exp/bars.yaml"
+    (tmp_path / exp).write_text(example.files[exp].partition("\n")[2])
     (words,) = example.commands
     done = launch(*words, f"runs_dir={tmp_path / 'runs'}", timeout=280)
     assert done.returncode == 0, done.stderr
