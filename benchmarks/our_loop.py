@@ -20,7 +20,7 @@ from launcher.train.job import Job
 from launcher.train.record.board import Board
 from launcher.train.world.ranks import Ranks
 
-CONTENDERS = ("A", "B", "B'")
+CONTENDERS = ("A", "B", "B'", "C")
 Times = dict[str, list[tuple[float, float]]]
 """Contender -> (wall, CPU) seconds of each of its blocks."""
 

@@ -6,8 +6,9 @@ It shares the model, the loader and the numbers of the experiment with ours, and
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
@@ -15,9 +16,10 @@ from torch import nn
 
 def plain_loop(
     model: nn.Module, loader: Any, *, steps: int, lr: float, momentum: float, weight_decay: float, label_smoothing: float,
-    peak: float, start: float, final: float, ema_decay: float, bf16: bool, log_every: int,
+    peak: float, start: float, final: float, ema_decay: float, bf16: bool, log_every: int, logs: TextIO | None = None,
 ) -> Iterator[list[torch.Tensor]]:  # fmt: skip
-    """Train `steps` steps; stop after every `log_every` of them for the caller to look at a clock.
+    """Train `steps` steps; stop after every `log_every` of them for the caller to look at a clock. With `logs` it counts what is right as
+    well, and writes a line of JSON each time: the work that the launcher does too.
 
     Yields the averaged weights, in the order of the model's parameters and then of its floating-point buffers.
     """
@@ -31,7 +33,7 @@ def plain_loop(
     average = [tensor.detach().clone() for tensor in live]
     autocast = torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
     top = peak * steps
-    total = torch.zeros(())
+    total, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
     step = 0
     while step < steps:
         for images, labels in loader.steps(step // loader.steps_per_epoch):
@@ -40,8 +42,11 @@ def plain_loop(
                 group["lr"] = lr * factor
 
             with autocast:
-                loss = criterion(model(images), labels)
+                outputs = model(images)
+                loss = criterion(outputs, labels)
             loss.backward()
+            if logs is not None:
+                correct += (outputs.argmax(1) == labels).sum()
             optimizer.step()
             optimizer.zero_grad()
             if ema_decay:
@@ -51,6 +56,12 @@ def plain_loop(
             total += loss.detach()
             step += 1
             if step % log_every == 0:
+                if logs is not None:
+                    seen = log_every * len(labels)
+                    line = {"step": step, "loss": total.item() / log_every, "accuracy": correct.item() / seen, "lr": lr * factor}
+                    logs.write(json.dumps(line) + "\n")
+                    logs.flush()
+                    correct.zero_()
                 print(f"step {step}  loss {total.item() / log_every:.4f}")
                 total.zero_()
                 yield average

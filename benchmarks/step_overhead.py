@@ -3,8 +3,9 @@
     python benchmarks/step_overhead.py                    # resnet9 of exp=cifar on synthetic images, about two minutes
     python benchmarks/step_overhead.py --model tiny       # almost no arithmetic: the overhead in microseconds
 
-Three contenders take turns in one process, in blocks of some steps and in an order that rotates: A, the real
-`launcher.train.loop.train` with everything that a run has switched on; B, benchmarks/plain_loop.py; B', the same plain loop again.
+Four contenders take turns in one process, in blocks of some steps and in an order that rotates: A, the real
+`launcher.train.loop.train` with everything that a run has switched on; B, benchmarks/plain_loop.py; B', the same plain loop again; C, the
+plain loop that also counts accuracy and writes a line of JSON where ours does: what A costs above C is overhead, not work.
 B'/B is what the measurement itself cannot tell apart. Each has its own copy of the model, the same seeds and the same batches; in the
 end the weights must be equal to the bit. Every block has a log line, more often than `train.log_every` asks for: no ratio hides it.
 """
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -45,6 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOUND = 1.02
 CPU = torch.device("cpu")
 WARM_UP_ROUNDS = 2
+LABELS = {"A": "A   launcher", "B": "B   plain loop", "B'": "B'  plain again", "C": "C   plain, counts and logs"}
 MODELS = {"resnet9": [], "tiny": ["model.widths=[4]", "model.residuals=[0]"]}
 """Overrides of exp=cifar; `tiny` is one convolution of 4 channels, a norm and a classifier."""
 PRESETS = {"resnet9": {"rounds": 30, "batch_size": 256, "block": 5}, "tiny": {"rounds": 150, "batch_size": 8, "block": 50}}
@@ -94,12 +96,12 @@ def make_model(config: dict[str, Any]) -> torch.nn.Module:
     return targets.build(config["model"]).to(CPU, memory_format=torch.channels_last)
 
 
-def make_plain(config: dict[str, Any], model: torch.nn.Module, loader: Any, bf16: bool) -> Iterator[Any]:
+def make_plain(config: dict[str, Any], model: torch.nn.Module, loader: Any, bf16: bool, logs: TextIO | None = None) -> Iterator[Any]:
     optim, schedule, train = config["optim"], config["schedule"], config["train"]
     return plain_loop(
         model, loader, steps=train["steps"], lr=optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"],
         label_smoothing=config["task"]["label_smoothing"], peak=schedule["peak"], start=schedule["start"], final=schedule["final"],
-        ema_decay=train["ema_decay"], bf16=bf16, log_every=train["log_every"],
+        ema_decay=train["ema_decay"], bf16=bf16, log_every=train["log_every"], logs=logs,
     )  # fmt: skip
 
 
@@ -124,28 +126,39 @@ def measure_steps(options: argparse.Namespace) -> tuple[Times, bool, str]:
     precision, _ = choose(config["train"]["precision"], CPU)
     new_loader = make_loader(options.data, config)
     models = {name: make_model(config) for name in CONTENDERS[1:]}
-    plain = {name: make_plain(config, models[name], new_loader(), precision == "bf16") for name in CONTENDERS[1:]}
-    turns = Turns(new_loader(), options.block, order, plain)
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(folder, "plain.jsonl").open("w") as logs,
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
+        plain = {
+            name: make_plain(config, models[name], new_loader(), precision == "bf16", logs if name == "C" else None)
+            for name in CONTENDERS[1:]
+        }
+        turns = Turns(new_loader(), options.block, order, plain)
         job = make_job(config, turns, Path(folder), precision)
         assert not loop.train(job)
         job.board.close()
         averages = next(plain["B"])
         next(plain["B'"])
+        next(plain["C"])
     same = equal(job.parts.model, models["B"]) and equal_averages(job, models["B"], averages)
     return {name: blocks[WARM_UP_ROUNDS:] for name, blocks in turns.times.items()}, same, precision
 
 
 def summarise(times: Times, block: int) -> dict[str, Any]:
     """Medians per contender; A/B and B'/B by wall and by CPU time; microseconds a step of ours above the plain loop's."""
+    pairs = (("A", "B"), ("B'", "B"), ("C", "B"), ("A", "C"))
     wall = {name: [1000 * seconds / block for seconds, _ in blocks] for name, blocks in times.items()}
     cpu = {name: [1000 * seconds / block for _, seconds in blocks] for name, blocks in times.items()}
     return {
         "ms_per_step": {name: float(np.median(values)) for name, values in wall.items()},
-        "wall": {"A/B": measure.ratios(wall["A"], wall["B"]), "B'/B": measure.ratios(wall["B'"], wall["B"])},
-        "cpu": {"A/B": measure.ratios(cpu["A"], cpu["B"]), "B'/B": measure.ratios(cpu["B'"], cpu["B"])},
+        "wall": {f"{above}/{below}": measure.ratios(wall[above], wall[below]) for above, below in pairs},
+        "cpu": {f"{above}/{below}": measure.ratios(cpu[above], cpu[below]) for above, below in pairs},
         "microseconds": {
-            name: measure.bootstrap([1000 * (a - b) for a, b in zip(wall[name], wall["B"], strict=True)]) for name in ("A", "B'")
+            f"{above}-{below}": measure.bootstrap([1000 * (a - b) for a, b in zip(wall[above], wall[below], strict=True)])
+            for above, below in pairs
         },
     }
 
@@ -156,15 +169,18 @@ def show(options: argparse.Namespace, about: dict[str, Any], precision: str, sam
     print(f"{measure.one_line(about['machine'])}; load before {about['load'][0]}, after {about['load'][1]}")
     print(measure.one_line(about["versions"]), end="\n\n")
     rows = [("contender", "ms/step (median)", "wall / B [95 %]", "CPU time / B [95 %]", "us/step above B [95 %]")]
-    for name, label in (("A", "A   launcher"), ("B", "B   plain loop"), ("B'", "B'  plain again")):
+    for name, label in LABELS.items():
         compared = [result[kind][f"{name}/B"].as_ratio() for kind in ("wall", "cpu")] if name != "B" else ["1", "1"]
-        above = result["microseconds"][name].as_number() if name != "B" else "0"
+        above = result["microseconds"][f"{name}-B"].as_number() if name != "B" else "0"
         rows.append((label, f"{result['ms_per_step'][name]:.3f}", *compared, above))
     print(measure.table(rows), end="\n\n")
+    print(
+        f"A above C, where both count and log: {result['microseconds']['A-C'].as_number()} us a step; wall {result['wall']['A/C'].as_ratio()}"
+    )
     print(f"weights and averaged weights of A and B after {(options.rounds + WARM_UP_ROUNDS) * options.block + 1} steps: ", end="")
     print("equal to the bit" if same else "DIFFERENT")
     if options.model == "tiny":
-        above = max(0.0, result["microseconds"]["A"].median)
+        above = max(0.0, result["microseconds"]["A-B"].median)
         print(f"{above:.0f} us a step stay within the bound {BOUND} where a step takes {above / (BOUND - 1) / 1000:.1f} ms or more")
     else:
         print(f"bound {BOUND}: {'PASS' if result['wall']['A/B'].median <= BOUND else 'over'}")
