@@ -174,9 +174,8 @@ def show(options: argparse.Namespace, about: dict[str, Any], precision: str, sam
         above = result["microseconds"][f"{name}-B"].as_number() if name != "B" else "0"
         rows.append((label, f"{result['ms_per_step'][name]:.3f}", *compared, above))
     print(measure.table(rows), end="\n\n")
-    print(
-        f"A above C, where both count and log: {result['microseconds']['A-C'].as_number()} us a step; wall {result['wall']['A/C'].as_ratio()}"
-    )
+    above, ratio = result["microseconds"]["A-C"].as_number(), result["wall"]["A/C"].as_ratio()
+    print(f"A above C, where both count and log: {above} us a step; wall {ratio}")
     print(f"weights and averaged weights of A and B after {(options.rounds + WARM_UP_ROUNDS) * options.block + 1} steps: ", end="")
     print("equal to the bit" if same else "DIFFERENT")
     if options.model == "tiny":

@@ -149,10 +149,10 @@ class Unlike(Ranks):
     """Two ranks of which this one's answer is changed for the other."""
 
     def __init__(self) -> None:
-        self.rank, self.world, self.group, self.flipped = 0, 2, None, False
+        self.rank, self.members, self.group, self.flipped = 0, (0, 1), None, False
 
     def gather(self, value: Any) -> list[Any]:
-        return [value, ({name: number ^ int(self.flipped) for name, number in value[0].items()}, value[1])]
+        return [value, ({name: number ^ int(self.flipped) for name, number in value[0].items()}, *value[1:])]
 
 
 def test_weights_are_compared_before_they_are_saved_and_known_as_equal_after_they_are_read() -> None:
