@@ -1,9 +1,10 @@
-"""The frozen plan: everything decided about a run before it starts, and the two protocols that read it."""
+"""The frozen plan: everything decided about a run before it starts; and the protocol of a strategy, which reads it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ class Plan:
     """The hash of each package of the code, where it is not copied; empty in a run of an older launcher."""
     umask: str = "077"
     """Of everything that the run writes: 027 where its group may read it."""
+    told: tuple[tuple[str, str], ...] = ()
+    """Which variables tell a process of a job where it is: of `number`, `name` and `nodes` (launcher/clusters/protocol.py); none here."""
+
+    def hear(self, what: str) -> str:
+        """What the scheduler has told this process of one of them; empty where it tells nothing."""
+        return os.environ.get(dict(self.told).get(what, ""), "")
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -77,6 +84,7 @@ class Plan:
             raw["world"] = World(**raw["world"])
             raw["env"] = tuple((_text(name), _text(value)) for name, value in raw["env"])
             raw["overrides"] = tuple(_text(word) for word in raw["overrides"])
+            raw["told"] = tuple((_text(what), _text(name)) for what, name in raw.get("told", ()))
             raw["packages"] = tuple((_text(name), _text(digest)) for name, digest in raw.get("packages", ()))
             plan = cls(**raw)
             check_name("name", plan.name)
@@ -126,35 +134,6 @@ def check_name(key: str, value: object) -> str:
             f"at most 64 and not '.', '_' or '-' first; for example {key}=cifar-1"
         )
     return value
-
-
-class Cluster(Protocol):
-    """Where processes start. A frozen dataclass of its options; one file each in launcher/clusters/."""
-
-    @property
-    def max_restarts(self) -> int: ...
-
-    @property
-    def requeue(self) -> bool: ...
-
-    attached: bool
-    """Whether the launcher stays with the run (local) or returns at once (a batch job)."""
-
-    def world(self) -> World:
-        """Resolve every `auto`. Raises ConfigError for what cannot be had."""
-        ...
-
-    def threads(self, world: World) -> int:
-        """CPU threads for each process."""
-        ...
-
-    def render(self, plan: Plan) -> str:
-        """The job script: a pure function of the options and the plan."""
-        ...
-
-    def submit_argv(self, plan: Plan) -> list[str]:
-        """The command that starts the job script."""
-        ...
 
 
 class Strategy(Protocol):

@@ -48,7 +48,7 @@ def variables(values: Iterable[object]) -> list[str]:
 
 
 def _expanded(variable: Variable) -> str:
-    """In double quotes. The script asks once whether those without a default are there (launcher/clusters/slurm/environment.py)."""
+    """In double quotes. The script asks once, before it uses any, whether those without a default are there."""
     if variable.default is None:
         return f'"${{{variable.name}}}"'
     word(variable.default)  # what no word can be, no default can

@@ -14,7 +14,7 @@ from devcluster import DevCluster
 from helpers import Launch
 from processes import events, wait_for
 
-from launcher.verdict.jobs import is_over
+from launcher.clusters.slurm.states import is_over
 
 ON_SLURM = ("cluster=slurm", "cluster.device=cpu", "cluster.cpus_per_process=1", "cluster.shared_filesystem=true", "cluster.time=10:00")
 

@@ -33,7 +33,9 @@ class Shell:
         self.plan = Plan(
             name="toy", id="a", run_dir=str(self.run), world=World(1, 1, "cpu"), threads=1, max_restarts=0, python=sys.executable,
             directory=str(place), project=str(REPO), env=(), config_hash="", code_hash="", overrides=(), version="0",
+            told=tuple(Slurm.told.items()),
         )  # fmt: skip
+        (self.run / "plan.json").write_text(self.plan.to_json())
 
     def attempt(self, number: int, **files: str) -> None:
         place = self.run / "attempts" / f"{number:03d}"

@@ -149,7 +149,8 @@ GUARDS = (
           Cut("launcher/config/home.py", "with contextlib.suppress(RuntimeError, ValueError):", "if True:"),
           "values::a_home_that_is_not_there_is_one_line"),
     guard(13, "a number of the scheduler's is one",
-          Cut("launcher/start/array.py", 'return max(1, int(word)) if re.fullmatch(r"[0-9]{1,9}", word) else DEFAULT_MAX_ARRAY_SIZE',
+          Cut("launcher/clusters/slurm/array.py",
+              'return max(1, int(word)) if re.fullmatch(r"[0-9]{1,9}", word) else DEFAULT_MAX_ARRAY_SIZE',
               "return max(1, int(word))"),
           "values::a_number_of_a_scheduler_that_is_none"),
 )  # fmt: skip

@@ -40,6 +40,8 @@ class Made:
         plan = Plan("toy", "made", str(self.run), world, 1, 0, "/opt/python", "/", "/", (), "", "", (), "0")
         self.run.plan.write_text(plan.to_json())
         self.run.script.write_text("#!/bin/bash\n#SBATCH --nodes=2\n" if batch else "#!/bin/bash\n")
+        kind = "slurm.Slurm" if batch else "local.Local"
+        self.run.config.write_text(f"cluster:\n  nodes: {world.nodes}\n  _target_: launcher.clusters.{kind}\ntrust: []\n")
         self.event("submitted")
         if batch:
             self.event("queued", job="12")

@@ -7,6 +7,7 @@ called. A name under `if TYPE_CHECKING` is not there at run time and binds nobod
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -260,6 +261,25 @@ def test_a_file_fits_in_a_head_and_a_function_on_a_screen(module: str, path: Pat
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions if node.end_lineno}
     assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES} == {}
+
+
+SCHEDULERS = {place.parent.name: place.parent for place in (REPO / "launcher" / "clusters").glob("*/traces.json")}
+PROGRAMS = re.compile(r"\b(sbatch|srun|squeue|scancel|scontrol|sacct|sinfo)\b")
+KEYS = ("launcher.compose", "launcher.config")
+"""Where options of a cluster that are read as they were typed have a name: `cluster.sbatch`, `cluster.srun`."""
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_is_named_in_its_own_folder_alone(name: str) -> None:
+    """Verbs, verdicts and nodes know the protocol (launcher/clusters/protocol.py), so that another one needs no edit of theirs."""
+    others = [path for path in (REPO / "launcher").rglob("*.*") if SCHEDULERS[name] not in path.parents and path.suffix != ".pyc"]
+    assert [str(path.relative_to(REPO)) for path in others if name in path.read_text(encoding="utf-8").lower()] == []
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_its_programs_are_asked_by_its_own_folder_alone(module: str, path: Path) -> None:
+    if not _below(module, ("launcher.clusters.slurm", *KEYS)):
+        assert PROGRAMS.findall(path.read_text(encoding="utf-8")) == []
 
 
 def test_python_files_outside_the_packages_are_tests_benchmarks_and_nothing_else() -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from launcher.errors import ClusterError
+from launcher.clusters import kinds
+from launcher.clusters.protocol import Cluster
+from launcher.errors import RunError
 from launcher.rundir.rundir import RunDir
 from launcher.verdict import standing
-from launcher.verdict.jobs import Job, keyed
+from launcher.verdict.jobs import Job
 from launcher.verdict.standing import Queue
 
 
 def ask(runs: Sequence[RunDir]) -> Queue:
-    """One question for all these runs to each cluster they were sent to, none where none of them is a batch job that may still change.
-    What one of them does not answer says nothing of the others."""
-    clusters = dict.fromkeys(standing.job_ids(run)[-1].partition(";")[2] for run in runs if standing.may_change(run))
-    found: dict[str, Job] = {}
-    silent: dict[str, str] = {}
-    for cluster in clusters:
-        from launcher.clusters.slurm import scheduler  # most runs are on this machine
-
-        try:
-            found |= scheduler.jobs(clusters=cluster)
-        except ClusterError as error:
-            silent[cluster] = str(error)
-    return Queue({**{keyed(job.number, job.cluster): job for job in found.values()}, **found}, silent)
+    """One question for all these runs to each kind of cluster they were sent to, none where none of them is a batch job that may still
+    change. What one of them does not answer says nothing of the others."""
+    found: dict[Path, Job] = {}
+    silent: dict[Path, str] = {}
+    sent: dict[type[Cluster], list[RunDir]] = {}
+    for run in runs:
+        if standing.may_change(run):
+            try:
+                sent.setdefault(kinds.of(run), []).append(run)
+            except RunError as error:
+                silent[run.path] = str(error)
+    for kind, theirs in sent.items():
+        queue = kind.jobs(theirs)
+        found |= queue.jobs
+        silent |= queue.silent
+    return Queue(found, silent)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.shell import Raw, command
+from launcher.plan import Plan
+from launcher.shell import Raw, block, command, export
 
 TORCHRUN = "launcher.train.torchrun"
 ONE_NODE = "one-node"
@@ -44,3 +45,59 @@ NEXT_ATTEMPT = (
 def command_option(*words: str) -> Raw:
     """An option and its argument that belong on one line."""
     return Raw(command(words))
+
+
+def torchrun_here(plan: Plan) -> list[object]:
+    """Of a run on one node. The local address spares a machine whose own name does not resolve."""
+    return [
+        plan.python,
+        command_option("-m", TORCHRUN),
+        command_option(f"--rdzv-backend={ONE_NODE}"),
+        "--local-addr=127.0.0.1",
+        f"--nproc-per-node={plan.world.processes_per_node}",
+        f"--max-restarts={plan.max_restarts}",
+        command_option("--module", "launcher.train.worker"),
+        Raw('"$run"'),
+    ]
+
+
+def job_on_one_node(plan: Plan, job: str) -> str:
+    """The whole script of a job that has one node and is not requeued; `job` names the variable that holds its id there.
+
+    It leaves what `status` and `why` read of an attempt: whose it was, and the word for how it ended.
+    """
+    lines = [
+        "#!/usr/bin/env bash",
+        f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
+        "set -euo pipefail",
+        command(["umask", plan.umask]),
+        f"run={command([plan.run_dir])}",
+        "",
+        *SCRUB,
+        "",
+        export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
+        SAFE_PATH,
+        export("OMP_NUM_THREADS", plan.threads),
+        *LOOPBACK,
+        *(export(name, value) for name, value in plan.env),
+        "",
+        *NEXT_ATTEMPT,
+        'here="$run/attempts/$LAUNCHER_ATTEMPT"',
+        f'printf \'%s\\n\' "${job}" >"$here/job"',
+        'rm -f "$run/STOP" # of an earlier attempt',
+        "",
+        "status=0",
+        "(",
+        '    export LAUNCHER_AGENT_PID="$BASHPID" # exec keeps it: a worker tells its torchrun from a foster parent by it',
+        f"    {command(['cd', plan.project])} # where -m looks first",
+        "    exec " + block(torchrun_here(plan)).replace("\n", "\n    ") + ' \\\n        >"$here/agent_0.log" 2>&1',
+        ") || status=$?",
+        "",
+        'case "$(head -n 1 "$here/outcome" 2>/dev/null || true)" in',
+        'done) echo "done" >"$here/ended" ;;',
+        'stopped*) echo stopped >"$here/ended" && status=75 ;;',
+        '*) echo failed >"$here/ended" ;;',
+        "esac",
+        'exit "$status"',
+    ]
+    return "\n".join(lines) + "\n"

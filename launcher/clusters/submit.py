@@ -6,21 +6,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher import PROJECT
 from launcher.errors import BY_EXIT_CODE, ClusterError, ConfigError, LaunchError, NoAnswer, NoScheduler
-from launcher.plan import Cluster, Plan
 from launcher.trust.secret import mask
 
 if TYPE_CHECKING:
     import subprocess
 
 
-def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
-    """Start the job script in a session of its own: a Ctrl-C typed here reaches us alone, and we decide what it means.
+def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a job script in a session of its own: a Ctrl-C typed here reaches us alone, and we decide what it means.
 
     The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun.
     """
@@ -29,7 +28,7 @@ def start(cluster: Cluster, plan: Plan) -> subprocess.Popen[bytes]:
     from launcher.node.deathsig import die_with_parent
 
     return subprocess.Popen(
-        cluster.submit_argv(plan),
+        argv,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=die_with_parent,
@@ -51,20 +50,20 @@ class Reply(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Its own words of complaint, on one line, without `sbatch: error:` before each."""
+        """Its own words of complaint, on one line, without `program: error:` before each."""
         lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in self.err.splitlines()]
         return "; ".join(line for line in lines if line) or f"it ended with status {self.status} and no word"
 
 
-def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str] | None = None) -> Reply:
-    """Run a program of the scheduler, of whose own variables it sees those of `site` alone. Raises ClusterError where it is missing,
-    does not answer within `seconds` or does not stop answering.
+def ask(argv: list[str], seconds: float, text: str = "", environment: Mapping[str, str] | None = None) -> Reply:
+    """Run a program of the scheduler, in this environment, by default our own. Raises ClusterError where it is missing, does not answer
+    within `seconds` or does not stop answering.
     """
     from launcher.trust import program
 
     name = " ".join([argv[0], *(word for word in argv[1:] if word.startswith("--clusters="))])
     try:
-        said = program.hear(argv, seconds, text.encode(errors="replace"), {**_clean(), **(site or {})})
+        said = program.hear(argv, seconds, text.encode(errors="replace"), environment)
     except FileNotFoundError:
         raise NoScheduler(
             f"{argv[0]}: not found; type this on a login node of the cluster, or cluster=local to train on this machine"
@@ -80,13 +79,6 @@ def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str]
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace").replace("\r\n", "\n")
-
-
-def _clean() -> dict[str, str]:
-    """Typed inside a job, its `SLURM_*`, `SBATCH_*` and `SRUN_*` would be options of the new one, and `SQUEUE_FORMAT` and the like change
-    what we read; `SLURM_CONF` says where it is, `SLURM_JWT` who we are."""
-    foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
-    return {name: value for name, value in os.environ.items() if name in ("SLURM_CONF", "SLURM_JWT") or not name.startswith(foreign)}
 
 
 def prepare_data(node: dict[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,20 @@ although `.gitignore` has `.venv/`, and a runs_dir may have any name. A run that
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from launcher.trust import traces
 
 _NAMES = frozenset(("node_modules", "__pypackages__", "site-packages", "dist-packages", ".sweeps", ".git", "__pycache__"))
 _MARKS = frozenset(("pyvenv.cfg", "conda-meta", "sweep.json", ".hydra", "multirun.yaml"))
 """One of them is enough: of virtualenv, of conda, of a sweep, of Hydra's own outputs."""
 _DATA = re.compile(r"[\w.-]+-[0-9a-f]{16}-v\d+(\.lock)?|[\w.-]+-hub-[0-9a-f]{12}")
 """What data.cache holds: decoded arrays, the lock of who decodes them, and downloads."""
-_PRINTED = re.compile(r"events\.out\.tfevents\.|slurm-\d+(_\d+)?\.out$|nohup\.out$")
+_PRINTED = r"events\.out\.tfevents\.|nohup\.out$"
 _CACHE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """How CACHEDIR.TAG begins (bford.info/cachedir)."""
 
@@ -66,7 +69,12 @@ def without(folder: Path, names: Iterable[str]) -> list[str]:
 def is_left_behind(name: str) -> bool:
     """Whether a file is no code by its name: the lock of a cache, TensorBoard's events, what a batch job or nohup printed."""
     last = name.rpartition("/")[2]
-    return bool(_PRINTED.match(last)) or (last.endswith(".lock") and bool(_DATA.fullmatch(last)))
+    return bool(_printed().match(last)) or (last.endswith(".lock") and bool(_DATA.fullmatch(last)))
+
+
+@functools.cache
+def _printed() -> re.Pattern[str]:
+    return re.compile("|".join([_PRINTED, *traces.printed()]))
 
 
 def is_behind(link: Path, project: Path) -> bool:

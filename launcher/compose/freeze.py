@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -23,11 +23,14 @@ from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, references, targets, tree
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
-from launcher.plan import Cluster, Plan, check_name
+from launcher.plan import Plan, check_name
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir
 from launcher.trust import owner
 from launcher.trust.secret import mask
+
+if TYPE_CHECKING:
+    from launcher.clusters.protocol import Cluster
 
 NOT_COMPARED = ("resume", "id", "runs_dir", "runs_mode", "objective")
 """Keys in which a run may differ from the command that continues it."""
@@ -72,7 +75,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     check.check_values(values)
-    world = targets.build(values["cluster"]).world()
+    world = build_cluster(values["cluster"]).world()
     if round_batch(config, values["train"], world):
         values = resolve(config)  # others may be made of it
     targets.build(values["strategy"]).check(world, values["train"])
@@ -82,7 +85,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     written: Any = OmegaConf.to_container(config)
     known = {"id": run_id} if values["id"] is None else {}
     frozen = references.frozen({**written, **known}, {**values, **known})
-    cluster: Cluster = targets.build(references.late(frozen["cluster"]))
+    cluster = build_cluster(references.late(frozen["cluster"]))
     text = frozen_text(frozen)
     run_dir = str(runs_dir(values) / name / run_id)
     mask.show(run_dir)
@@ -106,6 +109,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
         overrides=tuple(map(mask, overrides)),
         version=launcher.__version__,
         umask="027" if values["runs_mode"] == "group" else "077",
+        told=tuple(cluster.told.items()),
     )
     try:
         return Frozen(plan, cluster, text, cluster.render(plan), code)
@@ -132,7 +136,15 @@ def stored_cluster(run: RunDir) -> Cluster:
     config = stored_config(run)
     preflight.created(config)
     targets.check({"cluster": config["cluster"]}, () if owner.run_fault(run.path) else trusted.mine(config["trust"]))
-    return targets.build(references.late(config["cluster"]))
+    return build_cluster(references.late(config["cluster"]))
+
+
+def build_cluster(node: Mapping[str, Any]) -> Cluster:
+    """Of options that have been checked. Raises ConfigError where the class is none of a cluster."""
+    cluster: Cluster = targets.build(node)
+    if not hasattr(cluster, "attached"):
+        raise ConfigError(f"cluster._target_={node['_target_']} is no cluster: it has to inherit launcher.clusters.protocol.Cluster")
+    return cluster
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

@@ -18,20 +18,18 @@ from launcher.config import dialect, targets
 from launcher.errors import RunError
 from launcher.trust import noted, reading
 
-_NOTED = "trusted"
-
 
 def note(trust: Iterable[str]) -> None:
     """Of a config that was composed from the user's own files, and checked."""
     for name in trust:
-        noted.note(_NOTED, name)
+        noted.note(noted.TRUSTED, name)
 
 
 def mine(trust: object) -> list[str]:
     """Those names of a stored `trust` that this user has given. Raises ConfigError for one that nobody can give."""
     names = _names(trust)
     targets.check_trust(names)
-    given = {*noted.words(_NOTED), *_local()} if names else set[str]()
+    given = {*noted.words(noted.TRUSTED), *_local()} if names else set[str]()
     return [name for name in names if any(f"{name}.".startswith(f"{known}.") for known in given)]
 
 

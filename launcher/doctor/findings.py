@@ -73,7 +73,7 @@ def left_behind(run: RunDir, attempt: int, plan: Plan) -> dict[str, Any]:
 
 
 def report_of(run: RunDir, attempt: int, ranks: Sequence[Mapping[str, Any]], allotted: str, *, complete: bool) -> dict[str, Any]:
-    """`allotted`: the nodes of the job as SLURM_JOB_NODELIST has them, empty on this machine."""
+    """`allotted`: the nodes of the job as the scheduler has them, empty on this machine."""
     nodes = expand(allotted) or list(dict.fromkeys(str(entry["node"]) for entry in ranks))
     agents = [node for number, node in enumerate(nodes) if run.agent_log(attempt, number).exists()]
     return {"complete": complete, "nodes": nodes, "agents": agents, "ranks": list(ranks)}
@@ -89,9 +89,9 @@ def publish(run: RunDir, attempt: int, plan: Plan, report: Mapping[str, Any]) ->
     return verdict
 
 
-def node_name() -> str:
+def node_name(plan: Plan) -> str:
     """As the scheduler has it; the host's name on a machine without one."""
-    return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
+    return plan.hear("name") or os.uname().nodename
 
 
 def drills(node: str) -> frozenset[str]:

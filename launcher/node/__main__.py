@@ -1,4 +1,4 @@
-"""One node of a batch job: `python -m launcher.node RUN_DIR COMMAND…`, started by srun once per node; becomes COMMAND (torchrun).
+"""One node of a batch job: `python -m launcher.node RUN_DIR COMMAND…`, started by the scheduler once per node; becomes COMMAND (torchrun).
 
 What only the node knows is found here: the address and the interface that reach the first node, and whether it is the first node.
 """
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     try:
         if not run.plan.is_file():
             raise ClusterError(f"{socket.gethostname()} does not see {run.plan}; put runs_dir=… on a file system that every node shares")
-        number = int(os.environ["SLURM_NODEID"])
+        number = _number(run)
         limit = os.environ.get("LAUNCHER_LIMIT") if number == 0 else None  # where the batch host has no Python that could judge
         if limit and (why := headway.of_job(run, int(os.environ["LAUNCHER_ATTEMPT"]), float(limit))):
             raise ClusterError(why)
@@ -38,12 +38,19 @@ def main(argv: list[str]) -> int:
     os.environ.update(settings(number, address, interface_of(address)))
     os.environ["LAUNCHER_MEETING"] = str(run.attempt(attempt))  # where the key is
     _redirect(run.agent_log(attempt, number))
-    # SLURM sends TERM, and users USR1 or USR2, to every process of the step. The workers save and stop; torchrun, which would kill
+    # Schedulers send TERM, and users USR1 or USR2, to every process of the job. The workers save and stop; torchrun, which would kill
     # them after a grace of its own or die at once and leave them, is not to notice. A worker sets handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.execvp(command[0], command)
     raise AssertionError("exec does not return")
+
+
+def _number(run: RunDir) -> int:
+    """Of this node in the job. Raises ClusterError, or RunError where the plan cannot be read."""
+    if not (word := run.read_plan().hear("number")).isdecimal():
+        raise ClusterError(f"{socket.gethostname()} is not told which node of the job it is; start it by the run's job.sh")
+    return int(word)
 
 
 def address_towards(head: str) -> str:

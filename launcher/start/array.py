@@ -1,26 +1,24 @@
-"""A sweep as array jobs: every member frozen first, one copy of the code, one array for all that ask for the same nodes."""
+"""A sweep that is given to a scheduler: every member frozen first, one copy of the code, those that ask for the same together."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
-import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from launcher.clusters import queues, submit
-from launcher.clusters.slurm import Slurm, batch, scheduler, site
+from omegaconf import DictConfig
+
+from launcher.clusters import kinds, queues, submit
+from launcher.clusters.protocol import Cluster, Part
 from launcher.code import packages
 from launcher.compose import trusted
 from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
-from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
-from launcher.plan import Plan
+from launcher.config import targets
+from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, rundir, sweep
 from launcher.rundir.rundir import RunDir
 from launcher.rundir.sweep import Entry, Sweep
@@ -30,17 +28,16 @@ from launcher.start.settle import settle
 from launcher.trust import owner
 from launcher.verdict import standing
 
-DEFAULT_MAX_ARRAY_SIZE = 1001
-"""SLURM's own, for where scontrol does not say."""
 
-
-@dataclass(frozen=True)
-class Part:
-    """A member that waits to be submitted."""
-
-    run: RunDir
-    plan: Plan
-    cluster: Slurm
+def is_for_a_scheduler(config: DictConfig) -> bool:
+    """By the class of its cluster. Where that cannot be told, its launch will say why."""
+    with contextlib.suppress(LaunchError):
+        values = resolve(config)
+        targets.check_trust(values["trust"])
+        target = values["cluster"]["_target_"]
+        targets.check({"cluster": {"_target_": target}}, values["trust"])
+        return not kinds.named(target, "cluster").attached
+    return False
 
 
 def launch(members: Sequence[Member]) -> None:
@@ -53,12 +50,13 @@ def launch(members: Sequence[Member]) -> None:
     here = sweep.where(runs_dir(first), sweep_id)
     packages.take_in(first["trust"])
     frozen = _freeze(members, sweep_id, Code.now(first["trust"], str(here.code)))
-    parts = [Part(RunDir(each.plan.run_dir), each.plan, _slurm(each)) for each in frozen]
-    start = max([batch.check(group[0].cluster, frozen[parts.index(group[0])]) for group in _alike(parts)])
+    _refuse_a_mixture(frozen)
+    parts = [Part(RunDir(each.plan.run_dir), each.plan, each.cluster) for each in frozen]
+    start = max(group[0].cluster.check(frozen[parts.index(group[0])]) for group in _alike(parts))
     _write(here, members, frozen, first["objective"])
     lookup.remember(runs_dir(first))
     trusted.note(first["trust"])
-    numbers = queue(here, parts)
+    numbers = _queue(here, parts)
     rows = [
         ("jobs", f"{', '.join(numbers)} ({len(parts)} members, estimated start {start})"),
         ("state", f"python -m launcher status {sweep_id}"),
@@ -69,10 +67,9 @@ def launch(members: Sequence[Member]) -> None:
     print(here.path, flush=True)
 
 
-def _slurm(frozen: Frozen) -> Slurm:
-    if not isinstance(frozen.cluster, Slurm):
-        raise ConfigError("cluster: a sweep is all on SLURM or all on this machine; type one cluster=…")
-    return frozen.cluster
+def _refuse_a_mixture(frozen: Sequence[Frozen]) -> None:
+    if len({type(each.cluster) for each in frozen}) > 1:
+        raise ConfigError("cluster: a sweep is all on one kind of cluster; type one cluster=…")
 
 
 def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen]:
@@ -119,7 +116,7 @@ def _write_member(here: Sweep, entry: Entry, frozen: Frozen, overrides: list[str
         os.umask(rundir.umask_of(run))
     except FileExistsError:
         raise RunError(f"{entry.run} is there already; choose another id=…") from None
-    batch.copy_code(frozen, _slurm(frozen), run)
+    frozen.cluster.prepare(frozen, run)
     run.freeze(frozen.plan, frozen.config, frozen.script, sync=False)
     known = {"version": frozen.plan.version, "code_hash": frozen.plan.code_hash, "script": rendered.mark(frozen.script)}
     run.log_event("submitted", overrides=overrides, **known, sweep=here.id)
@@ -153,79 +150,26 @@ def resume(here: Sweep) -> None:
     for run in left:
         settle(run)
         rendered.refuse_another(run, run.read_plan(), lambda run=run: stored_cluster(run))
-    numbers = queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])
+    numbers = _queue(here, [Part(run, run.read_plan(), _cluster_of(run)) for run in left])
     print(f"jobs     {', '.join(numbers)} ({len(left)} of {len(words)} members)")
     print(here.path, flush=True)
 
 
-def _cluster_of(run: RunDir) -> Slurm:
+def _cluster_of(run: RunDir) -> Cluster:
     cluster = stored_cluster(run)
-    if not isinstance(cluster, Slurm):
-        raise RunError(f"{run.config}: this member is not one for SLURM; start a new sweep")
+    if cluster.attached:
+        raise RunError(f"{run.config}: this member is not one for a scheduler; start a new sweep")
     return cluster
 
 
-def queue(here: Sweep, parts: Sequence[Part]) -> list[str]:
-    """Submit these members, in as many arrays as it takes. Returns the arrays' job numbers. Raises ClusterError."""
-    numbers: list[str] = []
-    for group in _alike(parts):
-        most = _most_members(batch.clusters_of(group[0].cluster))
-        for begin in range(0, len(group), most):
-            numbers.append(_submit(here, group[begin : begin + most]))
-    return numbers
+def _queue(here: Sweep, parts: Sequence[Part]) -> list[str]:
+    """Submit these members. Returns the jobs' numbers. Raises ClusterError."""
+    return [number for group in _alike(parts) for number in group[0].cluster.array(here, group)]
 
 
 def _alike(parts: Sequence[Part]) -> list[list[Part]]:
-    """Members that ask for the same things go into one array."""
+    """Members that ask for the same things."""
     groups: dict[tuple[str, ...], list[Part]] = {}
     for part in parts:
-        groups.setdefault(tuple(part.cluster.directives(part.plan, name="")), []).append(part)
+        groups.setdefault(part.cluster.asks(part.plan), []).append(part)
     return list(groups.values())
-
-
-def _most_members(clusters: str) -> int:
-    if shutil.which("scontrol") is None:
-        return DEFAULT_MAX_ARRAY_SIZE
-    try:
-        word = scheduler.settings(clusters).get("MaxArraySize", "").strip()
-        return max(1, int(word)) if re.fullmatch(r"[0-9]{1,9}", word) else DEFAULT_MAX_ARRAY_SIZE
-    except NoAnswer:
-        return DEFAULT_MAX_ARRAY_SIZE
-
-
-def _submit(here: Sweep, parts: Sequence[Part]) -> str:
-    place = _new_directory(here)
-    name = f"{parts[0].plan.name}.{here.id}.{place.name}"
-    for index, part in enumerate(parts):
-        _lead(place / str(index), part.run.path)
-    script = place / "array.sh"
-    rundir.write_atomic(script, parts[0].cluster.render_array(parts[0].plan, name, str(place), len(parts)))
-    try:
-        cluster = parts[0].cluster
-        argv = batch.with_site(["sbatch", "--parsable", f"--chdir={place}", str(script)], cluster)
-        given = scheduler.submit(argv, name, batch.clusters_of(cluster), site.environment(rundir.read_text(script)))
-    except NoAnswer as error:
-        raise ClusterError(f"{error}; the sweep is kept, submit what is missing of it with: python -m launcher resume {here.id}") from error
-    for index, part in enumerate(parts):
-        part.run.log_event("queued", **batch.ledger(given, f"_{index}"))
-    return given.number
-
-
-def _lead(place: Path, run: Path) -> None:
-    """A link to a member, or where there are none, its path as a text. Raises RunError."""
-    try:
-        place.symlink_to(run)
-    except OSError:
-        rundir.write_atomic(place, f"{run}\n", sync=False)
-
-
-def _new_directory(here: Sweep) -> Path:
-    for number in range(10_000):
-        try:
-            (here.arrays / str(number)).mkdir(parents=True)
-            return here.arrays / str(number)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(f"{here.arrays} cannot be written ({error.strerror}); make room and resume the sweep") from error
-    raise RunError(f"{here.arrays} holds ten thousand arrays; start a new sweep")

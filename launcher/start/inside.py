@@ -1,4 +1,4 @@
-"""Started as one of several processes, by torchrun, srun, mpirun or deepspeed: each would train the whole run for itself."""
+"""Started as one of several processes, by torchrun, mpirun, deepspeed or a scheduler: each would train the whole run for itself."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import time
 from collections.abc import Mapping
 
 from launcher.errors import ConfigError
+from launcher.start import choices
+from launcher.trust import traces
+from launcher.trust.traces import Starter
 
 _STARTERS = (
-    ("torchrun", "TORCHELASTIC_RUN_ID", ("WORLD_SIZE",), ("RANK",), ("LOCAL_WORLD_SIZE",)),
-    ("deepspeed", "CROSS_RANK", ("WORLD_SIZE",), ("RANK",), ("LOCAL_SIZE",)),
-    ("srun", "SLURM_STEP_ID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), ("SLURM_PROCID",), ()),
-    ("mpirun", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_SIZE",), ("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
-    ("mpirun", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_SIZE",), ("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_LOCAL_SIZE",)),
-    ("mpirun", "PMI_RANK", ("PMI_SIZE",), ("PMI_RANK",), ("MPI_LOCALNRANKS",)),
-    ("mpirun", "PMIX_RANK", ("MPI_LOCALNRANKS",), ("PMIX_RANK",), ("MPI_LOCALNRANKS",)),
+    Starter("torchrun", "TORCHELASTIC_RUN_ID", ("WORLD_SIZE",), ("RANK",), ("LOCAL_WORLD_SIZE",)),
+    Starter("deepspeed", "CROSS_RANK", ("WORLD_SIZE",), ("RANK",), ("LOCAL_SIZE",)),
+    *traces.starters(),
+    Starter("mpirun", "OMPI_COMM_WORLD_SIZE", ("OMPI_COMM_WORLD_SIZE",), ("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
+    Starter("mpirun", "MV2_COMM_WORLD_SIZE", ("MV2_COMM_WORLD_SIZE",), ("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_LOCAL_SIZE",)),
+    Starter("mpirun", "PMI_RANK", ("PMI_SIZE",), ("PMI_RANK",), ("MPI_LOCALNRANKS",)),
+    Starter("mpirun", "PMIX_RANK", ("MPI_LOCALNRANKS",), ("PMIX_RANK",), ("MPI_LOCALNRANKS",)),
 )
-"""Who starts, what only its processes have (RANK alone may be left over from a shell), how many, which one, how many on this node."""
 
 PATIENCE_SECONDS = 5.0
 """For process 0 to say its line: torchrun and mpirun end all others as soon as one has failed."""
@@ -33,7 +35,7 @@ def refuse(environment: Mapping[str, str]) -> None:
             time.sleep(PATIENCE_SECONDS)
             sys.exit(ConfigError.exit_code)
         here = _number(environment, locals_, size)
-        nodes = f"cluster=slurm cluster.nodes={size // here} " if size > here > 0 else ""
+        nodes = f"cluster={choices.batch()} cluster.nodes={size // here} " if size > here > 0 else ""
         raise ConfigError(
             f"{starter} has started this {size} times, and each would train for itself; the launcher starts its processes: type "
             f"python -m launcher +exp=… {nodes}cluster.processes_per_node={here or size}"

@@ -16,14 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from launcher import PROJECT
 from launcher.clusters import submit
-from launcher.clusters.local.attend import attend
-from launcher.clusters.slurm import Slurm, batch
+from launcher.clusters.batch import already
+from launcher.clusters.protocol import Cluster
 from launcher.code import code_hash
 from launcher.compose import check, trusted
 from launcher.compose.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
 from launcher.config import dialect, references
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
-from launcher.plan import Cluster, Plan
+from launcher.plan import Plan
 from launcher.rundir import lock, lookup, rundir
 from launcher.rundir.rundir import RunDir
 from launcher.start import rendered, torch_words
@@ -37,7 +37,7 @@ from launcher.trust import owner
 def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     """Freeze a config, make its run directory, start it. Raises any LaunchError."""
     frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
-    start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
+    when = frozen.cluster.check(frozen)
     torch_words.check()
     values = resolve(config)
     trusted.note(values["trust"])
@@ -54,8 +54,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
                 return _same_id(RunDir(frozen.plan.run_dir), frozen, str(config.resume))
             continue  # another run was given this millisecond as its id
     try:
-        if isinstance(frozen.cluster, Slurm):
-            batch.copy_code(frozen, frozen.cluster, here)
+        frozen.cluster.prepare(frozen, here)
         here.freeze(frozen.plan, frozen.config, frozen.script)
         known = {"version": frozen.plan.version, "code_hash": frozen.plan.code_hash, "script": rendered.mark(frozen.script)}
         here.log_event("submitted", overrides=overrides, **known)
@@ -64,11 +63,12 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
         raise
     lookup.remember(here.path.parent.parent)
     try:
-        _start(here, frozen.plan, frozen.cluster, start)
+        with _staying(here, frozen.cluster):
+            _start(here, frozen.cluster, when)
     except NoAnswer:
         raise  # there may be a job now
     except ClusterError:
-        if isinstance(frozen.cluster, Slurm):
+        if not frozen.cluster.attached:
             _discard(here)
         raise
     return here
@@ -87,18 +87,17 @@ def _discard(here: RunDir) -> None:
         here.path.parent.rmdir()
 
 
-def _start(here: RunDir, plan: Plan, cluster: Cluster, start: str = "") -> None:
-    """Stay with a run on this machine until it ends; hand a batch job to its scheduler and return."""
-    if isinstance(cluster, Slurm):
-        _queue(here, cluster, start)
-        return
-    with lock.alone(here.lock, here.launcher):
-        _finish(here, attend(here, plan, cluster))
+def _staying(here: RunDir, cluster: Cluster) -> contextlib.AbstractContextManager[None]:
+    """For as long as this launcher is at the run: no other is, where it stays with it. A scheduler is asked whether it has it already."""
+    return lock.alone(here.lock, here.launcher) if cluster.attached else contextlib.nullcontext()
 
 
-def _queue(here: RunDir, cluster: Slurm, start: str = "") -> None:
-    batch.queue(here, cluster, start)
-    print(here, flush=True)
+def _start(here: RunDir, cluster: Cluster, when: str = "") -> None:
+    summary = cluster.start(here, when)
+    if summary is None:
+        print(here, flush=True)
+    else:
+        _finish(here, summary)
 
 
 def _same_id(here: RunDir, frozen: Frozen, how: str) -> RunDir:
@@ -132,12 +131,10 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     if not fresh and _is_done(here):
         return
     trusted.refuse_more(here, stored_config(here)["trust"])
-    if not cluster.attached:
-        if (job := batch.active_job(here)) is not None:
-            raise RunError(batch.already(here, job))
-        _go_on(here, cluster, words or [], fresh)
-        return
-    with lock.alone(here.lock, here.launcher):
+    trusted.note(trusted.mine(stored_config(here)["trust"]))  # so that `status` may ask its cluster
+    if (job := cluster.job_of(here)) is not None:
+        raise RunError(already(here, job))
+    with _staying(here, cluster):
         _go_on(here, cluster, words or [], fresh)
 
 
@@ -158,10 +155,7 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
     if cluster.attached:
         torch_words.check()
         _warn_of_edits(here, plan)
-    if isinstance(cluster, Slurm):
-        _queue(here, cluster)
-    else:
-        _finish(here, attend(here, plan, cluster))
+    _start(here, cluster)
 
 
 def _warn_of_edits(here: RunDir, plan: Plan) -> None:

@@ -9,12 +9,12 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from launcher.clusters.protocol import Cluster
 from launcher.compose import preflight, typed
 from launcher.compose.check import NotDivisible
 from launcher.compose.compose import one_line, prepare
 from launcher.compose.freeze import freeze, stored_config
 from launcher.errors import ConfigError
-from launcher.plan import Cluster
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.start.rendered import mark
 

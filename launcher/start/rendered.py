@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher import PROJECT
+from launcher.clusters.protocol import Cluster
 from launcher.errors import RunError
-from launcher.plan import Cluster, Plan
+from launcher.plan import Plan
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
 from launcher.trust import owner
 

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from launcher import PROJECT
+from launcher.clusters.protocol import Cluster
 from launcher.compose.freeze import stored_cluster, stored_config, worker_env
 from launcher.errors import RunError, readable
-from launcher.plan import Cluster, Plan
+from launcher.plan import Plan
 from launcher.rundir import origin
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.start.rendered import mark

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from launcher.trust import reading, writing
 
+TRUSTED = "trusted"
+"""The packages that this user's commands have been told to trust."""
+
 
 def note(name: str, word: str) -> None:
     with contextlib.suppress(OSError, RuntimeError):

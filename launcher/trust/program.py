@@ -1,4 +1,4 @@
-"""What other programs say: SLURM's, git, nvidia-smi, bash. They may say it without end, or say nothing for ever."""
+"""What other programs say: a scheduler's, git, nvidia-smi, bash. They may say it without end, or say nothing for ever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, NamedTuple
 
 MOST_BYTES = 16 << 20
-"""Of all that a program says: squeue has so much for a hundred thousand jobs, git for three hundred thousand files."""
+"""Of all that a program says: a queue of a hundred thousand jobs is as long, and git's list of three hundred thousand files."""
 _PIECE = 1 << 16
 
 

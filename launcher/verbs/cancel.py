@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from launcher.clusters import queues
-from launcher.clusters.slurm import scheduler
+from collections.abc import Mapping
+
+from launcher.clusters import kinds, queues
+from launcher.clusters.protocol import Cluster
 from launcher.errors import ClusterError, ConfigError, RunError
 from launcher.rundir import lock, lookup, sweep
 from launcher.rundir.rundir import RunDir
 from launcher.trust import owner, writing
 from launcher.verdict import standing
+from launcher.verdict.jobs import Job
 
 
 def cancel(words: list[str]) -> int:
@@ -34,12 +37,27 @@ def cancel(words: list[str]) -> int:
         raise RunError(f"{words[0]} has no job in the queue; nothing to cancel")
     for run, job in alive.items():
         run.log_event("cancelled", job=job.id)
-    scheduler.cancel(list(alive.values()))
+    _cancel(alive)
     what = f"{len(alive)} jobs of sweep {found.id} are" if found else f"job {next(iter(alive.values())).id} of {runs[0]} is"
     if unknown:
         raise ClusterError(f"{queue.excuse}; {what} cancelled, {len(unknown)} may go on: type the same again")
     print(f"{what} cancelled; what has been saved stays: python -m launcher resume {words[0]}")
     return 0
+
+
+def _cancel(alive: Mapping[RunDir, Job]) -> None:
+    """Raises ClusterError; what one cluster does not do keeps no other from it."""
+    theirs: dict[type[Cluster], list[Job]] = {}
+    for run, job in alive.items():
+        theirs.setdefault(kinds.of(run), []).append(job)
+    problems: list[ClusterError] = []
+    for kind, jobs in theirs.items():
+        try:
+            kind.cancel(jobs)
+        except ClusterError as error:
+            problems.append(error)
+    if problems:
+        raise ClusterError("; ".join(map(str, problems)))
 
 
 def _find(word: str, everywhere: bool) -> RunDir:

@@ -9,44 +9,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Generator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher.clusters import queues, submit
-from launcher.clusters.slurm import Slurm, batch, scheduler
 from launcher.compose import check
 from launcher.compose.compose import compose
-from launcher.compose.freeze import Frozen, freeze, resolve
+from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve
 from launcher.config import targets
-from launcher.doctor.findings import ALONE, left_behind, publish, read_report, report_file
+from launcher.doctor.findings import ALONE, left_behind, publish, read_report
 from launcher.doctor.judge import judge
 from launcher.doctor.table import table
-from launcher.errors import ClusterError, ConfigError, Interrupted, LaunchError
+from launcher.errors import ClusterError, ConfigError, LaunchError
 from launcher.plan import Plan
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir, write_atomic
-from launcher.verdict import standing
 
 NAME = "doctor"
-SECONDS = 300.0
-"""From the start of its processes to the report, at most."""
-QUEUE_SECONDS = 1800.0
-"""In the queue."""
-GRACE_SECONDS = 15.0
-"""From the report to the end of the last process; what hangs then is killed with the job."""
-LIMIT = "10:00"
-"""Of the job, so that it fits between others."""
-ENDED_BY_OTHERS = ("CANCELLED", "PREEMPTED", "TIMEOUT", "DEADLINE")
-POLL_SECONDS = 0.2
-ASK_EVERY_SECONDS = 3.0
 
 
 def doctor(words: list[str]) -> int:
@@ -58,10 +38,10 @@ def doctor(words: list[str]) -> int:
     if not found:
         return 0  # --cfg, --info and the like: Hydra has answered
     frozen = found[0]
-    start = batch.check(frozen.cluster, frozen) if isinstance(frozen.cluster, Slurm) else ""
+    when = frozen.cluster.check(frozen)
     here = _directory(frozen)
-    report = _on_slurm(here, frozen.cluster, start) if isinstance(frozen.cluster, Slurm) else _here(here, frozen)
-    return _say(here, frozen.plan, report)
+    attempt = frozen.cluster.examine(here, when)
+    return _say(here, frozen.plan, _report(here, frozen.plan, attempt))
 
 
 def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
@@ -71,10 +51,9 @@ def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
     check.check_values(values)
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
-    cluster = targets.build(values["cluster"])
+    cluster = build_cluster(values["cluster"])
     changes: dict[str, Any] = {"name": NAME, "train.batch_size": cluster.world().size * values["train"]["accumulate"]}
-    if isinstance(cluster, Slurm):
-        changes |= {"cluster.time": LIMIT, "cluster.warning": "auto", "cluster.requeue": False, "cluster.doctor": False}
+    changes |= {f"cluster.{key}": value for key, value in cluster.examination().items()}
     with open_dict(config):
         for key, value in {**changes, "cluster.max_restarts": 0}.items():
             OmegaConf.update(config, key, value)
@@ -91,102 +70,10 @@ def _directory(frozen: Frozen) -> RunDir:
         here = rundir.create(Path(frozen.plan.run_dir))
     except FileExistsError:
         raise ConfigError(f"id={frozen.plan.id} is an examination already; choose another id=…") from None
-    if isinstance(frozen.cluster, Slurm):
-        batch.copy_code(frozen, frozen.cluster, here)
+    frozen.cluster.prepare(frozen, here)
     here.freeze(frozen.plan, frozen.config, frozen.script)
     here.log_event("submitted", overrides=list(frozen.plan.overrides), version=frozen.plan.version, code_hash=frozen.plan.code_hash)
     return here
-
-
-def _here(here: RunDir, frozen: Frozen) -> dict[str, Any]:
-    """Examine this machine and wait for the report."""
-    with _ending():
-        process = submit.start(frozen.cluster, frozen.plan)
-        try:
-            process.wait(timeout=SECONDS)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped before the examination was over") from None
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            process.kill()  # its processes die with it
-            process.wait()
-    attempt = here.attempt_of(process.pid)
-    if attempt is None:
-        raise ClusterError(f"{here.script} ended with status {process.returncode} before its first process; run it by hand to see why")
-    return _report(here, frozen.plan, attempt)
-
-
-def _on_slurm(here: RunDir, cluster: Slurm, start: str) -> dict[str, Any]:
-    """Submit, wait in the queue and for the report. However this ends, no job stays behind."""
-    over = False
-    with _ending():
-        try:
-            batch.queue(here, cluster, start)
-            print("waiting for the report (Ctrl-C cancels the job)", file=sys.stderr, flush=True)
-            report = _wait(here)
-            over = True
-        except KeyboardInterrupt:
-            raise Interrupted("stopped before the examination was over; its job is cancelled") from None
-        finally:
-            if not over:
-                _cancel(here)
-    return report
-
-
-def _wait(here: RunDir) -> dict[str, Any]:
-    """Until the batch shell has written its last word, or the job is gone, or the report is there and a process hangs.
-
-    Raises ClusterError where the job does not start, or is ended by others.
-    """
-    plan = here.read_plan()
-    limit = _Limit(QUEUE_SECONDS)
-    question = 0.0
-    while not (here.attempt(0) / "ended").exists():
-        if here.attempt(0).exists():
-            limit.lower("run", SECONDS)
-        if report_file(here, 0).exists():
-            limit.lower("report", GRACE_SECONDS)
-        if limit.over:
-            if not limit.lowered:
-                raise ClusterError(f"the job did not start within {QUEUE_SECONDS / 60:.0f} min{_waits_for(here)}; it is cancelled")
-            _cancel(here)
-            break
-        if time.monotonic() > question:
-            question = time.monotonic() + ASK_EVERY_SECONDS
-            if _is_gone(here):
-                break
-        time.sleep(POLL_SECONDS)
-    return _report(here, plan, 0)
-
-
-class _Limit:
-    """Until when to wait: shorter, once, for each thing that has come."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-        self.lowered: set[str] = set()
-
-    def lower(self, what: str, seconds: float) -> None:
-        if what not in self.lowered:
-            self.lowered.add(what)
-            self._until = time.monotonic() + seconds
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() > self._until
-
-
-def _is_gone(here: RunDir) -> bool:
-    """Raises ClusterError where the scheduler ended the job: what its processes left then says nothing about the nodes."""
-    try:
-        queue = queues.ask([here])
-        job = queue.jobs.get(standing.job_ids(here)[-1])
-    except ClusterError:
-        return False
-    if job is not None and job.state in ENDED_BY_OTHERS:
-        raise ClusterError(f"job {job.id} was ended before the examination was over: {job.state.lower()}")
-    return queue.answers_for(here) and (job is None or not job.active)
 
 
 def _report(here: RunDir, plan: Plan, attempt: int) -> dict[str, Any]:
@@ -197,38 +84,6 @@ def _report(here: RunDir, plan: Plan, attempt: int) -> dict[str, Any]:
         if here.attempt(attempt).exists():
             publish(here, attempt, plan, report)
     return report
-
-
-def _waits_for(here: RunDir) -> str:
-    with contextlib.suppress(ClusterError):
-        job = batch.active_job(here)
-        return f" ({job.reason})" if job is not None else ""
-    return ""
-
-
-def _cancel(here: RunDir) -> None:
-    """Also where the submission itself was interrupted: the queue knows the job by its name."""
-    with contextlib.suppress(ClusterError):
-        job = batch.active_job(here)
-        if job is not None:
-            here.log_event("cancelled", job=job.id)
-            scheduler.cancel([job])
-
-
-@contextlib.contextmanager
-def _ending() -> Generator[None]:
-    """SIGTERM and SIGHUP mean what Ctrl-C means: nothing may stay behind."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    wanted = (signal.SIGTERM, signal.SIGHUP)
-    saved = {number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
 
 
 def _say(here: RunDir, plan: Plan, report: dict[str, Any]) -> int:

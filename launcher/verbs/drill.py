@@ -16,14 +16,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from launcher.clusters import queues
-from launcher.clusters.slurm import Slurm, batch, scheduler
+from launcher.clusters.protocol import Cluster
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.rundir.rundir import RunDir, read_jsonl
 from launcher.start import inside
+from launcher.start.choices import batch
 from launcher.start.launch import go_on, launch
-from launcher.trust import writing
 from launcher.verdict import standing
 
 KINDS = ("preempt", "timeout", "nodefail", "crash")
@@ -41,52 +41,47 @@ def drill(words: list[str]) -> int:
     inside.refuse(os.environ)
     kind, rest = (words[0] if words else ""), words[1:]
     if kind not in KINDS:
-        raise ConfigError(
-            f"drill {kind}: type one of {', '.join(KINDS)}, then the words of a run; for example: drill preempt +exp=cifar cluster=slurm"
-        )
-    found: list[RunDir] = []
-    compose(rest, lambda config, overrides: found.append(_submit(config, overrides)))
-    run = found[0]
+        example = f"drill preempt +exp=cifar cluster={batch()}"
+        raise ConfigError(f"drill {kind}: type one of {', '.join(KINDS)}, then the words of a run; for example: {example}")
+    found: list[tuple[RunDir, Cluster]] = []
+    compose(rest, lambda config, overrides: found.append(_submit(kind, config, overrides)))
+    run, cluster = found[0]
     try:
-        _Drill(run).do(kind)
+        _Drill(run, cluster).do(kind)
     finally:
-        _end(run)
+        _end(run, cluster)
     print(run, flush=True)
     return 0
 
 
-def _submit(config: DictConfig, overrides: list[str]) -> RunDir:
+def _submit(kind: str, config: DictConfig, overrides: list[str]) -> tuple[RunDir, Cluster]:
     """The user's run with steps to spare and checkpoints close together."""
     config.name = f"drill-{config.name}"[:64]
     config.train.steps, config.train.save_every, config.train.log_every, config.train.eval_every = STEPS, SAVE_EVERY, 1, 0
-    if not isinstance(freeze(config, overrides).cluster, Slurm):
-        raise ConfigError("drill: proves requeueing, which is a scheduler's; add cluster=slurm")
-    return launch(config, overrides)
+    cluster = freeze(config, overrides).cluster
+    if cluster.attached:
+        raise ConfigError(f"drill: proves requeueing, which is a scheduler's; add cluster={batch()}")
+    if kind not in cluster.drills:
+        raise ConfigError(f"drill {kind}: this cluster can be drilled by {', '.join(cluster.drills) or 'nothing'}; type another cluster=…")
+    return launch(config, overrides), cluster
 
 
-def _end(run: RunDir) -> None:
-    job = batch.active_job(run)
+def _end(run: RunDir, cluster: Cluster) -> None:
+    job = cluster.job_of(run)
     if job is not None:
         run.log_event("cancelled", job=job.id)
-        scheduler.cancel([job])
+        cluster.cancel([job])
 
 
 class _Drill:
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, cluster: Cluster) -> None:
         self._run = run
+        self._cluster = cluster
 
     def do(self, kind: str) -> None:
         self._until(lambda: self._step() > SAVE_EVERY, "the first steps")
-        job = standing.job_ids(self._run)[-1]
         _say(f"step {self._step()}: {kind}")
-        if kind == "timeout":
-            scheduler.signal(job, "USR2", batch=True)
-        elif kind == "preempt":
-            scheduler.signal(job, "TERM")
-        else:
-            if kind == "nodefail":
-                writing.over(self._run.path / ".drill", "")
-            scheduler.signal(job, "ABRT")  # KILL would be a cancel
+        self._cluster.strike(kind, self._run)
         if kind == "crash":
             self._crashed()
         started = self._until(lambda: self._started()[1:], "the second attempt")[0]

@@ -21,8 +21,7 @@ _VERBS = """\
 _EXAMPLES = """\
   python -m launcher +exp=cifar
   python -m launcher +exp=cifar cluster.processes_per_node=2 train.epochs=5
-  python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4
-  python -m launcher +exp=cifar cluster=slurm cluster.nodes=4 cluster.processes_per_node=8"""
+  python -m launcher -m +exp=cifar optim.lr=0.1,0.2,0.4"""
 
 _GROUPS = ("model", "data", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
@@ -40,7 +39,7 @@ groups and their choices (conf/)
 {groups}
 
 examples
-{_EXAMPLES}
+{chr(10).join([_EXAMPLES, *_of_clusters()])}
 
 RUN is a path, or of this project's runs an id, name/id or a name (its newest run); with --all, of every project's.
 Every key: --cfg job. Hydra's own flags: --hydra-help.
@@ -50,3 +49,9 @@ Exit codes: 0 done, 1 training failed, 2 bad command or config, 3 run directory 
 
 def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _of_clusters() -> list[str]:
+    """The command with which the yaml of a cluster begins, where it has one."""
+    heads = (path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted((CONF / "cluster").glob("*.yaml")))
+    return [f"  {head[head.index('python -m launcher') :]}" for head in heads if head.startswith("#") and "python -m launcher" in head]

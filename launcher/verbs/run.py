@@ -35,7 +35,7 @@ def run(words: list[str]) -> int:
 
 
 def _sweep(words: list[str]) -> int:
-    """`-m`: one array on SLURM, one member after the other on this machine."""
+    """`-m`: all members to a scheduler at once, one after the other on this machine."""
     from launcher.compose.members import OtherSweeper, compose_members
     from launcher.start import array  # here, for Hydra's inner parts cost a single run 40 ms
 
@@ -44,7 +44,7 @@ def _sweep(words: list[str]) -> int:
     except OtherSweeper:  # it composes its members itself, from the results of those before
         compose(words, _launch_and_wait)
         return 0
-    if str(members[0].config.cluster.get("_target_")).endswith(".Slurm"):
+    if array.is_for_a_scheduler(members[0].config):
         array.launch(members)
         return 0
     if len(members) == 1:

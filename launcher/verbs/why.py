@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import time
@@ -10,22 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launcher.clusters import queues
-from launcher.clusters.slurm import Slurm, scheduler, site
+from launcher.clusters import kinds, queues
+from launcher.clusters.protocol import Cluster
 from launcher.doctor.findings import expand
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
-from launcher.rundir import lookup, origin, progress, rundir
+from launcher.rundir import lookup, origin, progress
 from launcher.rundir.rundir import RunDir
 from launcher.trust import terminal
 from launcher.verdict import evidence, flaws, signatures, standing
 from launcher.verdict.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.verdict.evidence import Shown
-from launcher.verdict.jobs import Job, is_over
+from launcher.verdict.jobs import Job
 from launcher.verdict.signatures import CAUSE, SCHEDULER
 from launcher.verdict.standing import Standing
 
-ACCOUNTING_SECONDS = 5.0
-"""What sacct may take. It is asked only where nobody else knows, and many sites do without it."""
 SILENT_SECONDS = 600.0
 """Without a new line in rank 0's log: said of a run that goes on."""
 _MOST_ATTEMPTS = 10
@@ -45,7 +42,6 @@ _STOPPED = {
     "signal": "as a signal asked",
     "deadline": "before the time limit",
 }
-_HELD = ("RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT")  # until somebody releases it
 _WAITS_AGAIN = ("preempted", "node_failure", "requeued")  # signatures
 
 
@@ -70,17 +66,24 @@ class Case:
         self.word = shlex.quote(str(run))
         self.resume = f"python -m launcher resume {self.word}"
         self.now, self.excuse = self._look()
+        self.kind = self._kind()
 
     def _look(self) -> tuple[Standing, str]:
         queue = queues.ask([self.run])
         return standing.standing(self.run, queue), f"the scheduler does not say: {queue.excuse}" if queue.excuse else ""
 
+    def _kind(self) -> type[Cluster]:
+        try:
+            return kinds.of(self.run)
+        except RunError:  # which the queue's excuse has said of one that was handed over
+            return kinds.Unknown
+
     @property
     def is_batch(self) -> bool:
-        return bool(self.jobs) or any(line.startswith("#SBATCH") for line in evidence.tail(self.run.script))
+        return bool(self.jobs) or not self.kind.attached
 
     def began(self, attempt: int) -> tuple[str, str]:
-        """Its job, and its nodes as SLURM names them; a dash where there are none."""
+        """Its job, and its nodes as the scheduler names them; a dash where there are none."""
         said = [event for event in self.events if event["event"] == "attempt" and event.get("attempt") == attempt]
         job = evidence.tail(self.run.attempt(attempt) / "job")[:1]
         return job[0] if job else "-", str(said[-1].get("reason")).removeprefix("nodes ") if said else "-"
@@ -92,7 +95,7 @@ class Case:
             return []
 
     def diagnose(self, attempt: int, state: str = "") -> Diagnosis:
-        return diagnose(self.run, attempt, self.nodes(attempt), state)
+        return diagnose(self.run, attempt, self.nodes(attempt), state, self.kind.words())
 
     def shown(self, line: Shown) -> str:
         """With its path as one finds it from the run directory."""
@@ -140,13 +143,9 @@ def _answer(case: Case) -> Answer:
 
 
 def _pending(case: Case, job: Job) -> Answer:
-    match = signatures.waiting(job.state if case.now.word == "suspended" else job.reason)
-    words = match.verdict if job.state == "PENDING" else f"{job.state.lower()}: {match.verdict}"
+    words, advice = case.kind.waits(job, case.word)
     start = "no estimate of its start" if job.start in ("N/A", "") else f"estimated start {job.start}"
-    because = f"squeue: job {job.id} {job.state} ({job.reason}) since {job.submitted}, {start}"
-    advice = match.advice(run=case.word, job=job.id)
-    advice = f"scontrol release {job.id}" if job.state in _HELD and not advice.startswith("scontrol") else advice
-    advice = re.sub(r"\b(scontrol|scancel) ", rf"\1 --clusters={job.cluster} ", advice) if job.cluster else advice
+    because = f"{case.kind.asked}: job {job.id} {job.state} ({job.reason}) since {job.submitted}, {start}"
     return Answer(f"it waits: {words} ({job.reason})", advice, because=(because,))
 
 
@@ -185,14 +184,13 @@ def _never_began(case: Case) -> Answer:
     job, number = case.now.job, case.jobs[-1].partition(";")[0]
     if case.excuse or (case.now.alive and job is not None):
         return Answer(f"submitted as job {number}; nothing has come of it yet", f"python -m launcher status {case.word}")
-    state, shown = (
-        (job.state, f"squeue: job {number} {job.state} ({job.reason})")
-        if job is not None
-        else scheduler.accounted(case.jobs[-1], ACCOUNTING_SECONDS)
-    )
-    if state and not is_over(state):
-        return Answer(f"job {number} is {state}, and squeue does not know it", f"python -m launcher status {case.word}", "", [shown])
-    diagnosis = case.diagnose(0, state) if case.newest is None else by_state(state) or Diagnosis(REST, "")
+    state, shown = (job.state, f"{case.kind.asked}: job {number} {job.state} ({job.reason})") if job is not None else ("", "")
+    if job is None and (account := case.kind.accounted(case.jobs[-1])) is not None:
+        state, shown = account.state, account.shown
+        if not account.is_over:
+            words = f"job {number} is {state}, and {case.kind.asked} does not know it"
+            return Answer(words, f"python -m launcher status {case.word}", "", [shown])
+    diagnosis = case.diagnose(0, state) if case.newest is None else by_state(state, case.kind.words()) or Diagnosis(REST, "")
     because = [*(case.shown(line) for line in diagnosis.lines), *([shown] if shown else [])]
     if case.now.word == "cancelled" or state == "CANCELLED":
         return Answer(f"job {number} was cancelled before it began", case.resume, "", because)
@@ -207,10 +205,9 @@ def _never_began(case: Case) -> Answer:
 def _refused(case: Case) -> Answer:
     """A batch run without a job: ask what the scheduler has against it."""
     try:
-        script = rundir.read_text(case.run.script)
-        start = scheduler.estimate(Slurm().submit_argv(case.run.read_plan()), script, site=site.environment(script))
+        start = case.kind.estimate(case.run)
     except ClusterError as error:
-        match = signatures.find([str(error)], CAUSE)
+        match = signatures.find([str(error)], CAUSE, words=case.kind.words())
         advice = match.advice(run=case.word, python="", job="") if match else case.resume
         return Answer(f"not submitted: {match.verdict if match else error}", advice, "", [str(error)] if match else [])
     except RunError as error:
@@ -221,10 +218,11 @@ def _refused(case: Case) -> Answer:
 def _over(case: Case, attempt: int) -> Answer:
     job, state, shown = case.now.job, "CANCELLED" if case.now.word == "cancelled" else "", ""
     if job is not None and not job.active:
-        state, shown = job.state, f"squeue: job {job.id} {job.state} ({job.reason})"
+        state, shown = job.state, f"{case.kind.asked}: job {job.id} {job.state} ({job.reason})"
     diagnosis = _ending(case, attempt, state)
     if diagnosis.kind == REST and job is None and case.jobs and not case.excuse:
-        state, shown = scheduler.accounted(case.jobs[-1], ACCOUNTING_SECONDS)
+        account = case.kind.accounted(case.jobs[-1])
+        state, shown = (account.state, account.shown) if account is not None else ("", "")
         diagnosis = _ending(case, attempt, state)
     by_us = any(event["event"] == "cancelled" and event.get("job") in case.newest_job for event in case.events)
     if by_us and diagnosis.match and diagnosis.match.signature.name == "cancelled":
@@ -243,7 +241,7 @@ def _ending(case: Case, attempt: int, state: str) -> Diagnosis:
     """How an attempt ended. `state`: the scheduler's word for how the job did, where that was its last attempt."""
     word, line = evidence.last_word(case.run, attempt)
     shown = (Shown(case.run.log, line),) if line else ()
-    found, stated = case.diagnose(attempt, state), by_state(state)
+    found, stated = case.diagnose(attempt, state), by_state(state, case.kind.words())
     left = word.startswith("requeued") or (word == "taken" and found.match and found.match.signature.name in _WAITS_AGAIN)
     if left and stated is not None:
         return replace(stated, verdict=f"{stated.verdict} while it waited for its next attempt", lines=shown)
@@ -253,7 +251,10 @@ def _ending(case: Case, attempt: int, state: str) -> Diagnosis:
         return Diagnosis("", f"stopped: {_reason(line)}", shown)
     if word == "stuck":
         before = case.diagnose(attempt - 1) if attempt else found
-        verdict, match = f"stuck: {_reason(line)}; the last of them: {before.verdict}", signatures.find([line], CAUSE) or before.match
+        verdict, match = (
+            f"stuck: {_reason(line)}; the last of them: {before.verdict}",
+            signatures.find([line], CAUSE, words=case.kind.words()) or before.match,
+        )
         return replace(before, verdict=verdict, lines=(*shown, *before.lines), match=match)
     outcome, by = _outcome(case, attempt)
     if word == "stopped" or (word == "" and outcome in ("stopped", "done") and (not case.jobs or found.kind == REST)):

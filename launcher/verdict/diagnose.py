@@ -1,4 +1,4 @@
-"""Why an attempt ended: what its ranks, torchrun on each node, the batch shell and SLURM wrote, joined into one diagnosis."""
+"""Why an attempt ended: what its ranks, torchrun on each node, the batch shell and the scheduler wrote, joined into one diagnosis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from launcher.rundir.progress import FAILED
 from launcher.rundir.rundir import RunDir
 from launcher.verdict import evidence
 from launcher.verdict.evidence import Death, Shown, tail
-from launcher.verdict.signatures import CAUSE, LOST_PEER, SCHEDULER, SIGNATURES, SYMPTOM, Match, find
+from launcher.verdict.signatures import CAUSE, ENDS, LOST_PEER, NONE, SCHEDULER, SIGNATURES, SYMPTOM, Match, Words, find
 
 HINT, DEATH, EXIT, REST = "hint", "death", "exit", "rest"
 """Words in the log of a rank that did not say it failed; a process killed, or gone without a word; nothing but that the attempt ended."""
@@ -24,20 +24,10 @@ _LAST_WORDS = 40
 """Lines at the end of a rank's log that may belong to its death, where it did not say that it failed."""
 
 _RESTART = re.compile(r"--- restart (\d{1,9}) of attempt")
-_TASK = re.compile(r"^srun: error: (\S+): tasks? \S+: (.*)", re.MULTILINE)
 _FROM_NODE = re.compile(r"^launcher: (?!warning: |doctor: )(.*)", re.MULTILINE)
 """What launcher/node/__main__.py says before its output goes into a log of its own; the batch shell writes the time before it."""
 _ONLY_THAT = ("a rank failed", "the step ended")
 """The batch shell's reasons that say no more than that others know more."""
-
-_STATES = {
-    "TIMEOUT": "time_limit",
-    "PREEMPTED": "preempted",
-    "NODE_FAIL": "node_failure",
-    "CANCELLED": "cancelled",
-    "OUT_OF_MEMORY": "host_oom",
-}
-"""The scheduler's word for how a job ended -> the signature that says the same."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +84,14 @@ def _in_vain(lines: list[str]) -> str:
     return match.line.strip() if match is not None and match.signature.name == "collective_timeout" else ""
 
 
-def diagnose(run: RunDir, attempt: int, nodes: Sequence[str] = (), state: str = "") -> Diagnosis:
-    """What explains the end of an attempt. `nodes` by their number in the job; `state` is the scheduler's word for the job's end."""
+def diagnose(run: RunDir, attempt: int, nodes: Sequence[str] = (), state: str = "", words: Words = NONE) -> Diagnosis:
+    """What explains the end of an attempt. `nodes` by their number in the job; `state` is the scheduler's word for the job's end, `words`
+    are what it says in logs."""
     dead = evidence.deaths(run, attempt)
     ranks = list(_ranks(run, attempt, {death.rank: death.host for death in dead}))
     silent = [death for death in dead if death.rank not in {each.rank for each in ranks}]
-    found = [*ranks, *map(_of_death, silent), *_agents(run, attempt, nodes), *_job(run, attempt)]
-    found += [stated] if (stated := by_state(state)) else []
+    found = [*ranks, *map(_of_death, silent), *_agents(run, attempt, nodes), *_job(run, attempt, words)]
+    found += [stated] if (stated := by_state(state, words)) else []
     first = min(found, key=lambda each: each.order)
     if first.kind == CAUSE and first.match is None:  # an exception that came after the job was ended came of that
         earlier = [each for each in found if each.kind == SCHEDULER and 0 < each.time < first.time - 1]
@@ -207,35 +198,38 @@ def _agents(run: RunDir, attempt: int, nodes: Sequence[str]) -> Iterator[Diagnos
             yield Diagnosis(CAUSE, f"torchrun failed: {words[-1]}", (Shown(path, words[-1]),), None, None, host, evidence.changed(path))
 
 
-# ---------------------------------------------------------------- the batch shell and SLURM
+# ---------------------------------------------------------------- the batch shell and the scheduler
 
 
-def _job(run: RunDir, attempt: int) -> Iterator[Diagnosis]:
+def _job(run: RunDir, attempt: int, words: Words) -> Iterator[Diagnosis]:
     lines, path = evidence.job_lines(run, attempt), run.log
     text = "\n".join(lines)
-    for match in (find(lines, CAUSE), find(lines, SCHEDULER)):
+    for match in (find(lines, CAUSE, words=words), find(lines, SCHEDULER, words=words)):
         if match is not None:
             host, at = match.groups.get("host", ""), match.groups.get("at", "")
-            if match.signature.kind == CAUSE and not host and (stepd := re.match(r"slurmstepd-([^:\s]+): ", match.line)):
-                host = stepd[1]
+            if match.signature.kind == CAUSE and not host and words.host and (named := words.host.match(match.line)):
+                host = named["host"]
             yield Diagnosis(match.signature.kind, match.verdict, (Shown(path, match.line),), match, None, host, evidence.seconds(at))
     word, line = evidence.last_word(run, attempt)
     reason = line.partition(f" {word}: ")[2]
     if word == "failed" and reason and not reason.startswith(_ONLY_THAT):
         yield Diagnosis(CAUSE, reason, (Shown(path, line),))
-    if (said := _FROM_NODE.search(text)) and not find([said[0]], CAUSE):
+    if (said := _FROM_NODE.search(text)) and not find([said[0]], CAUSE, words=words):
         yield Diagnosis(CAUSE, said[1], (Shown(path, said[0]),))
-    if (task := _TASK.search(text)) and not task[2].startswith("Exited"):  # the first one: the others are ended because of it
-        yield Diagnosis(DEATH, f"torchrun on {task[1]} was ended: {task[2]}", (Shown(path, task[0]),), None, None, task[1])
+    task = words.task.search(text) if words.task else None  # the first one: the others are ended because of it
+    if task is not None and task["how"]:
+        shown = (Shown(path, task[0]),)
+        yield Diagnosis(DEATH, f"torchrun on {task['host']} was ended: {task['how']}", shown, None, None, task["host"])
     last = [line for line in lines if line.strip()][-3:]
     yield Diagnosis(REST, "it ended and left no word of why", tuple(Shown(path, line) for line in last))
 
 
-def by_state(state: str) -> Diagnosis | None:
+def by_state(state: str, words: Words = NONE) -> Diagnosis | None:
     """What the scheduler's word for the end of a job says; None where it says no more than that it ended."""
-    if state not in _STATES:
+    if state not in ENDS:
         return None
-    known = next(each for each in SIGNATURES if each.name == _STATES[state] and "{" not in each.verdict)
+    plain = ENDS[state]
+    known = next((each for each in words.signatures if each.name == plain.name and "{" not in each.verdict), plain)
     # lines that say the same come first: they can be shown
     return Diagnosis(known.kind, known.verdict, (), Match(known, "", {}), time=math.inf if known.kind == SCHEDULER else 0)
 

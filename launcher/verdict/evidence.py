@@ -1,4 +1,4 @@
-"""What an attempt left behind, read from its end: reports and logs of ranks, torchrun's tables, the batch shell's and SLURM's lines.
+"""What an attempt left behind, read from its end: reports and logs of ranks, torchrun's tables, lines of the batch shell and the scheduler.
 
 Every file may be missing, torn, huge or no text at all.
 """
@@ -176,7 +176,7 @@ def changed(path: Path) -> float:
 
 
 def seconds(iso: str) -> float:
-    """Local time as SLURM and torchrun write it, since the epoch; 0 where it is none."""
+    """Local time as schedulers and torchrun write it, since the epoch; 0 where it is none."""
     from datetime import datetime  # here: a table of runs has no time but the clock's
 
     try:

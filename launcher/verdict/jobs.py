@@ -1,61 +1,47 @@
-"""A job as its scheduler tells of it, and which of the scheduler's words mean that it waits, runs or is over."""
+"""A job as its scheduler tells of it. What the scheduler's own words mean is for its cluster to say (launcher/clusters/protocol.py)."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-OVER = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"))
-"""A list that is closed: in a state that is not known here a job may still run, and a second one would train beside it."""
-WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
-RUNNING = frozenset(("RUNNING", "RESIZING", "SIGNALING"))
-"""While it gets a signal or another size, a job is as running as before."""
-SUSPENDED = frozenset(("SUSPENDED", "STOPPED"))
-ENDING = frozenset(("COMPLETING", "STAGE_OUT"))
+QUEUED, RUNNING, SUSPENDED, ENDING, OVER, UNKNOWN = "queued", "running", "suspended", "ending", "over", ""
+"""Phases of a job. UNKNOWN is as alive as RUNNING: where it runs after all, a second job would train beside it."""
+PLAIN = ("COMPLETED", "FAILED")
+"""States that say no more than that the job is over: the run directory knows more."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One line of squeue."""
+    """What a scheduler says of one job now."""
 
     id: str
-    """12, or 12_3 for a member of an array."""
-    number: str
-    """The number that the job itself sees as SLURM_JOB_ID."""
+    """As its programs take it, and the ledger keeps it."""
     state: str
-    reason: str
-    nodes: str
-    start: str
-    submitted: str
-    elapsed: str
-    name: str
-    directory: str = ""
-    """Where it works: of a run its own directory. Empty where squeue does not say."""
+    """One word, for people. Of a job that is over one of PLAIN, or CANCELLED, PREEMPTED, TIMEOUT, NODE_FAIL or OUT_OF_MEMORY where it
+    means these, or the scheduler's own word, which is shown as it is."""
+    phase: str
+    reason: str = ""
+    """Why it waits, in the scheduler's word."""
+    nodes: str = ""
+    start: str = ""
+    """When it is expected to start; empty or N/A where nobody knows."""
+    submitted: str = ""
+    elapsed: str = ""
     cluster: str = ""
-    """Empty for the one that answers where nobody names another."""
+    """Of a scheduler that has several clusters: which; empty for the one that answers where nobody names another."""
 
     @property
     def active(self) -> bool:
-        return not is_over(self.state)
+        return self.phase != OVER
 
     @property
     def key(self) -> str:
-        """As sbatch prints it: two clusters may have jobs of one number."""
+        """As `origin.own_jobs` has it: two clusters may have jobs of one number."""
         return keyed(self.id, self.cluster)
 
 
 def keyed(number: str, cluster: str) -> str:
     return f"{number};{cluster}" if cluster else number
-
-
-def state_of(words: str) -> str:
-    """A state as squeue, scontrol and sacct spell it: `CANCELLED by 1000`, `COMPLETED+COMPLETING`, in small letters."""
-    return re.sub(r"\s+BY\s.*", "", words.strip().upper())
-
-
-def is_over(state: str) -> bool:
-    """Whether nothing more comes of a job: what is requeued, or copies its files, bears a flag beside the word for its end."""
-    return all(word in OVER for word in re.split(r"[+,]", state_of(state)))
 
 
 def waiting(job: Job) -> str:

@@ -1,10 +1,11 @@
-"""Known failures and known reasons to wait: the words of a log or of the scheduler, what they mean, what to type then.
+"""Known failures: the words of a log, what they mean, what to type then.
 
-The words are those of torch 2.13, NCCL, gloo and SLURM from 22.05 on. Where a line fits several signatures, the first one is it.
+The words are those of torch 2.13, NCCL and gloo; a scheduler brings its own. Where a line fits several signatures, the first one is it.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,10 +44,33 @@ class Match:
         return self.signature.advice.format(**self.groups, **context)
 
 
-def find(lines: Iterable[str], *kinds: str) -> Match | None:
+@dataclass(frozen=True)
+class Words:
+    """What one scheduler says in the log of a job."""
+
+    signatures: tuple[Signature, ...] = ()
+    task: re.Pattern[str] | None = None
+    """A line by which it says that the processes of a node are over: groups `host`, and `how` unless that says nothing."""
+    host: re.Pattern[str] | None = None
+    """How a line begins that names the node it is about, as `host`."""
+
+    @functools.cached_property
+    def table(self) -> tuple[Signature, ...]:
+        """With those of all: of one name the scheduler's come first, for they name the node; names that only it has come last."""
+        ours = dict.fromkeys(each.name for each in SIGNATURES)
+        first = [each for each in self.signatures if each.name in ours]
+        known = (each for name in ours for table in (first, SIGNATURES) for each in table if each.name == name)
+        return (*known, *(each for each in self.signatures if each.name not in ours))
+
+
+NONE = Words()
+"""Of a run on this machine, or of a scheduler with nothing to say."""
+
+
+def find(lines: Iterable[str], *kinds: str, words: Words = NONE) -> Match | None:
     """The first signature of these kinds, in the order of the table, that any of the lines fits."""
     text = "\n".join(lines)
-    for signature in SIGNATURES:
+    for signature in words.table:
         if signature.kind in kinds and (found := signature.pattern.search(text)):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
             return Match(signature, text[start : end if end >= 0 else len(text)], found.groupdict(""))
@@ -55,24 +79,24 @@ def find(lines: Iterable[str], *kinds: str) -> Match | None:
 
 RESUME = "python -m launcher resume {run}"
 _SMALLER = "in a new run: train.accumulate=2 or more (the same batch in smaller parts), or a smaller train.batch_size"
-_MEMORY = "in a new run: more memory for each node (cluster.memory=64G, or 0 for all of it), or fewer loader workers"
+HOST_MEMORY = "in a new run: more memory for each node (cluster.memory=64G, or 0 for all of it), or fewer loader workers"
 _SHARED = "in a new run: runs_dir=… on a file system that every node shares, mounted where there is a container (cluster.mounts)"
-_PLACED = "on a file system that the nodes share, or into the image (cluster.image); then: " + RESUME
+PLACED = "on a file system that the nodes share, or into the image (cluster.image); then: " + RESUME
 _DRIVER = "`nvidia-smi` on that node tells; in a new run: cluster.exclude=…, or a torch built for its driver"
 
 _ADVICE = {
     "cuda_oom": _SMALLER,
-    "host_oom": _MEMORY,
+    "host_oom": HOST_MEMORY,
     "shared_memory": "in a new run: fewer loader workers, or a container with more shared memory",
     "disk_full": "make room there, then: " + RESUME,
     "quota": "make room there, then: " + RESUME,
     "file_system": "when it is back: " + RESUME,
     "not_visible": _SHARED,
-    "no_python": "install it " + _PLACED,
-    "import": "install it for {python} " + _PLACED,
+    "no_python": "install it " + PLACED,
+    "import": "install it for {python} " + PLACED,
     "no_cuda": "install a CUDA build of torch for {python}, or in a new run: cluster.device=cpu",
     "driver": _DRIVER,
-    "gpu_kind": "install a torch built for these GPUs " + _PLACED,
+    "gpu_kind": "install a torch built for these GPUs " + PLACED,
     "device_assert": "look at the labels and indices of the data; CUDA_LAUNCH_BLOCKING=1 in cluster.env shows the line",
     "gpu_fault": "in a new run: leave that node out with cluster.exclude=…, and tell who runs the cluster",
     "port": "another attempt takes another port: " + RESUME,
@@ -81,13 +105,7 @@ _ADVICE = {
     "replicas": "in a new run: leave that node out with cluster.exclude=…; here: " + RESUME + ", from before it happened",
     "bad_loss": "in a new run: a lower optim.lr, train.clip_norm=1, or train.on_bad=rollback to pass these batches over",
     "fenced": "nothing: the newer attempt trains",
-    "account": "`sacctmgr show associations user=$USER` lists yours; in a new run: cluster.account=…",
-    "qos": "`sacctmgr show associations user=$USER format=account,qos` lists yours; in a new run: cluster.qos=…",
-    "partition": "`sinfo` lists them; in a new run: cluster.partition=…",
-    "node_config": "`sinfo -o '%P %D %c %m %G'` lists what there is; in a new run: ask for less of it",
     "short_limit": "in a new run: {time}",
-    "time_limit": RESUME + "; in a new run: a longer cluster.time, or a longer cluster.warning if it could not save in time",
-    "cancelled": "what it has saved stays: " + RESUME,
     "rendezvous": "look at that node's agent log and at job.log; then: " + RESUME,
     "collective_timeout": "one rank hung or took another branch; the last lines of each: python -m launcher logs {run}",
     "lost_peer": "look at the nodes and at the network between them if it happens again; " + RESUME,
@@ -103,8 +121,6 @@ SIGNATURES = (
     _known("cuda_oom", r"CUDA out of memory\. Tried to allocate (?P<size>[\d.]+ \w+)", "a GPU ran out of memory when asked for {size}"),
     _known("cuda_oom", r"CUDA out of memory|CUDA error: out of memory|Cuda failure \d+ 'out of memory'", "a GPU ran out of memory"),
     _known("cuda_oom", r"CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED", "a GPU ran out of memory"),
-    _known("host_oom", r"^srun: error: (?P<host>\S+): tasks? \S+: Out Of Memory", "{host} ran out of memory: the kernel killed a process"),
-    _known("host_oom", r"[Dd]etected \d+ oom[-_ ]kill|exceeded memory limit", "a node ran out of memory: the kernel killed a process"),
     _known(
         "host_oom",
         r"DataLoader worker \(pid.*is killed by signal: Killed",
@@ -120,7 +136,6 @@ SIGNATURES = (
     _known("not_visible", r"(?<!\S)(?P<host>\S+) does not see \S+;", "{host} does not see the run directory"),
     _known("not_visible", r"couldn't chdir to |Could not open std(out|err) file", "a node does not see the run directory"),
     _known("not_visible", r"No module named '?launcher\b", "a node does not see the run's copy of the code"),
-    _known("no_python", r"execve\(\): (?P<path>[^:\n]+): (No such file|Permission denied)", "a node has no {path}"),
     _known("no_python", r"(?<!\S)(?P<path>\S{0,200}?python[\d.]*): (command not found|[Nn]o such file)", "a node has no {path}"),
     _known("import", r"No module named '?(?P<module>[\w.]+)", "the environment of the nodes has no module {module}"),
     _known("import", r"(?P<what>cannot import name '[^']+' from '[^']+')", "an import failed: {what}"),
@@ -155,14 +170,6 @@ SIGNATURES = (
     ),
     _known("fenced", r"attempt (?P<holder>\d+) has taken over", "attempt {holder} has taken over; this one writes no more"),
     _known("short_limit", r"in a row .*in a new run: (?P<time>cluster\.time=[\d:]+)", "start-up leaves hardly any of the time limit"),
-    _known("account", r"[Ii]nvalid account|[Aa]ccount.* not (allowed|permitted)", "the account may not have this job"),
-    _known("qos", r"[Ii]nvalid qos|violates accounting/QOS policy", "the QOS may not have this job"),
-    _known("partition", r"[Ii]nvalid partition|group not permitted to use this partition", "the partition may not have this job"),
-    _known(
-        "node_config",
-        r"Requested node configuration is not available|More processors requested",
-        "no node of the partition is as asked for",
-    ),
     _known("hung", r"rank (?P<rank>\d+) on (?P<host>\S+) hangs in (?P<phase>\w+) of step", "rank {rank} on {host} hangs in {phase}"),
     _known(
         "replicas",
@@ -171,17 +178,6 @@ SIGNATURES = (
     ),
     _known("bad_loss", r"the loss of steps (?P<steps>\d+ to \d+) is", "the loss of steps {steps} is no good"),
     _known("bad_loss", r"(?P<name>\S{1,200}) has values that are not finite, so there is no", "{name} has values that are not finite"),
-    # SLURM's own words. Without DUE TO, a step was ended by srun, for one of its tasks had failed, and a job by scancel.
-    _known("time_limit", r"CANCELLED AT (?P<at>\S+) (?i:due to) TIME LIMIT", "the time limit ended the job", SCHEDULER),
-    _known("preempted", r"CANCELLED AT (?P<at>\S+) (?i:due to) PREEMPTION", "preempted: a job that comes first took the nodes", SCHEDULER),
-    _known("node_failure", r"^srun: error: Node failure on (?P<host>\S+)", "{host} failed", SCHEDULER),
-    _known("node_failure", r"CANCELLED AT (?P<at>\S+) (?i:due to) NODE FAILURE", "a node failed", SCHEDULER),
-    _known(
-        "requeued", r"CANCELLED AT (?P<at>\S+) (?i:due to) JOB REQUEUE", "the job was requeued by hand, or its node was lost", SCHEDULER
-    ),
-    _known(
-        "cancelled", r"\*\*\* JOB \S+ ON \S+ CANCELLED AT (?P<at>\S+) ((?i:due to) SIGNAL \w+ )?\*\*\*", "cancelled with scancel", SCHEDULER
-    ),
     # What follows from something else, the most telling first.
     _known(
         "rendezvous",
@@ -217,75 +213,11 @@ SIGNATURES = (
 LOST_PEER = re.compile("|".join(each.pattern.pattern for each in SIGNATURES if each.kind == SYMPTOM))
 """What a rank says whose peer has died, or hangs: true, and not the cause."""
 
-
-# ---------------------------------------------------------------- why a job waits
-
-_STARTS = "nothing: it starts by itself"
-_NEVER = "it never starts so: python -m launcher cancel {run}, and in a new run: "
-
-
-def _waits(pattern: str, verdict: str, advice: str = _STARTS) -> Signature:
-    return Signature("pending", re.compile(pattern), verdict, advice, WAIT)
-
-
-WAITING = (
-    _waits(r"None|", "the scheduler has not come to it yet"),
-    _waits(r"SUSPENDED", "on its nodes, by the scheduler or those who run it", "nothing: it goes on when they resume it"),
-    _waits(r"STOPPED", "on its nodes, somebody has stopped its processes", "scancel --signal=CONT {job}"),
-    _waits(r"Resources", "what it asks for is in use"),
-    _waits(r"Priority", "other jobs come first"),
-    _waits(r"BeginTime", "its time has not come; a job that was requeued waits two minutes"),
-    _waits(r"Dependency", "it waits for another job"),
-    _waits(r"DependencyNeverSatisfied", "it waits for a job that failed", _NEVER + "no such dependency (cluster.sbatch)"),
-    _waits(r"JobHeldUser", "you hold it, or whoever submitted it", "scontrol release {job}"),
-    _waits(r"JobHeldAdmin", "those who run the cluster hold it", "ask them"),
-    _waits(
-        r"(?i)(job )?launch ?failed requeued held",
-        "a node failed to start it, so it is held",
-        "look at the nodes, then: scontrol release {job}",
-    ),
-    _waits(r"JobLaunchFailure", "a node failed to start it", "look at the nodes; scontrol release {job} if it is held"),
-    _waits(r"JobHoldMaxRequeue", "it was requeued too often, so it is held", "find out why, then: scontrol release {job}"),
-    _waits(r"PartitionTimeLimit", "its time limit is beyond what the partition allows", _NEVER + "a shorter cluster.time"),
-    _waits(r"Partition(Node|Max|Min|Config)\w*", "the partition gives no job that many nodes", _NEVER + "other cluster.nodes"),
-    _waits(r"Partition(Down|Inactive)", "the partition takes no jobs at present"),
-    _waits(r"ReqNodeNotAvail.*UnavailableNodes:(?P<nodes>\S+)", "nodes that it needs are down, drained or reserved: {nodes}"),
-    _waits(r"ReqNodeNotAvail.*maintenance", "nodes that it needs are reserved for maintenance"),
-    _waits(
-        r"ReqNodeNotAvail.*|Nodes required for job are .*|NodeDown|FrontEndDown|Power\w+",
-        "nodes that it needs are down, drained or reserved",
-    ),
-    _waits(r"InvalidAccount|AccountNotAllowed", "its account may not use this partition", _NEVER + "another cluster.account"),
-    _waits(r"InvalidQOS|QOSNotAllowed", "its QOS may not be used here", _NEVER + "another cluster.qos"),
-    _waits(r"BadConstraints", "no node is as it asks for", _NEVER + "another cluster.constraint or gpu_type"),
-    _waits(r"JobArrayTaskLimit", "as many members of the sweep run as cluster.throttle lets"),
-    _waits(r"QOSUsageThreshold", "its account has used up its share"),
-    _waits(r"(QOS|Assoc)Grp(?P<what>\w+?)(Limit)?", "all jobs of its {owner} together are at the limit of {what}"),
-    _waits(
-        r"(QOS|Assoc)Max(?P<what>\w+)Per(Job|Node)\w*|QOSMin(?P<least>\w+)",
-        "the {owner} has a limit for each job, and this one is beyond it: {what}",
-        _NEVER + "keep within that limit",
-    ),
-    _waits(r"(QOS|Assoc|)Max(?P<what>\w+?)(Limit|PerUser(Limit)?|PerAccount)", "your jobs are at the {owner}'s limit of {what}"),
-    _waits(r"(QOS|Association)(?P<what>Job|Resource|Time)Limit", "it is at a limit of its {owner}"),
-    _waits(r"Licenses", "a licence that it needs is in use"),
-    _waits(r"Re(quires)?(qResv|servation)\w*|ResvOverRun", "it waits for its reservation"),
-    _waits(r"Prolog\w*|Cleaning|BurstBuffer\w*", "its nodes are being prepared, or cleaned up"),
-    _waits(r".*", "the scheduler has a reason of its own"),
-)
-
-_LIMITED = {
-    "Jobs": "jobs", "Submit": "jobs", "Node": "nodes", "Wall": "time", "Cpu": "CPUs", "CPU": "CPUs", "Mem": "memory", "GRES": "GPUs (GRES)",
-    "Billing": "cost (billing)", "Energy": "energy", "License": "licences",
-}  # fmt: skip
-
-
-def waiting(reason: str) -> Match:
-    """A reason as squeue has it, in words."""
-    plain = reason.replace("_", " ").strip("() ")
-    signature, found = next((each, found) for each in WAITING if (found := each.pattern.fullmatch(plain)))
-    groups = found.groupdict("")
-    limited = groups.get("what", "") or groups.get("least", "")
-    words = next((words for prefix, words in _LIMITED.items() if limited.startswith(prefix)), limited)
-    owner = "QOS" if plain.startswith("QOS") else "account"
-    return Match(signature, reason, {**groups, "owner": owner, "what": words + (", in minutes" if "Minutes" in limited else "")})
+ENDS = {
+    "TIMEOUT": _known("time_limit", "", "the time limit ended the job", SCHEDULER),
+    "PREEMPTED": _known("preempted", "", "preempted: a job that comes first took the nodes", SCHEDULER),
+    "NODE_FAIL": _known("node_failure", "", "a node failed", SCHEDULER),
+    "CANCELLED": _known("cancelled", "", "cancelled", SCHEDULER),
+    "OUT_OF_MEMORY": _known("host_oom", "", "a node ran out of memory: the kernel killed a process"),
+}
+"""How a scheduler says that a job ended (launcher/verdict/jobs.py), in words, where it has none of its own for it."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from launcher.rundir import lock, origin
 from launcher.rundir.rundir import RunDir
 from launcher.trust import reading
-from launcher.verdict import jobs
-from launcher.verdict.jobs import Job
+from launcher.verdict.jobs import PLAIN, RUNNING, Job
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,15 @@ class Standing:
 
 @dataclass(frozen=True)
 class Queue:
-    """What the schedulers of some runs said."""
+    """What the schedulers of some runs said, by run directory."""
 
-    jobs: Mapping[str, Job] = field(default_factory=dict[str, Job])
-    """By key and by number."""
-    silent: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Clusters that did not answer, and their excuses."""
+    jobs: Mapping[Path, Job] = field(default_factory=dict[Path, Job])
+    """Of each run the newest job, where its scheduler still knows it."""
+    silent: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    """Runs of which nothing was said, and the excuse."""
 
     def answers_for(self, run: RunDir) -> bool:
-        ids = job_ids(run)
-        return not ids or ids[-1].partition(";")[2] not in self.silent
+        return run.path not in self.silent
 
     @property
     def excuse(self) -> str:
@@ -75,7 +73,7 @@ def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
     ids = job_ids(run)
     if not ids:
         return Standing(_here(run))
-    job = queue.jobs.get(ids[-1])
+    job = queue.jobs.get(run.path)
     if job is not None and job.active:
         return Standing(_active(run, job), job)
     newest = run.newest_attempt()
@@ -85,22 +83,17 @@ def standing(run: RunDir, queue: Queue = NOBODY) -> Standing:
 
 
 def _active(run: RunDir, job: Job) -> str:
-    words = set(re.split(r"[+,]", job.state))
-    if words & jobs.ENDING:
-        return "ending"
-    if words & jobs.SUSPENDED:
-        return "suspended"
-    if words & jobs.RUNNING:
+    if job.phase == RUNNING:
         newest = run.newest_attempt()
         return "starting" if newest is None or not run.rank_log(newest, 0).exists() else "running"
-    return "queued" if words <= jobs.WAITING else job.state.lower() or "unknown"
+    return job.phase or job.state.lower() or "unknown"
 
 
 def _over(run: RunDir, job: Job | None, number: str, newest: int | None) -> str:
     summary = run.read_summary()
     if summary is not None and summary["state"] == "done":
         return "done"
-    if job is not None and job.state not in ("COMPLETED", "FAILED"):
+    if job is not None and job.state not in PLAIN:
         return job.state.lower()
     events = run.read_events()
     if any(event["event"] == "cancelled" and str(event.get("job")) == number.partition(";")[0] for event in events):

@@ -11,8 +11,8 @@ import pytest
 from helpers import Answer, refused
 from made_runs import CASES, CUT, FAILED, START, TRACEBACK, Made, Said, job, said
 
+from launcher.clusters.slurm import scheduler
 from launcher.plan import World
-from launcher.verbs import why
 
 Ask = Callable[[Path], Said]
 Programs = Callable[[str, str], None]
@@ -177,7 +177,7 @@ def test_stuck_below_its_time_limit_says_what_to_type(tmp_path: Path, ask: Ask) 
 def test_sacct_is_asked_last_and_may_be_of_no_use(
     tmp_path: Path, programs: Programs, ask: Ask, monkeypatch: pytest.MonkeyPatch, sacct: str | None, verdict: str
 ) -> None:
-    monkeypatch.setattr(why, "ACCOUNTING_SECONDS", 0.5)
+    monkeypatch.setattr(scheduler, "ACCOUNTING_SECONDS", 0.5)
     made = Made(tmp_path)
     made.attempt()
     if sacct is None:

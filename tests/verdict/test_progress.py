@@ -100,7 +100,6 @@ def test_where_the_batch_host_has_no_python_the_first_node_judges(
 ) -> None:
     """As it is with containers."""
     leave(shell, 3, ended="requeued-hung", lasted="360", trained="2")
-    (shell.run / "plan.json").touch()
     shell.stubs += 'srun() { env >"$run/seen"; }\n'
     shell.start(container="apptainer", image="i.sif", container_python="no-such-python")
     seen = dict(line.split("=", 1) for line in (shell.run / "seen").read_text().splitlines() if "=" in line)

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from launcher.verdict.signatures import CAUSE, LOST_PEER, SCHEDULER, SIGNATURES, SYMPTOM, WAIT, WAITING, Signature, find, waiting
+from launcher.clusters.slurm.words import WAITING, WORDS, waiting
+from launcher.verdict.signatures import CAUSE, LOST_PEER, SCHEDULER, SYMPTOM, WAIT, Signature, find
 
 LINES = [
     (
@@ -144,7 +145,7 @@ LINES = [
 
 @pytest.mark.parametrize(("name", "line"), LINES, ids=[f"{name}-{number}" for number, (name, _) in enumerate(LINES)])
 def test_a_line_is_known_and_its_words_are_whole(name: str, line: str) -> None:
-    match = find(["something before", line, "something behind"], CAUSE, SCHEDULER) or find([line], SYMPTOM)
+    match = find(["something before", line, "something behind"], CAUSE, SCHEDULER, words=WORDS) or find([line], SYMPTOM, words=WORDS)
     assert match is not None
     assert (match.signature.name, match.line) == (name, line)
     said = match.verdict + match.advice(run="runs/toy/a", python="/opt/python", job="12")
@@ -153,12 +154,12 @@ def test_a_line_is_known_and_its_words_are_whole(name: str, line: str) -> None:
 
 
 def test_every_signature_has_a_line_that_shows_it() -> None:
-    matches = [find([line], CAUSE, SCHEDULER) or find([line], SYMPTOM) for _, line in LINES]
+    matches = [find([line], CAUSE, SCHEDULER, words=WORDS) or find([line], SYMPTOM, words=WORDS) for _, line in LINES]
     shown = {id(match.signature) for match in matches if match}
-    assert [signature for signature in SIGNATURES if id(signature) not in shown] == []
+    assert [signature for signature in WORDS.table if id(signature) not in shown] == []
 
 
-@pytest.mark.parametrize("signature", [*SIGNATURES, *WAITING], ids=lambda each: f"{each.name}:{each.pattern.pattern[:20]}")
+@pytest.mark.parametrize("signature", [*WORDS.table, *WAITING], ids=lambda each: f"{each.name}:{each.pattern.pattern[:20]}")
 def test_what_a_text_holds_is_in_the_pattern(signature: Signature) -> None:
     """Else the user would see a KeyError in place of the verdict."""
     given = {*signature.pattern.groupindex, "run", "python", "job"} | ({"owner", "what"} if signature.kind == WAIT else set())
@@ -179,13 +180,13 @@ def test_what_a_text_holds_is_in_the_pattern(signature: Signature) -> None:
     ],
 )
 def test_an_innocent_line_is_not(line: str) -> None:
-    assert find([line], CAUSE, SCHEDULER, SYMPTOM) is None
+    assert find([line], CAUSE, SCHEDULER, SYMPTOM, words=WORDS) is None
 
 
 @pytest.mark.parametrize("line", ["x" * 1_000, "x " * 500, "=" * 500 + "python" * 80, "error: tasks: " * 70])
 def test_a_hostile_line_takes_no_time(line: str) -> None:
     began = time.process_time()
-    find([line] * 65, CAUSE, SCHEDULER, SYMPTOM)
+    find([line] * 65, CAUSE, SCHEDULER, SYMPTOM, words=WORDS)
     assert time.process_time() - began < 0.5
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from launcher.clusters.local import gpus, machine
-from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
+from launcher.clusters.protocol import Cluster
+from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, SAFE_PATH, SCRUB, torchrun_here
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
+
+if TYPE_CHECKING:
+    from launcher.rundir.rundir import RunDir
 
 LEAST_FILES = 64
 """That torchrun and a worker have open, and some more."""
 
 
 @dataclass(frozen=True)
-class Local:
+class Local(Cluster):
     """One node: this one."""
 
     nodes: int = 1
@@ -96,7 +100,7 @@ class Local:
             export("LAUNCHER_AGENT_PID", Raw("$$")),
             'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',
             command(["cd", plan.project]) + " # where -m looks first",
-            "exec " + block(torchrun(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
+            "exec " + block(torchrun_here(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"
 
@@ -104,21 +108,17 @@ class Local:
         """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
         return ["bash", "-p", f"{plan.run_dir}/job.sh"]
 
+    def start(self, here: RunDir, when: str = "") -> dict[str, Any]:
+        from launcher.clusters.local.attend import attend
+
+        return attend(here, here.read_plan(), self)
+
+    def examine(self, here: RunDir, when: str) -> int:
+        from launcher.clusters import examined
+
+        return examined.here_and_now(here, self.submit_argv(here.read_plan()))
+
 
 def _by(interface: str) -> list[str]:
     """NCCL takes a bare name for a prefix."""
     return [export("GLOO_SOCKET_IFNAME", interface), export("NCCL_SOCKET_IFNAME", f"={interface}")]
-
-
-def torchrun(plan: Plan) -> list[object]:
-    """The local address spares a machine whose own name does not resolve."""
-    return [
-        plan.python,
-        command_option("-m", TORCHRUN),
-        command_option(f"--rdzv-backend={ONE_NODE}"),
-        "--local-addr=127.0.0.1",
-        f"--nproc-per-node={plan.world.processes_per_node}",
-        f"--max-restarts={plan.max_restarts}",
-        command_option("--module", "launcher.train.worker"),
-        Raw('"$run"'),
-    ]

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.clusters import submit
 from launcher.clusters.local.screen import Screen, tell
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
-from launcher.plan import Cluster, Plan
+from launcher.plan import Plan
 from launcher.rundir.progress import FAILED
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.rundir.tail import Tail
@@ -22,6 +22,9 @@ from launcher.trust.secret import mask
 from launcher.verdict import headway
 from launcher.verdict.diagnose import failure
 from launcher.verdict.evidence import newest_report
+
+if TYPE_CHECKING:
+    from launcher.clusters.local import Local
 
 POLL_SECONDS = 0.1
 
@@ -60,7 +63,7 @@ class _Signals:
             signal.signal(number, handler)
 
 
-def attend(run: RunDir, plan: Plan, cluster: Cluster) -> dict[str, Any]:
+def attend(run: RunDir, plan: Plan, cluster: Local) -> dict[str, Any]:
     """Start an attempt and stay until it ends; after a rank was killed or hung, start the next one. Returns the summary.
 
     Raises TrainingFailed or the error a rank reported; Stopped when it was asked to stop by a signal or the STOP file;
@@ -107,10 +110,10 @@ def _note_end(run: RunDir, attempt: int, word: str) -> None:
         write_atomic(run.attempt(attempt) / "ended", f"{word}\n")
 
 
-def _attempt(run: RunDir, plan: Plan, cluster: Cluster, signals: _Signals) -> dict[str, Any]:
+def _attempt(run: RunDir, plan: Plan, cluster: Local, signals: _Signals) -> dict[str, Any]:
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
     before = run.newest_attempt()
-    process = submit.start(cluster, plan)
+    process = submit.start(cluster.submit_argv(plan))
     screen = Screen()  # a thread: after the fork
     try:
         _watch(run, process, signals, screen, before)

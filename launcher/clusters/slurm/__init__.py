@@ -1,26 +1,28 @@
-"""A batch job on SLURM: one text per run, a pure function of the options and the plan.
-
-`#SBATCH` lines come from checked values alone; what the job does afterwards is slurm.sh, copied in whole. One task per node: torchrun
-starts that node's processes. Nothing a node knows better is decided here: launcher/node/__main__.py finds its address when it is there.
-"""
+"""Batch jobs on SLURM: the options, and a run's whole life there. What a job is, script.py says; the scheduler is asked by scheduler.py."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
-from launcher.clusters.slurm import environment, prelude
+from launcher.clusters.batch import Batch
+from launcher.clusters.protocol import Account, Part
 from launcher.clusters.slurm.env import check_env
-from launcher.clusters.slurm.values import check_containers, check_text, directive, limit_text, literal_path, passed_on, seconds_of
+from launcher.clusters.slurm.values import check_containers, check_text, passed_on, seconds_of
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
-from launcher.shell import Raw, block, command, export, glued
+from launcher.verdict.standing import Queue
 
-BODY = Path(__file__).with_name("slurm.sh")
+if TYPE_CHECKING:
+    from launcher.clusters.slurm.states import SlurmJob
+    from launcher.compose.freeze import Frozen
+    from launcher.rundir.rundir import RunDir
+    from launcher.rundir.sweep import Sweep
+    from launcher.verdict.jobs import Job
+    from launcher.verdict.signatures import Words
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+@-]*")
 _WORDS = re.compile(rf"{_WORD.pattern}(,{_WORD.pattern})*")
@@ -30,7 +32,7 @@ _LONGEST_WARNING = 65_535
 
 
 @dataclass(frozen=True)
-class Slurm:
+class Slurm(Batch):
     """Nodes of a cluster, and how this site wants to be asked for them."""
 
     nodes: int = 1
@@ -91,7 +93,9 @@ class Slurm:
     doctor: bool = False
     """Examine the nodes before training; leave a bad one out and requeue once."""
 
-    attached: ClassVar[bool] = False
+    asked: ClassVar[str] = "squeue"
+    told: ClassVar[Mapping[str, str]] = {"number": "SLURM_NODEID", "name": "SLURMD_NODENAME", "nodes": "SLURM_JOB_NODELIST"}
+    drills: ClassVar[tuple[str, ...]] = ("preempt", "timeout", "nodefail", "crash")
 
     def world(self) -> World:
         """Check every option. Raises ConfigError that names the key and what to type."""
@@ -142,155 +146,97 @@ class Slurm:
         return min(max(60, self.seconds // 20), 300, self.seconds // 3)
 
     def render(self, plan: Plan) -> str:
-        """The job script."""
-        lines = [
-            "#!/bin/bash",
-            *self.directives(plan, output=literal_path(plan.run_dir, "job.log")),
-            f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
-            "set -euo pipefail",
-            command(["umask", plan.umask]),
-            "",
-            *SCRUB,
-            *self._prelude(plan),
-            "",
-            *(LOOPBACK if self.nodes == 1 else ()),
-            *environment.lines(self.env, (self.image, self.container_python, *self.mounts, *self.srun.values())),
-            f"run={command([plan.run_dir])}",
-            f"code={command([plan.project])}",
-            f"python={command([plan.python if self.container is None else self.container_python])}",
-            f"limit={self.seconds}",
-            f"requeue={'yes' if self.requeue else 'no'}",
-            "",
-            export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
-            SAFE_PATH,
-            export("OMP_NUM_THREADS", plan.threads),
-            "# Since 22.05 srun no longer takes this from the job.",
-            export("SRUN_CPUS_PER_TASK", self._cpus_per_node),
-            "# torchrun gives its workers this long when one of them has failed; the others hang in a collective by then.",
-            export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
-            *([export("LAUNCHER_INTERFACE", self.interface)] if self.interface else []),
-            *(export(name, value) for name, value in plan.env),
-            "",
-            'cd "$code" # where -m looks first',
-            *NEXT_ATTEMPT,
-            "",
-            "step() {",
-            "    " + block(self._srun(plan)).replace("\n", "\n    "),
-            "}",
-            *(["examine() {", "    " + block(self._examine(plan)).replace("\n", "\n    "), "}"] if self.doctor else []),
-            "",
-            BODY.read_text(encoding="utf-8").rstrip("\n"),
-        ]
-        return "\n".join(lines) + "\n"
+        from launcher.clusters.slurm.script import job_script
 
-    def _prelude(self, plan: Plan) -> list[str]:
-        if self.prelude is None:
-            return []
-        copied = f"{plan.run_dir}/prelude/{Path(self.prelude).name}"
-        return prelude.lines(copied, f"{plan.run_dir}/events.jsonl", self.prelude_strict)
-
-    def render_array(self, plan: Plan, name: str, place: str, members: int) -> str:
-        """The script of an array whose members are the runs that `place`/<index> lead to; `plan` is one of theirs."""
-        indices = f"0-{members - 1}{f'%{self.throttle}' if self.throttle else ''}"
-        literal = literal_path(place, "all.log")
-        lines = [
-            "#!/bin/bash",
-            *self.directives(plan, name=name, array=indices, output="%a.log" if literal == "all.log" else literal),
-            f"# {members} members of a sweep. Each is a run like any other, with a job.sh of its own.",
-            f'member={command([place])}/"$SLURM_ARRAY_TASK_ID"',
-            '[ -d "$member" ] || member=$(<"$member") # a text, where the file system has no links',
-            'exec bash "$member/job.sh" >>"$member/job.log" 2>&1',
-        ]
-        return "\n".join(lines) + "\n"
-
-    def directives(self, plan: Plan, *, name: str | None = None, array: str | None = None, output: str = "job.log") -> list[str]:
-        """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument."""
-        options: dict[str, Any] = {
-            "job-name": f"{plan.name}.{plan.id}" if name is None else name,
-            "nodes": self.nodes,
-            "ntasks-per-node": 1,
-            "cpus-per-task": self._cpus_per_node,
-            **self._gpus(),
-            "mem": self.memory,
-            "time": limit_text(self.seconds),
-            "partition": self.partition,
-            "account": self.account,
-            "qos": self.qos,
-            "constraint": self.constraint,
-            "exclude": self.exclude,
-            "signal": f"B:USR2@{self.lead}",
-            "requeue" if self.requeue else "no-requeue": True,
-            "array": array,
-            "open-mode": "append",
-            "output": output,
-            **passed_on("sbatch", self.sbatch, self.site_options),
-        }
-        return [directive(key, value) for key, value in options.items() if value is not None]
-
-    @property
-    def _cpus_per_node(self) -> int:
-        return self.cpus_per_process * self.processes_per_node
-
-    def _gpus(self) -> dict[str, str]:
-        """Per node: from 24.11 on, GPUs bound per task keep NCCL from peer-to-peer copies."""
-        if self.device != "cuda":
-            return {}
-        count = f"{self.gpu_type}:{self.processes_per_node}" if self.gpu_type else str(self.processes_per_node)
-        return {"gres": f"gpu:{count}"} if self.gpu_request == "gres" else {"gpus-per-node": count}
-
-    def _srun(self, plan: Plan, module: str = "launcher.train.worker") -> list[object]:
-        options = passed_on("srun", self.srun, self.site_options)
-        return [
-            "srun",
-            f"--nodes={self.nodes}",
-            Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
-            *(f"--{key}" if value is True else glued(f"--{key}=", value) for key, value in options.items()),
-            *self._inside(plan),
-            Raw('"$python" -m launcher.node "$run"'),
-            *self._torchrun(plan),
-            command_option("-m", module),
-            Raw('"$run"'),
-        ]
-
-    def _examine(self, plan: Plan) -> list[object]:
-        return self._srun(dataclasses.replace(plan, max_restarts=0), "launcher.doctor.examine")
-
-    def _torchrun(self, plan: Plan) -> list[object]:
-        meeting = f"--rdzv-backend={ONE_NODE}"
-        if plan.world.nodes > 1:
-            meeting = '--rdzv-backend=sealed --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'
-        return [
-            Raw(f'"$python" -m {TORCHRUN}'),
-            f"--nnodes={plan.world.nodes}",
-            f"--nproc-per-node={plan.world.processes_per_node}",
-            f"--max-restarts={plan.max_restarts}",
-            Raw(meeting),
-        ]
-
-    def _inside(self, plan: Plan) -> list[object]:
-        """The container, where there is one."""
-        places = tuple(dict.fromkeys((plan.run_dir, plan.project, plan.directory))) if self.container else ()
-        for path in places:
-            if any(mark in path for mark in ',:"'):
-                raise ConfigError(
-                    f"cluster.container: {path!r} holds a sign with a meaning in mounts (, : or a quote); choose another path"
-                )
-        mounts = [f"{path}:{path}" for path in places] + self.mounts
-        if self.container == "pyxis":
-            comma: list[str] = [part for mount in mounts for part in (",", mount)][1:]
-            return [glued("--container-image=", self.image or ""), glued("--container-mounts=", *comma), Raw('--container-workdir="$code"')]
-        if self.container == "apptainer":
-            graphics = ["--nv"] if self.device == "cuda" else []
-            return [
-                command_option("apptainer", "exec", *graphics),
-                *(glued("--bind=", mount) for mount in mounts),
-                Raw('--pwd="$code"'),
-                self.image,
-            ]
-        return []
+        return job_script(self, plan)
 
     def submit_argv(self, plan: Plan) -> list[str]:
         return ["sbatch", "--parsable", f"--chdir={plan.run_dir}", f"{plan.run_dir}/job.sh"]
+
+    # ------------------------------------------------ before
+
+    def check(self, frozen: Frozen) -> str:
+        """A controller that does not answer is no reason to refuse here: the run directory is kept then, for another try."""
+        from launcher.clusters.slurm import batch
+
+        return batch.check(self, frozen)
+
+    def asks(self, plan: Plan) -> tuple[str, ...]:
+        from launcher.clusters.slurm.script import directives
+
+        return tuple(directives(self, plan, name=""))
+
+    def prepare(self, frozen: Frozen, here: RunDir) -> None:
+        super().prepare(frozen, here)
+        if self.prelude is not None:
+            from launcher.clusters.slurm import prelude_files
+
+            prelude_files.copy(Path(self.prelude), here.prelude)
+
+    # ------------------------------------------------ begun, known, ended
+
+    def submit(self, here: RunDir) -> str:
+        from launcher.clusters.slurm import batch
+
+        return batch.submit(self, here)
+
+    def array(self, here: Sweep, parts: Sequence[Part]) -> list[str]:
+        from launcher.clusters.slurm import array
+
+        return array.queue(here, parts, self)
+
+    def examination(self) -> Mapping[str, Any]:
+        """Its limit is short, so that it fits between others."""
+        return {"time": "10:00", "warning": "auto", "requeue": False, "doctor": False}
+
+    def job_of(self, here: RunDir) -> SlurmJob | None:
+        from launcher.clusters.slurm import batch
+
+        return batch.job_of(self, here)
+
+    @staticmethod
+    def jobs(runs: Sequence[RunDir]) -> Queue:
+        from launcher.clusters.slurm import asked
+
+        return asked.jobs(runs)
+
+    @staticmethod
+    def cancel(jobs: Sequence[Job]) -> None:
+        from launcher.clusters.slurm import scheduler
+
+        scheduler.cancel(jobs)
+
+    # ------------------------------------------------ explained, drilled
+
+    @staticmethod
+    def waits(job: Job, run: str) -> tuple[str, str]:
+        from launcher.clusters.slurm import words
+
+        return words.waits(job, run)
+
+    @staticmethod
+    def accounted(key: str) -> Account | None:
+        from launcher.clusters.slurm import scheduler
+
+        return scheduler.accounted(key)
+
+    @staticmethod
+    def estimate(here: RunDir) -> str:
+        from launcher.clusters.slurm import batch
+
+        return batch.estimate(Slurm(), here)
+
+    @staticmethod
+    def words() -> Words:
+        from launcher.clusters.slurm.words import WORDS
+
+        return WORDS
+
+    @staticmethod
+    def strike(kind: str, here: RunDir) -> None:
+        from launcher.clusters.slurm import drilled
+
+        drilled.strike(kind, here)
 
 
 def _whole(key: str, value: object, low: int, wanted: str = "") -> None:

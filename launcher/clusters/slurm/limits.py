@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from launcher.clusters.slurm import Slurm
 from launcher.config.targets import nearest
 from launcher.errors import ClusterError
+
+if TYPE_CHECKING:
+    from launcher.clusters.slurm import Slurm
 
 Partition = Mapping[str, str]
 

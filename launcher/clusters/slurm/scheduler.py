@@ -8,12 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.clusters.submit import Reply, ask
+from launcher.clusters.protocol import Account
+from launcher.clusters.slurm.states import SlurmJob, is_over, phase_of, state_of
+from launcher.clusters.submit import Reply
+from launcher.clusters.submit import ask as ask_program
 from launcher.errors import ClusterError, NoAnswer, NoScheduler
-from launcher.verdict.jobs import Job, state_of
+from launcher.verdict.jobs import Job, keyed
 
 SECONDS = 30.0
 """What a controller under load may take to answer."""
+
+ACCOUNTING_SECONDS = 5.0
+"""What sacct may take. It is asked only where nobody else knows, and many sites do without it."""
 
 PATIENCE = (2.0, 4.0)
 """Seconds until it is asked again for a job whose number was lost."""
@@ -34,22 +40,39 @@ _WAITS = re.compile(
 """Of what --test-only says: sbatch takes the job and it waits, or it depends (on EnforcePartLimits) and sbatch will say."""
 
 
-def jobs(name: str | None = None, clusters: str = "") -> dict[str, Job]:
+def ask(argv: list[str], seconds: float, text: str = "", site: Mapping[str, str] | None = None) -> Reply:
+    """Run a program of SLURM's, of whose own variables it sees those of `site` alone: typed inside a job, its `SLURM_*`, `SBATCH_*` and
+    `SRUN_*` would be options of the new one, and `SQUEUE_FORMAT` and the like change what we read; `SLURM_CONF` says where it is,
+    `SLURM_JWT` who we are. Raises ClusterError as `ask_program` does.
+    """
+    foreign = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURMD_")
+    clean = {name: value for name, value in os.environ.items() if name in ("SLURM_CONF", "SLURM_JWT") or not name.startswith(foreign)}
+    return ask_program(argv, seconds, text, {**clean, **(site or {})})
+
+
+def jobs(name: str | None = None, clusters: str = "") -> dict[str, SlurmJob]:
     """Our jobs by key, those that ended in the last minutes too, on these clusters (`a,b`). Raises ClusterError."""
     # --all: in hidden partitions too; --user, for --me came with 20.02. REVOKED, of a federation, goes on in a sibling: it is not over
     argv = ["squeue", *_on(clusters), "--all", f"--user={os.getuid()}", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"]
     reply = ask([*argv, f"--name={name}"] if name else argv, SECONDS)
     if reply.status or _UNREACHABLE.search(reply.err):
         raise _error(reply)
-    found, here = dict[str, Job](), clusters if "," not in clusters and clusters != "all" else ""
+    found, here = dict[str, SlurmJob](), clusters if "," not in clusters and clusters != "all" else ""
     for line in reply.out.splitlines():
         if header := re.fullmatch(r"CLUSTER:\s*(\S+)", line.strip()):
             here = header[1]
         elif len(fields := line.split("|", 9)) in (9, 10):
-            fields[2] = state_of(fields[2])
-            job = Job(*fields[:9], directory="".join(fields[9:]), cluster=here)
+            job = _job(fields, here)
             found[job.key] = job
     return found
+
+
+def _job(fields: Sequence[str], cluster: str) -> SlurmJob:
+    """One line of squeue, in the order of _FORMAT."""
+    number, own, words, reason, nodes, start, submitted, elapsed, name, *directory = fields
+    state = state_of(words)
+    known = {"name": name, "number": own, "directory": "".join(directory)}
+    return SlurmJob(number, state, phase_of(state), reason, nodes, start, submitted, elapsed, cluster, **known)
 
 
 def _on(clusters: str) -> list[str]:
@@ -92,6 +115,10 @@ class Given(NamedTuple):
     number: str
     cluster: str
 
+    @property
+    def key(self) -> str:
+        return keyed(self.number, self.cluster)
+
 
 def submit(argv: Sequence[str], name: str, clusters: str = "", site: Mapping[str, str] | None = None) -> Given:
     """The new job, and its cluster where it is not the one of this machine. `name` and directory are the job's own:
@@ -123,7 +150,7 @@ def submit(argv: Sequence[str], name: str, clusters: str = "", site: Mapping[str
     raise error
 
 
-def is_job_of(job: Job, name: str, directory: str) -> bool:
+def is_job_of(job: SlurmJob, name: str, directory: str) -> bool:
     """Two runs of one name and id in different runs_dirs are two runs."""
     return job.name == name and (not job.directory or os.path.realpath(job.directory) == os.path.realpath(directory))
 
@@ -165,19 +192,21 @@ def signal(key: str, name: str, *, batch: bool = False) -> None:
         raise _error(reply)
 
 
-def accounted(key: str, seconds: float) -> tuple[str, str]:
-    """The word for how a job ended that squeue no longer knows, and the line that has it; empty where nobody keeps accounts."""
+def accounted(key: str) -> Account | None:
+    """How a job ended that squeue no longer knows."""
     job, _, cluster = key.partition(";")
     what = ["--allocations", "--noheader", "--parsable2"]
     for fields in ("State,ExitCode,NodeList,Reason", "State,ExitCode,NodeList"):  # Reason came with 19.05
         try:
-            reply = ask(["sacct", *_on(cluster), f"--jobs={job}", *what, f"--format={fields}"], seconds)
+            reply = ask(["sacct", *_on(cluster), f"--jobs={job}", *what, f"--format={fields}"], ACCOUNTING_SECONDS)
         except ClusterError:
-            return "", ""
+            return None
         if not reply.status or "Invalid field" not in reply.err:
             break
     words = reply.out.splitlines()[-1].split("|") if reply.out.strip() else [""]
-    return ("", "") if reply.status or not words[0] else (state_of(words[0]), f"sacct: {' '.join(words)}")
+    if reply.status or not words[0]:
+        return None
+    return Account(state_of(words[0]), is_over(words[0]), f"sacct: {' '.join(words)}")
 
 
 def partitions(clusters: str = "") -> dict[str, dict[str, str]]:

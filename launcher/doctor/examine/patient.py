@@ -33,7 +33,7 @@ class Patient:
 
     def __init__(self, run: RunDir, plan: Plan, place: Place) -> None:
         self.run, self.plan, self.place = run, plan, place
-        self.node = node_name()
+        self.node = node_name(plan)
         self.drills = drills(self.node)
         self.store: Any = None
         """A connection of the thread's own, as soon as there is one."""
@@ -41,7 +41,7 @@ class Patient:
             "rank": place.rank,
             "local_rank": place.local_rank,
             "node": self.node,
-            "allotted": os.environ.get("SLURM_JOB_NODELIST", "") if os.environ.get("LAUNCHER_JOB") else "",
+            "allotted": plan.hear("nodes"),
             "stage": "start",
             "stopped": "",
             "raised": False,

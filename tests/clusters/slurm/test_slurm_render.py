@@ -10,6 +10,7 @@ import pytest
 from test_render import GOLDENS, PLAN
 
 from launcher.clusters.slurm import Slurm
+from launcher.clusters.slurm.script import array_script
 from launcher.plan import Plan, World
 
 RUN = "/home/ada/project/runs/cifar/20261121-081500-123"
@@ -48,7 +49,7 @@ def plan_of(cluster: Slurm) -> Plan:
 def rendered(name: str) -> str:
     if name == "slurm_array":
         cluster = dataclasses.replace(GPU, throttle=8)
-        return cluster.render_array(plan_of(cluster), "cifar.sweep.0", "/home/ada/project/runs/.sweeps/sweep/arrays/0", 200)
+        return array_script(cluster, plan_of(cluster), "cifar.sweep.0", "/home/ada/project/runs/.sweeps/sweep/arrays/0", 200)
     return CLUSTERS[name].render(plan_of(CLUSTERS[name]))
 
 

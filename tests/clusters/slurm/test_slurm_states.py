@@ -12,9 +12,9 @@ from helpers import Answer, Command, records, refused, run_dir
 from made_runs import Made, job, said
 
 from launcher.clusters import queues
-from launcher.clusters.slurm import scheduler
+from launcher.clusters.slurm import scheduler, states
 from launcher.errors import ClusterError
-from launcher.verdict import jobs, standing
+from launcher.verdict import standing
 
 ALIVE = (
     *("PENDING", "RUNNING", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STAGE_OUT", "POWER_UP_NODE", "LAUNCH_FAILED", "EXPEDITING"),
@@ -36,8 +36,8 @@ OVER = (
 
 
 def test_only_what_is_known_to_be_over_is_over() -> None:
-    assert {state: jobs.is_over(state) for state in ALIVE} == dict.fromkeys(ALIVE, False)
-    assert {state: jobs.is_over(state) for state in OVER} == dict.fromkeys(OVER, True)
+    assert {state: states.is_over(state) for state in ALIVE} == dict.fromkeys(ALIVE, False)
+    assert {state: states.is_over(state) for state in OVER} == dict.fromkeys(OVER, True)
 
 
 def test_in_no_other_state_a_run_gets_a_second_job(
@@ -208,7 +208,7 @@ def test_an_scancel_that_fails_on_one_cluster_ends_the_jobs_on_the_others(tmp_pa
     )
     stub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    near, away = (jobs.Job(*["1"] * 9, cluster=cluster) for cluster in ("", "far"))
+    near, away = (states.SlurmJob("1", "RUNNING", "running", cluster=cluster) for cluster in ("", "far"))
     with pytest.raises(ClusterError, match=r"^scancel --clusters=far: the controller does not answer"):
         scheduler.cancel([away, near])
     assert (tmp_path / "cancelled").read_text() == "1\n"

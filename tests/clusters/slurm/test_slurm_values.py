@@ -14,6 +14,8 @@ from test_shell import HOSTILE
 
 from launcher.clusters.slurm import Slurm
 from launcher.clusters.slurm.options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
+from launcher.clusters.slurm.script import array_script
+from launcher.clusters.slurm.script import directives as directives_of
 from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on, seconds_of
 from launcher.errors import ConfigError
 from launcher.plan import World
@@ -119,7 +121,7 @@ def test_what_is_no_text_of_one_line_is_no_option(way: Callable[[str], Any], tex
 def test_no_directory_is_a_pattern(directory: str, path: str) -> None:
     assert literal_path(directory, "log") == path
     assert directives(Slurm().render(dataclasses.replace(PLAN, run_dir=directory)))["output"] == path.replace("log", "job.log")
-    array = Slurm().render_array(PLAN, "sweep", directory, 2).split("\n")
+    array = array_script(Slurm(), PLAN, "sweep", directory, 2).split("\n")
     assert f"--output={'%a.log' if path == 'log' else path.replace('log', 'all.log')}" in map(sbatch_reads, array[1:12])
 
 
@@ -136,7 +138,7 @@ PASSED = (
 @pytest.mark.parametrize(("given", "found"), PASSED)
 def test_an_option_is_passed_on(given: dict[str, Any], found: dict[str, Any]) -> None:
     assert passed_on("sbatch", given, ["lua-color", "lua_size"]) == found
-    lines = Slurm(sbatch=given, site_options=["lua-color", "lua_size"]).directives(PLAN)
+    lines = directives_of(Slurm(sbatch=given, site_options=["lua-color", "lua_size"]), PLAN)
     for name, value in found.items():
         assert [line for line in lines if re.match(rf"#SBATCH --{name}\b", line)] == [directive(name, value)]
 

@@ -1,0 +1,178 @@
+"""The text of a batch job, a pure function of the options and the plan.
+
+`#SBATCH` lines come from checked values alone; what the job does afterwards is slurm.sh, copied in whole. One task per node: torchrun
+starts that node's processes. Nothing a node knows better is decided here: launcher/node/__main__.py finds its address when it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
+from launcher.clusters.slurm import environment, prelude
+from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on
+from launcher.errors import ConfigError
+from launcher.plan import Plan
+from launcher.shell import Raw, block, command, export, glued
+
+if TYPE_CHECKING:
+    from launcher.clusters.slurm import Slurm
+
+BODY = Path(__file__).with_name("slurm.sh")
+
+
+def job_script(cluster: Slurm, plan: Plan) -> str:
+    """The job script."""
+    lines = [
+        "#!/bin/bash",
+        *directives(cluster, plan, output=literal_path(plan.run_dir, "job.log")),
+        f"# {plan.name}/{plan.id}: {plan.world}. Rendered by launcher {plan.version}; what runs is this file.",
+        "set -euo pipefail",
+        command(["umask", plan.umask]),
+        "",
+        *SCRUB,
+        *_prelude(cluster, plan),
+        "",
+        *(LOOPBACK if cluster.nodes == 1 else ()),
+        *environment.lines(cluster.env, (cluster.image, cluster.container_python, *cluster.mounts, *cluster.srun.values())),
+        f"run={command([plan.run_dir])}",
+        f"code={command([plan.project])}",
+        f"python={command([plan.python if cluster.container is None else cluster.container_python])}",
+        f"limit={cluster.seconds}",
+        f"requeue={'yes' if cluster.requeue else 'no'}",
+        "",
+        export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
+        SAFE_PATH,
+        export("OMP_NUM_THREADS", plan.threads),
+        "# Since 22.05 srun no longer takes this from the job.",
+        export("SRUN_CPUS_PER_TASK", _cpus_per_node(cluster)),
+        "# torchrun gives its workers this long when one of them has failed; the others hang in a collective by then.",
+        export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
+        *([export("LAUNCHER_INTERFACE", cluster.interface)] if cluster.interface else []),
+        *(export(name, value) for name, value in plan.env),
+        "",
+        'cd "$code" # where -m looks first',
+        *NEXT_ATTEMPT,
+        "",
+        "step() {",
+        "    " + block(_srun(cluster, plan)).replace("\n", "\n    "),
+        "}",
+        *(["examine() {", "    " + block(_examine(cluster, plan)).replace("\n", "\n    "), "}"] if cluster.doctor else []),
+        "",
+        BODY.read_text(encoding="utf-8").rstrip("\n"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prelude(cluster: Slurm, plan: Plan) -> list[str]:
+    if cluster.prelude is None:
+        return []
+    copied = f"{plan.run_dir}/prelude/{Path(cluster.prelude).name}"
+    return prelude.lines(copied, f"{plan.run_dir}/events.jsonl", cluster.prelude_strict)
+
+
+def array_script(cluster: Slurm, plan: Plan, name: str, place: str, members: int) -> str:
+    """The script of an array whose members are the runs that `place`/<index> lead to; `plan` is one of theirs."""
+    indices = f"0-{members - 1}{f'%{cluster.throttle}' if cluster.throttle else ''}"
+    literal = literal_path(place, "all.log")
+    lines = [
+        "#!/bin/bash",
+        *directives(cluster, plan, name=name, array=indices, output="%a.log" if literal == "all.log" else literal),
+        f"# {members} members of a sweep. Each is a run like any other, with a job.sh of its own.",
+        f'member={command([place])}/"$SLURM_ARRAY_TASK_ID"',
+        '[ -d "$member" ] || member=$(<"$member") # a text, where the file system has no links',
+        'exec bash "$member/job.sh" >>"$member/job.log" 2>&1',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def directives(cluster: Slurm, plan: Plan, *, name: str | None = None, array: str | None = None, output: str = "job.log") -> list[str]:
+    """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument."""
+    options: dict[str, Any] = {
+        "job-name": f"{plan.name}.{plan.id}" if name is None else name,
+        "nodes": cluster.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": _cpus_per_node(cluster),
+        **_gpus(cluster),
+        "mem": cluster.memory,
+        "time": limit_text(cluster.seconds),
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": cluster.exclude,
+        "signal": f"B:USR2@{cluster.lead}",
+        "requeue" if cluster.requeue else "no-requeue": True,
+        "array": array,
+        "open-mode": "append",
+        "output": output,
+        **passed_on("sbatch", cluster.sbatch, cluster.site_options),
+    }
+    return [directive(key, value) for key, value in options.items() if value is not None]
+
+
+def _cpus_per_node(cluster: Slurm) -> int:
+    return cluster.cpus_per_process * cluster.processes_per_node
+
+
+def _gpus(cluster: Slurm) -> dict[str, str]:
+    """Per node: from 24.11 on, GPUs bound per task keep NCCL from peer-to-peer copies."""
+    if cluster.device != "cuda":
+        return {}
+    count = f"{cluster.gpu_type}:{cluster.processes_per_node}" if cluster.gpu_type else str(cluster.processes_per_node)
+    return {"gres": f"gpu:{count}"} if cluster.gpu_request == "gres" else {"gpus-per-node": count}
+
+
+def _srun(cluster: Slurm, plan: Plan, module: str = "launcher.train.worker") -> list[object]:
+    options = passed_on("srun", cluster.srun, cluster.site_options)
+    return [
+        "srun",
+        f"--nodes={cluster.nodes}",
+        Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
+        *(f"--{key}" if value is True else glued(f"--{key}=", value) for key, value in options.items()),
+        *_inside(cluster, plan),
+        Raw('"$python" -m launcher.node "$run"'),
+        *_torchrun(cluster, plan),
+        command_option("-m", module),
+        Raw('"$run"'),
+    ]
+
+
+def _examine(cluster: Slurm, plan: Plan) -> list[object]:
+    return _srun(cluster, dataclasses.replace(plan, max_restarts=0), "launcher.doctor.examine")
+
+
+def _torchrun(cluster: Slurm, plan: Plan) -> list[object]:
+    meeting = f"--rdzv-backend={ONE_NODE}"
+    if plan.world.nodes > 1:
+        meeting = '--rdzv-backend=sealed --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'
+    return [
+        Raw(f'"$python" -m {TORCHRUN}'),
+        f"--nnodes={plan.world.nodes}",
+        f"--nproc-per-node={plan.world.processes_per_node}",
+        f"--max-restarts={plan.max_restarts}",
+        Raw(meeting),
+    ]
+
+
+def _inside(cluster: Slurm, plan: Plan) -> list[object]:
+    """The container, where there is one."""
+    places = tuple(dict.fromkeys((plan.run_dir, plan.project, plan.directory))) if cluster.container else ()
+    for path in places:
+        if any(mark in path for mark in ',:"'):
+            raise ConfigError(f"cluster.container: {path!r} holds a sign with a meaning in mounts (, : or a quote); choose another path")
+    mounts = [f"{path}:{path}" for path in places] + cluster.mounts
+    if cluster.container == "pyxis":
+        comma: list[str] = [part for mount in mounts for part in (",", mount)][1:]
+        return [glued("--container-image=", cluster.image or ""), glued("--container-mounts=", *comma), Raw('--container-workdir="$code"')]
+    if cluster.container == "apptainer":
+        graphics = ["--nv"] if cluster.device == "cuda" else []
+        return [
+            command_option("apptainer", "exec", *graphics),
+            *(glued("--bind=", mount) for mount in mounts),
+            Raw('--pwd="$code"'),
+            cluster.image,
+        ]
+    return []

@@ -1,0 +1,137 @@
+"""A third cluster that needs no edit in the launcher: tests/project/toyproject/spool.py, a scheduler that starts jobs from a directory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import Launch, refused_process, run_dir
+from processes import events, wait_for
+
+from launcher.rundir.rundir import RunDir
+
+pytestmark = pytest.mark.timeout(240)
+ENDLESS = ("train.steps=1000000", "train.save_every=5", "train.log_every=1")
+
+
+class Toy:
+    """The launcher's verbs, with the words of the toy project on its spool."""
+
+    def __init__(self, launch: Launch, words: tuple[str, ...], spool: Path, environment: dict[str, str]) -> None:
+        self._launch, self.spool, self._environment = launch, spool, environment
+        self.words = (*words, "cluster=spool")
+        self._scheduler: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, *words: str, code: int = 0, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+        done = self._launch(*words, env={"TOY_SPOOL": str(self.spool)}, timeout=timeout)
+        assert done.returncode == code, done
+        return done
+
+    def submit(self, *words: str) -> RunDir:
+        return RunDir(run_dir(self(*self.words, *words)))
+
+    def open(self, slots: int = 1) -> None:
+        argv = [sys.executable, "-m", "toyproject.spool", str(self.spool), str(slots)]
+        self._scheduler = subprocess.Popen(argv, env=self._environment, stdin=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.terminate()
+            self._scheduler.wait(timeout=20)
+
+    def state(self, word: str) -> str:
+        """Of the only row of the table."""
+        return self("status", word).stdout.splitlines()[1].split()[1]
+
+    def steps(self, run: RunDir) -> int:
+        return sum('"train"' in line for line in run.metrics.read_text().splitlines()) if run.metrics.exists() else 0
+
+
+@pytest.fixture
+def toy_spool(tmp_path: Path, launch: Launch, toy_words: tuple[str, ...], environment: dict[str, str]) -> Iterator[Toy]:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    made = Toy(launch, toy_words, spool, environment)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_of_it_is_started_seen_followed_and_explained(toy_spool: Toy, processes: int) -> None:
+    run = toy_spool.submit(f"cluster.processes_per_node={processes}", "train.steps=12", "train.batch_size=64")
+    assert toy_spool.state("toy") == "queued"
+    said = toy_spool("why", "toy").stdout
+    assert "it waits: nobody starts jobs from the spool (Closed)" in said
+    assert "the spool: job 1 PENDING (Closed) since " in said
+    toy_spool.open()
+    followed = toy_spool("logs", "toy", "-f", timeout=180).stdout
+    assert "step 12/12" in followed
+    wait_for(lambda: toy_spool.state("toy") == "done", 60, "the end of the job")
+    assert toy_spool("why", "toy").stdout.startswith("verdict    done: all 12 steps, in 1 attempt")
+    assert json.loads(run.summary.read_text())["state"] == "done"
+    assert [event["job"] for event in events(run.path, "queued")] == ["1"]
+    assert len(list(run.attempt(0).glob("rank_*.log"))) == processes
+    assert "this run is done already" in toy_spool("resume", "toy").stdout
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_that_is_cancelled_is_resumed_from_its_newest_checkpoint(toy_spool: Toy, processes: int) -> None:
+    toy_spool.open()
+    run = toy_spool.submit(f"cluster.processes_per_node={processes}", *ENDLESS)
+    wait_for(lambda: bool(run.newest_checkpoint()), 120, "a checkpoint")
+    assert toy_spool.state("toy") == "running"
+    refused_process(toy_spool("resume", "toy", code=3), 3, "is running as job 1 already")
+    assert "job 1 of" in toy_spool("cancel", "toy").stdout
+    assert toy_spool.state("toy") == "cancelled"
+    assert toy_spool("why", "toy").stdout.startswith("verdict    cancelled with `launcher cancel`")
+    refused_process(toy_spool("cancel", "toy", code=3), 3, "has no job in the queue")
+    saved = run.newest_checkpoint()
+    assert "job     2" in toy_spool("resume", "toy").stdout
+    wait_for(lambda: len(events(run.path, "started")) == 2, 120, "the second attempt")
+    assert events(run.path, "started")[1]["step"] >= int(saved.rpartition("_")[2]) > 0
+    toy_spool("cancel", "toy")
+
+
+def test_one_that_fails_says_why(toy_spool: Toy) -> None:
+    toy_spool.open()
+    run = toy_spool.submit("data.fail_at=3")
+    wait_for(lambda: toy_spool.state("toy") == "failed", 120, "its end")
+    said = toy_spool("why", "toy").stdout
+    assert "where      rank 0 on" in said
+    assert "correct it and start a new run" in said
+    assert (run.attempt(0) / "ended").read_text() == "failed\n"
+
+
+def test_a_sweep_is_a_job_for_each_member(toy_spool: Toy) -> None:
+    toy_spool.open(slots=2)
+    out = toy_spool("-m", *toy_spool.words, "train.steps=8,9", "id=swept").stdout
+    assert "jobs     1, 2 (2 members, estimated start when its turn comes)" in out
+    sweep = Path(out.splitlines()[-1]).name
+    wait_for(lambda: "2 members: 2 done" in toy_spool("status", sweep).stdout, 150, "its members")
+    table = toy_spool("collect", sweep).stdout
+    assert "train.steps" in table
+    assert len(table.splitlines()) >= 3
+    refused_process(toy_spool("cancel", sweep, code=3), 3, "nothing to cancel")
+
+
+def test_where_the_spool_is_not_there_nothing_is_written_or_guessed(toy_spool: Toy, tmp_path: Path) -> None:
+    run = toy_spool.submit()
+    toy_spool.spool = tmp_path / "gone"
+    refused_process(toy_spool(*toy_spool.words, "id=b", code=4), 4, "gone is no directory")
+    assert not (run.path.parent / "b").exists()
+    done = toy_spool("status", str(run))
+    assert "the scheduler does not say: TOY_SPOOL=" in done.stderr
+    refused_process(toy_spool("cancel", str(run), code=4), 4, "nothing was cancelled")
+
+
+def test_its_code_is_not_imported_for_a_run_of_which_nobody_here_trusts_it(toy_spool: Toy, tmp_path: Path) -> None:
+    """Whoever made the run directory: `status` shows the run, and asks no code that this user has not allowed."""
+    run = toy_spool.submit()
+    (tmp_path / "state" / "launcher" / "trusted").unlink()
+    done = toy_spool("status", str(run))
+    assert "its cluster toyproject.spool.Spool is of a package that you do not trust" in done.stderr
+    assert "state" in done.stdout.splitlines()[0]
