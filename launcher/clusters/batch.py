@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from launcher.clusters.protocol import Cluster, Part
-from launcher.errors import NoAnswer, RunError
+from launcher.errors import ClusterError, NoAnswer, RunError
 from launcher.verdict import standing
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ class Batch(Cluster, Protocol):
         """One job for each, one after the other."""
         numbers: list[str] = []
         for part in parts:
-            given = self.submit(part.run)
+            try:
+                given = self.submit(part.run)
+            except NoAnswer as error:
+                missing = f"the sweep is kept, submit what is missing of it with: python -m launcher resume {here.id}"
+                raise ClusterError(f"{error}; {missing}") from error
             note(part.run, given)
             numbers.append(given.partition(";")[0])
         return numbers

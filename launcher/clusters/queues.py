@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher.clusters import kinds
-from launcher.clusters.protocol import Cluster
 from launcher.errors import RunError
 from launcher.rundir.rundir import RunDir
 from launcher.verdict import standing
 from launcher.verdict.jobs import Job
 from launcher.verdict.standing import Queue
+
+if TYPE_CHECKING:
+    from launcher.clusters.protocol import Cluster
 
 
 def ask(runs: Sequence[RunDir]) -> Queue:
@@ -22,6 +24,8 @@ def ask(runs: Sequence[RunDir]) -> Queue:
     sent: dict[type[Cluster], list[RunDir]] = {}
     for run in runs:
         if standing.may_change(run):
+            from launcher.clusters import kinds  # most runs are on this machine
+
             try:
                 sent.setdefault(kinds.of(run), []).append(run)
             except RunError as error:

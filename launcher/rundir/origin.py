@@ -9,7 +9,7 @@ from launcher.errors import RunError
 from launcher.rundir.rundir import RunDir
 from launcher.trust import reading
 
-_JOB, _CLUSTER = re.compile(r"[0-9]{1,12}(_[0-9]{1,9})?"), re.compile(r"[\w.-]{0,99}")
+_JOB, _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"), re.compile(r"[\w.-]{0,99}")
 """What of a ledger becomes an argument of the scheduler's programs."""
 
 

@@ -55,7 +55,7 @@ def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
     changes: dict[str, Any] = {"name": NAME, "train.batch_size": cluster.world().size * values["train"]["accumulate"]}
     changes |= {f"cluster.{key}": value for key, value in cluster.examination().items()}
     with open_dict(config):
-        for key, value in {**changes, "cluster.max_restarts": 0}.items():
+        for key, value in changes.items():
             OmegaConf.update(config, key, value)
     frozen = freeze(config, overrides)
     plan = dataclasses.replace(frozen.plan, env=(*frozen.plan.env, (ALONE, "alone")))

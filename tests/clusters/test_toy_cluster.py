@@ -26,7 +26,7 @@ class Toy:
         self.words = (*words, "cluster=spool")
         self._scheduler: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, *words: str, code: int = 0, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, code: int = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         done = self._launch(*words, env={"TOY_SPOOL": str(self.spool)}, timeout=timeout)
         assert done.returncode == code, done
         return done
@@ -116,6 +116,13 @@ def test_a_sweep_is_a_job_for_each_member(toy_spool: Toy) -> None:
     assert "train.steps" in table
     assert len(table.splitlines()) >= 3
     refused_process(toy_spool("cancel", sweep, code=3), 3, "nothing to cancel")
+
+
+def test_the_doctor_waits_in_its_queue(toy_spool: Toy) -> None:
+    toy_spool.open()
+    done = toy_spool("doctor", *toy_spool.words, "cluster.processes_per_node=2", timeout=200)
+    assert "verdict: all fine" in done.stdout
+    assert "2 of 2 to the end" in done.stdout
 
 
 def test_where_the_spool_is_not_there_nothing_is_written_or_guessed(toy_spool: Toy, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -112,6 +113,9 @@ class Local(Cluster):
         from launcher.clusters.local.attend import attend
 
         return attend(here, here.read_plan(), self)
+
+    def examination(self) -> Mapping[str, Any]:
+        return {"max_restarts": 0}
 
     def examine(self, here: RunDir, when: str) -> int:
         from launcher.clusters import examined

@@ -187,7 +187,7 @@ class Slurm(Batch):
 
     def examination(self) -> Mapping[str, Any]:
         """Its limit is short, so that it fits between others."""
-        return {"time": "10:00", "warning": "auto", "requeue": False, "doctor": False}
+        return {"time": "10:00", "warning": "auto", "requeue": False, "doctor": False, "max_restarts": 0}
 
     def job_of(self, here: RunDir) -> SlurmJob | None:
         from launcher.clusters.slurm import batch

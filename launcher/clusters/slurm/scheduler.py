@@ -195,6 +195,8 @@ def signal(key: str, name: str, *, batch: bool = False) -> None:
 def accounted(key: str) -> Account | None:
     """How a job ended that squeue no longer knows."""
     job, _, cluster = key.partition(";")
+    if not re.fullmatch(r"[0-9]+(_[0-9]+)?", job):
+        return None  # a ledger may hold anything
     what = ["--allocations", "--noheader", "--parsable2"]
     for fields in ("State,ExitCode,NodeList,Reason", "State,ExitCode,NodeList"):  # Reason came with 19.05
         try:
