@@ -19,9 +19,6 @@ SUMMARY = {"To add a model": 4, "To add a task": 2, "To add a strategy": 2, "To 
 def test_the_worked_example_trains(section: str, launch: Launch, tmp_path: Path) -> None:
     example = of(section)
     example.write(tmp_path)
-    for name, text in example.files.items():
-        if "# @package" in text:
-            (tmp_path / name).write_text(text.partition("\n")[2])
     (words,) = example.commands
     done = launch(*words, f"runs_dir={tmp_path / 'runs'}", timeout=380)
     assert done.returncode == 0, done.stderr

@@ -5,8 +5,9 @@
     example.commands                          # [["+exp=toy", "cluster=queue"], …]: the words behind `python -m launcher`
     example.write(tmp_path)                   # the files, below there; an __init__.py in every directory of Python files
 
-A fenced block whose first line is a comment with a path (`# mylab/queue.py`) and nothing else is that file, this line included. Of all
-other blocks the lines that begin with `python -m launcher ` are commands; a comment behind one is none of its words.
+A fenced block whose first line is a comment with a path (`# mylab/queue.py`) and nothing else is that file, this line included; before
+it may stand `# @package _global_`, which Hydra wants first. Of all other blocks the lines that begin with `python -m launcher ` are
+commands; a comment behind one is none of its words.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _example(text: str, where: str) -> Example:
     commands: list[list[str]] = []
     for block in _FENCED.finditer(text):
         body = re.sub(rf"^{block['indent']}", "", block["body"], flags=re.MULTILINE)
-        first = _PATH.fullmatch(body.partition("\n")[0].strip())
+        first = _PATH.fullmatch(body.removeprefix("# @package _global_\n").partition("\n")[0].strip())
         if first is not None:
             files[first["path"]] = body
         else:

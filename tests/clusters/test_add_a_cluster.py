@@ -1,4 +1,5 @@
-"""CONTRIBUTING.md, "To add a cluster": its files are written as they stand there, its commands typed as they stand there."""
+"""CONTRIBUTING.md, "To add a cluster": its files are written as they stand there, its commands typed as they stand there, RUN
+in them being what the first of them printed."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def test_the_cluster_of_the_worked_example_starts_a_run_and_lets_go(tmp_path: Pa
     here = run_dir(started)
     assert records(here / "events.jsonl")[-1]["event"] in ("queued", "started")
     wait_for(lambda: (here / "attempts" / "000" / "ended").exists(), 200, "the end of the run")
-    said = {words[0]: launch(*words, timeout=100).stdout for words in others}
+    typed = ([str(here) if word == "RUN" else word for word in words] for words in others)
+    said = {words[0]: launch(*words, timeout=100).stdout for words in typed}
     assert set(said) == {"status", "logs", "why"}
     assert " done " in said["status"]
     assert "step 2/2" in said["logs"]

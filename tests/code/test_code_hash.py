@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, Answer
 
+from launcher.clusters.local import attend
 from launcher.code import code_hash
 from launcher.compose import trusted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze
 from launcher.errors import TrainingFailed
 from launcher.rundir.rundir import create
-from launcher.start import launch
 
 Command = Callable[..., Answer]
 
@@ -57,7 +57,7 @@ def test_an_edit_of_ones_own_package_is_named(
     def nothing(*_: object) -> None:
         raise TrainingFailed("not in this test")
 
-    monkeypatch.setattr(launch, "attend", nothing)
+    monkeypatch.setattr(attend, "attend", nothing)
     monkeypatch.chdir("/" if elsewhere else tmp_path)
     assert command("resume", str(here)).err == "launcher: not in this test\n"
     write(tmp_path, edited) if not (tmp_path / edited).exists() else (tmp_path / edited).write_text("SIZE = 2\n")

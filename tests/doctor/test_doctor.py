@@ -19,7 +19,7 @@ from processes import events, wait_for
 from launcher.doctor.examine import health
 from launcher.doctor.examine.checks import pattern
 from launcher.doctor.examine.health import read_smi
-from launcher.doctor.findings import DRILL, node_name, read_report
+from launcher.doctor.findings import DRILL, read_report
 from launcher.rundir.rundir import RunDir
 
 
@@ -106,11 +106,11 @@ def test_this_machine_is_fine_and_nothing_of_the_examination_is_left(launch: Lau
 
 
 def test_a_processor_that_computes_wrong_is_found_and_named(launch: Launch, toy_words: tuple[str, ...]) -> None:
-    done = launch("doctor", *toy_words, *HERE, env={DRILL: f"{node_name()}:matmul"})
+    done = launch("doctor", *toy_words, *HERE, env={DRILL: f"{os.uname().nodename}:matmul"})
     assert done.returncode == 4
-    assert f"launcher: {node_name()}: matmul: device 0 computed 2 elements wrong" in done.stderr
+    assert f"launcher: {os.uname().nodename}: matmul: device 0 computed 2 elements wrong" in done.stderr
     run = RunDir(run_dir(done))
-    assert (run.attempt(0) / "bad_nodes").read_text() == f"{node_name()}\n"
+    assert (run.attempt(0) / "bad_nodes").read_text() == f"{os.uname().nodename}\n"
     assert (run.read_summary() or {})["state"] == "failed"
 
 
