@@ -50,6 +50,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     stopped = loop.train(job)
     test = {} if stopped else loop.evaluate_split(job, "test")
     job.watch.outside(END)
+    job.loader.close()
     _close(run, plan, place, job, process.precision, stopped, test)
     del job
     world.leave(process.accelerator, process.ranks)
