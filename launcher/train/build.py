@@ -101,7 +101,6 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         saver=Saver(store, interval, deadline, ranks.rank),
         guard=Guard(train.spike),
         replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(parts.pieces)),
-        layers=parts.layers,
         metrics=metrics,
         class_names=tuple(getattr(data, "class_names", ())),
         is_standin=bool(getattr(data, "standin", False)),

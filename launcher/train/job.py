@@ -14,7 +14,6 @@ from launcher.train.checkpoint.saver import Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
 from launcher.train.guard.guard import Guard
-from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.record.board import Board, NoBoard
 from launcher.train.record.metrics import MetricsFile
@@ -62,7 +61,6 @@ class Job:
 
     guard: Guard
     replicas: Replicas
-    layers: Layers
 
     metrics: MetricsFile
     board: Board | NoBoard = field(default_factory=NoBoard)

@@ -48,7 +48,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
             job.task.show_batch(job.board, feed.peek(), 0)
         last = state.step + 1 == job.steps
         log = last or (state.step + 1) % job.config.log_every == 0
-        look = job.layers.around(state.step + 1)
+        look = job.parts.layers.around(state.step + 1)
         norm = job.stepper(feed, job.schedule(state.step, job.steps), log or look is not None, look)
         job.parts.ema.update(state.step)
         job.watch.at(BOUNDARY)
@@ -106,7 +106,7 @@ def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int) -> None:
 
 def _show_layers(job: Job, before: int) -> None:
     """The look that was begun before that step, if one was."""
-    for warning in job.layers.finish(before, job.board):
+    for warning in job.parts.layers.finish(before, job.board):
         print(f"warning: {warning}")
 
 

@@ -99,7 +99,7 @@ class Stepper:
         else:
             update = self._closure.around(list(micro_batches), self._evaluate)
         self._watch.at(UPDATE)
-        norm = self._norm(want_norm or skipper is not None) if want_norm or self._clip_norm or skipper is not None else None
+        norm = self._norm() if want_norm or self._clip_norm or skipper is not None else None
         if skipper is not None and norm is not None:
             skipper.after(norm, self._shares.accumulate)
         update() if look is None else look(update)
@@ -150,7 +150,7 @@ class Stepper:
     def _gradients(self) -> list[torch.Tensor]:
         return [parameter.grad for parameter in self.optimizers.parameters if parameter.grad is not None]
 
-    def _norm(self, wanted: bool) -> torch.Tensor | None:
+    def _norm(self) -> torch.Tensor:
         if self._scaler is not None:
             self.optimizers.unscale(self._scaler)
         return self._strategy.clip(self.optimizers.parameters, self._clip_norm or math.inf)

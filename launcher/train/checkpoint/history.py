@@ -15,7 +15,7 @@ from launcher.train.job import Job
 def save(job: Job) -> None:
     """Begin a save of where the job is. Raises as Saver.begin."""
     state = job.state
-    state.losses, state.layers = job.guard.losses(), job.layers.history()
+    state.losses, state.layers = job.guard.losses(), job.parts.layers.history()
     state.slowest_evaluation = job.stopper.deadline.evaluations.seconds
     judged = state.step - state.step % job.config.log_every  # the last line, and a save waits for it
     job.saver.begin(job.parts, state, judged)
@@ -30,5 +30,5 @@ def go_to(job: Job, checkpoint: Checkpoint) -> None:
     job.saver.is_at(job.state.step)
     job.stopper.deadline.evaluations.expect(job.state.slowest_evaluation)
     job.guard.remember(job.state.losses)
-    job.layers.remember(job.state.layers)
+    job.parts.layers.remember(job.state.layers)
     job.replicas.begin_at(job.state.step)
