@@ -19,7 +19,16 @@ BROUGHT = {
 
 
 def words(home: Path, name: str, *more: str) -> list[str]:
-    return ["--config-dir", str(PROJECT / "conf"), f"runs_dir={home / 'runs'}", f"id={name}", "train.steps=24", "train.save_every=5", *more]
+    return [
+        "--config-dir",
+        str(PROJECT / "conf"),
+        f"runs_dir={home / 'runs'}",
+        f"id={name}",
+        "name=toy",
+        "train.steps=24",
+        "train.save_every=5",
+        *more,
+    ]
 
 
 @pytest.mark.slow
