@@ -126,11 +126,10 @@ def stored_config(run: RunDir) -> dict[str, Any]:
         config = dialect.read(rundir.read_text(run.config))
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
-    if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys():
+    if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys() or not tree.is_mapping(config.get("train", {})):
         raise RunError(f"{run.config} is not the config of a run; start a new run")
     found: dict[str, Any] = {**OLDER, **config}
-    if tree.is_mapping(known := found.get("train")):
-        found["train"] = {**dataclasses.asdict(TrainConfig()), **known}
+    found["train"] = {**dataclasses.asdict(TrainConfig()), **found.get("train", {})}
     return found
 
 

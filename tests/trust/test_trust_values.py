@@ -10,10 +10,9 @@ import pytest
 from helpers import Command, Launch, refused, refused_process
 from test_render import PLAN
 
-from launcher.clusters.slurm import limits, scheduler
+from launcher.clusters.slurm import Slurm, array, limits, scheduler
 from launcher.errors import RunError
 from launcher.plan import Plan
-from launcher.start import array
 
 WORDS = [
     "strategy=[1]", "cluster=[1]", "model=[1,2]", "+exp=[1]", "task=[null]", "strategy=1.5", "cluster=true", "cluster=[]",
@@ -106,9 +105,9 @@ def test_a_home_that_is_not_there_is_one_line(word: str, command: Command) -> No
 @pytest.mark.parametrize("word", ["x", "", "-1", "1e3", "1" * 5000, "٣", "1001 "])
 def test_a_number_of_a_scheduler_that_is_none(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "settings", lambda clusters: {"MaxArraySize": word})
-    monkeypatch.setattr(array.shutil, "which", lambda name: name)
+    monkeypatch.setattr("shutil.which", lambda name: name)
     assert array._most_members("") == array.DEFAULT_MAX_ARRAY_SIZE
     limits.check(
-        limits.Slurm(device="cpu"),
+        Slurm(device="cpu"),
         {"a": dict.fromkeys(("MinNodes", "MaxNodes", "TotalCPUs", "MaxTime", "TRES"), word) | {"Default": "YES"}},
     )

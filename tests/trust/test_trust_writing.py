@@ -106,7 +106,7 @@ def _trained(run: RunDir) -> None:
     from launcher.train.deadline import Deadline
 
     limit = Deadline(None, run.path / "trained")
-    limit.is_near()
+    limit.is_near(1, 1)
     limit.note()
 
 
