@@ -142,13 +142,14 @@ def save(device: str) -> str:
     from launcher.train.checkpoint.state import Parts, Snapshot
     from launcher.train.checkpoint.stored import TrainState
     from launcher.train.ema import NoEma
+    from launcher.train.optimizers import Optimizers
     from launcher.train.record.meter import Meter
     from launcher.train.record.span import span
 
     where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
     model = torch.nn.Linear(1, 1, device=where)
     model.filler = torch.nn.Parameter(torch.zeros(250_000_000 if device == "cuda" else 1_000_000, device=where))
-    parts = Parts(model, torch.optim.SGD(model.parameters(), lr=0.1), None, NoEma(), Meter(1, where), where)
+    parts = Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.1)], model), None, NoEma(), Meter(where), where)
     snapshot = Snapshot()
     snapshot.take(parts, TrainState(), 0)  # the first one allocates
     if device == "cuda":

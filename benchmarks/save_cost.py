@@ -30,6 +30,7 @@ from launcher.train.checkpoint.stored import TrainState
 from launcher.train.deadline import Deadline
 from launcher.train.ema import Ema
 from launcher.train.optim import sgd
+from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
 from models.resnet9 import ResNet9
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     model = ResNet9().to(device, memory_format=torch.channels_last)
     model.filler = torch.nn.Parameter(torch.zeros(options.fill, device=device))
-    parts = Parts(model, sgd(model, lr=1e-3), None, Ema(model, 0.99), Meter(2, device), device)
+    parts = Parts(model, Optimizers([sgd(model, lr=1e-3)], model), None, Ema(model, 0.99), Meter(device), device)
     images = torch.randn(options.batch_size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (options.batch_size,), device=device)
     claim = Claim(RunDir(folder), 0)
@@ -75,8 +76,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         with torch.autocast(device.type, torch.bfloat16):
             loss = torch.nn.functional.cross_entropy(model(images), labels)
         loss.backward()
-        parts.optimizer.step()
-        parts.optimizer.zero_grad()
+        parts.optimizers.step()
+        parts.optimizers.zero_grad()
 
     def save(wait: bool) -> float:
         """Seconds until the loop goes on."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -126,10 +126,11 @@ def stored_config(run: RunDir) -> dict[str, Any]:
         config = dialect.read(rundir.read_text(run.config))
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
-    if not isinstance(config, dict) or not {"cluster", "trust"} <= config.keys() or not tree.is_mapping(config.get("train", {})):
+    found: dict[str, Any] = {**OLDER, **cast("dict[str, Any]", config)} if isinstance(config, dict) else {}
+    train = found.get("train", {})
+    if not {"cluster", "trust"} <= found.keys() or not tree.is_mapping(train):
         raise RunError(f"{run.config} is not the config of a run; start a new run")
-    found: dict[str, Any] = {**OLDER, **config}
-    found["train"] = {**dataclasses.asdict(TrainConfig()), **found.get("train", {})}
+    found["train"] = {**dataclasses.asdict(TrainConfig()), **train}
     return found
 
 

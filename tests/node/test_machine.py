@@ -31,7 +31,7 @@ def test_a_crash_is_named_its_stack_is_kept_and_the_next_attempt_goes_on(tmp_pat
     run = run_of(tmp_path)
     log = (run / "attempts" / "000" / "rank_1.log").read_text()
     assert "Fatal Python error" in log
-    assert 'blobs.py", line' in log
+    assert 'faulty.py", line' in log
     assert f"rank 1 was killed by {name}" in events(run, "requeued")[0]["reason"]
     assert losses(run) == losses(whole)
 
