@@ -2,7 +2,7 @@
 
     planned    world, threads, render     what it will be: pure, but for a look at this machine where that is the cluster
     before     check, prepare             what the scheduler says to it while nothing is written; what the job needs beside its script
-    begun      start, array, examine      stay with it, or hand it over and return; the members of a sweep; an examination of the machines
+    begun      stay, start, array, examine    stay with it, or hand it over; the members of a sweep; an examination of the machines
     known      jobs, job_of               what has become of all these runs, in one question; whether this one is there already
     ended      cancel
     explained  waits, accounted, estimate, words    why it waits, how it ended, what the scheduler would say to it, what it says in logs
@@ -15,6 +15,7 @@ read from a run's directory for it, and which class it is stands there (launcher
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -98,6 +99,11 @@ class Cluster(Protocol):
         """Put beside the frozen inputs what else the job needs. Raises RunError."""
 
     # ------------------------------------------------ begun
+
+    def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
+        """For as long as this launcher is at the run, `start` within: no other is, where it stays with it. A scheduler is asked whether it has
+        the run already. Raises RunError."""
+        return contextlib.nullcontext()
 
     def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:
         """Stay with the run until it ends and return its summary, or hand it over, say what to type next and return None. `when`: as

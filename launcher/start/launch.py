@@ -24,7 +24,7 @@ from launcher.compose.freeze import NOT_COMPARED, Frozen, freeze, resolve, store
 from launcher.config import dialect, references
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.plan import Plan
-from launcher.rundir import lock, lookup, rundir
+from launcher.rundir import lookup, rundir
 from launcher.rundir.rundir import RunDir
 from launcher.start import rendered, torch_words
 from launcher.start.move import check as check_words
@@ -63,7 +63,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
         raise
     lookup.remember(here.path.parent.parent)
     try:
-        with _staying(here, frozen.cluster):
+        with frozen.cluster.stay(here):
             _start(here, frozen.cluster, when)
     except NoAnswer:
         raise  # there may be a job now
@@ -85,11 +85,6 @@ def _discard(here: RunDir) -> None:
     shutil.rmtree(here.path, ignore_errors=True)
     with contextlib.suppress(OSError):
         here.path.parent.rmdir()
-
-
-def _staying(here: RunDir, cluster: Cluster) -> contextlib.AbstractContextManager[None]:
-    """For as long as this launcher is at the run: no other is, where it stays with it. A scheduler is asked whether it has it already."""
-    return lock.alone(here.lock, here.launcher) if cluster.attached else contextlib.nullcontext()
 
 
 def _start(here: RunDir, cluster: Cluster, when: str = "") -> None:
@@ -134,7 +129,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
     trusted.note(trusted.mine(stored_config(here)["trust"]))  # so that `status` may ask its cluster
     if (job := cluster.job_of(here)) is not None:
         raise RunError(already(here, job))
-    with _staying(here, cluster):
+    with cluster.stay(here):
         _go_on(here, cluster, words or [], fresh)
 
 

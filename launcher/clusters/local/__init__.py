@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,6 +109,11 @@ class Local(Cluster):
     def submit_argv(self, plan: Plan) -> list[str]:
         """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
         return ["bash", "-p", f"{plan.run_dir}/job.sh"]
+
+    def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
+        from launcher.clusters.local import attend
+
+        return attend.alone(here)
 
     def start(self, here: RunDir, when: str = "") -> dict[str, Any]:
         from launcher.clusters.local.attend import attend

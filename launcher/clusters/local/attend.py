@@ -14,6 +14,7 @@ from launcher.clusters import submit
 from launcher.clusters.local.screen import Screen, tell
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.plan import Plan
+from launcher.rundir import lock
 from launcher.rundir.progress import FAILED
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.rundir.tail import Tail
@@ -61,6 +62,12 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._saved.items():
             signal.signal(number, handler)
+
+
+def alone(run: RunDir) -> contextlib.AbstractContextManager[None]:
+    """While this launcher is at the run no other is. Here, so that what attends is imported when the lock is held: a signal from then on
+    finds it, or almost. Raises RunError."""
+    return lock.alone(run.lock, run.launcher)
 
 
 def attend(run: RunDir, plan: Plan, cluster: Local) -> dict[str, Any]:
