@@ -101,8 +101,8 @@ class Cluster(Protocol):
     # ------------------------------------------------ begun
 
     def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
-        """For as long as this launcher is at the run, `start` within: no other is, where it stays with it. A scheduler is asked before whether
-        it has the run. Raises RunError."""
+        """While this launcher is at the run, `start` within: no other is, where it stays with it. A scheduler is asked before whether it has
+        the run. Raises RunError."""
         return contextlib.nullcontext()
 
     def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:
