@@ -101,7 +101,7 @@ class Cluster(Protocol):
     # ------------------------------------------------ begun
 
     def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
-        """While this launcher is at the run, `start` within: no other is, where it stays with it. A scheduler is asked before whether it has
+        """While this launcher is at the run, `start` within: no other is, where it stays with it. A scheduler is asked first whether it has
         the run. Raises RunError."""
         return contextlib.nullcontext()
 
