@@ -103,7 +103,7 @@ class _Reader:
         self._data = data
         try:
             self._length = len(data)
-        except Exception as error:
+        except Exception as error:  # a user's code: whatever it raises is said with the set's name
             raise RuntimeError(f"data: len({self.name}) failed: {type(error).__name__}: {first_line(error)}") from error
         if self._length == 0:
             raise ValueError(f"data: {self.name} has no samples; name data that has some")
@@ -115,7 +115,7 @@ class _Reader:
         """The leaves of a sample, and the form they make."""
         try:
             sample = self._data[index]
-        except Exception as error:
+        except Exception as error:  # the same, with the sample's number
             raise RuntimeError(f"data: {self.name}[{index}] failed: {type(error).__name__}: {first_line(error)}") from error
         return pytree.tree_flatten(sample)
 

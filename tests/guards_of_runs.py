@@ -33,7 +33,7 @@ GUARDS = (
               'self._tcp = (meeting.make(), TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False))[1]'),
           "store::another_account_gets_nothing_of_a_run_that_lives"),
     guard(8, "gloo listens on loopback",
-          Cut("launcher/clusters/local/__init__.py", "*(LOOPBACK if self.interface is None else _by(self.interface)),", ""),
+          Cut("launcher/clusters/local/__init__.py", "LOOPBACK if self.interface is None else _by(self.interface)", "()"),
           "store::another_account_gets_nothing_of_a_run_that_lives"),
     guard(9, "config.yaml and job.sh hold the name",
           Cut("launcher/config/references.py",

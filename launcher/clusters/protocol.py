@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from launcher.errors import ClusterError
-from launcher.verdict.standing import Queue
 
 if TYPE_CHECKING:
     from launcher.compose.freeze import Frozen
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from launcher.rundir.sweep import Sweep
     from launcher.verdict.jobs import Job
     from launcher.verdict.signatures import Words
+    from launcher.verdict.standing import Queue
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class Cluster(Protocol):
         """What has become of the newest jobs (`standing.job_ids(run)[-1]`) of these runs: one question for all. Who does not answer is
         silent in it. Raises nothing.
         """
+        from launcher.verdict.standing import Queue  # planning a run asks nobody
+
         return Queue()
 
     @staticmethod

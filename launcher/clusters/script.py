@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from launcher.plan import Plan
 from launcher.shell import Raw, block, command, export
 
@@ -42,6 +44,21 @@ NEXT_ATTEMPT = (
 )
 
 
+def environment(plan: Plan, network: Sequence[str] = LOOPBACK) -> list[str]:
+    """Of a script on one node: from what a shell or another job left, to what the processes shall find; and the attempt's directory."""
+    return [
+        *SCRUB,
+        "",
+        export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
+        SAFE_PATH,
+        export("OMP_NUM_THREADS", plan.threads),
+        *network,
+        *(export(name, value) for name, value in plan.env),
+        "",
+        *NEXT_ATTEMPT,
+    ]
+
+
 def command_option(*words: str) -> Raw:
     """An option and its argument that belong on one line."""
     return Raw(command(words))
@@ -73,15 +90,7 @@ def job_on_one_node(plan: Plan, job: str) -> str:
         command(["umask", plan.umask]),
         f"run={command([plan.run_dir])}",
         "",
-        *SCRUB,
-        "",
-        export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
-        SAFE_PATH,
-        export("OMP_NUM_THREADS", plan.threads),
-        *LOOPBACK,
-        *(export(name, value) for name, value in plan.env),
-        "",
-        *NEXT_ATTEMPT,
+        *environment(plan),
         'here="$run/attempts/$LAUNCHER_ATTEMPT"',
         f'printf \'%s\\n\' "${job}" >"$here/job"',
         'rm -f "$run/STOP" # of an earlier attempt',

@@ -88,6 +88,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         stepper=stepper,
         schedule=targets.build(config["schedule"]),
         task=task,
+        evaluated=arithmetic.computing(parts.model, process.accelerator.device, process.precision),
         loader=loader,
         evaluates_at=Evaluations(train.eval_every, loader.steps_per_epoch, steps),
         coordinate=process.coordinate,
@@ -120,19 +121,15 @@ def _trained(
     prepared = strategy.prepare(accelerator, model, coordinate)
     optim = optimizers.build(config["optim"], model)
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
-    scaler, meter = arithmetic.scaler(device, process.precision), Meter(device)
-    skipper = Skipper(model, optim, meter, scaler is not None) if train.on_bad == "skip" else None
-    fp16 = scaler is not None
+    scaler, meter, fp16 = arithmetic.scaler(device, process.precision), Meter(device), process.precision == "fp16"
+    skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
     closure = Closure(optim, model, meter, process.ranks, coordinate.counts, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
     layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
     parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate), coordinate)
     computing = arithmetic.computing(prepared, device, process.precision)
-    evaluated = computing if prepared is model else arithmetic.computing(model, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
-    stepper = Stepper(
-        strategy, prepared, computing, evaluated, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper, closure
-    )
+    stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper, closure)
     return parts, stepper, task
 
 

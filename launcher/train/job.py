@@ -19,7 +19,7 @@ from launcher.train.record.board import Board, NoBoard
 from launcher.train.record.metrics import MetricsFile
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
-from launcher.train.tasks.task import Task
+from launcher.train.tasks.task import Model, Task
 from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
 from launcher.train.world.ranks import Ranks
@@ -40,6 +40,8 @@ class Job:
     stepper: Stepper
     schedule: Callable[[int, int], float]
     task: Task
+    evaluated: Model
+    """What the task calls in evaluation: the model itself, for a rank with fewer batches than another must not wait for it."""
     loader: Any
     """data/loader.py."""
     evaluates_at: Callable[[int], bool]

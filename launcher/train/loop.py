@@ -118,7 +118,7 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
         return {}
     parts = job.parts
     with parts.ema.applied(), torch.no_grad(), averaged_buffers(parts.model, job.peers):
-        metrics, values = evaluate(parts.model, job.stepper.evaluated, job.task, part, job.ranks, job.coordinate.counts)
+        metrics, values = evaluate(parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts)
     if job.ranks.is_first:
         step = job.state.step
         job.metrics.write(step, split, **values)

@@ -53,7 +53,6 @@ class Stepper:
         strategy: Strategy,
         prepared: Any,
         model: Model,
-        evaluated: Model,
         task: Task,
         optimizers: Optimizers,
         scaler: torch.amp.GradScaler | None,
@@ -65,8 +64,7 @@ class Stepper:
         skipper: Skipper | None = None,
         closure: Closure | None = None,
     ) -> None:
-        """`prepared` is the strategy's; `model` is what the task calls for it in training, `evaluated` in evaluation."""
-        self.evaluated = evaluated
+        """`prepared` is the strategy's; `model` is what the task calls for it."""
         self.optimizers = optimizers
         self.meter = meter
         self.clock = clock

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from launcher.clusters.local import gpus, machine
 from launcher.clusters.protocol import Cluster
-from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, SAFE_PATH, SCRUB, torchrun_here
+from launcher.clusters.script import LOOPBACK, environment, torchrun_here
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
@@ -89,15 +89,7 @@ class Local(Cluster):
             command(["cd", plan.directory]) + " # where the workers go",
             f"run={command([plan.run_dir])}",
             "",
-            *SCRUB,
-            "",
-            export("PYTHONPATH", Raw(command([plan.project]) + '"${PYTHONPATH:+:$PYTHONPATH}"')),
-            SAFE_PATH,
-            export("OMP_NUM_THREADS", plan.threads),
-            *(LOOPBACK if self.interface is None else _by(self.interface)),
-            *(export(name, value) for name, value in plan.env),
-            "",
-            *NEXT_ATTEMPT,
+            *environment(plan, LOOPBACK if self.interface is None else _by(self.interface)),
             "",
             export("LAUNCHER_AGENT_PID", Raw("$$")),
             'echo "$$" >"$run/attempts/$LAUNCHER_ATTEMPT/agent.pid"',

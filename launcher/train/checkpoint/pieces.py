@@ -71,11 +71,8 @@ class Stored:
     def part(self, name: str, shape: torch.Size, piece: Piece | None) -> torch.Tensor:
         """What a rank with that piece holds under that name, of that shape. Raises CheckpointError where it is not there."""
         found = self.shards.get(name, [])
-        if (
-            len(found) == 1
-            and found[0].tensor.shape == shape
-            and found[0].offset == (None if _is_whole(piece, shape) else piece and piece.offset)
-        ):
+        lies = None if piece is None or piece.shape == tuple(shape) else piece.offset
+        if len(found) == 1 and found[0].tensor.shape == shape and found[0].offset == lies:
             return found[0].tensor
         if piece is None or len(piece.shape) != len(shape) or not found:
             self._refuse(name, shape, found)
@@ -88,10 +85,6 @@ class Stored:
     def _refuse(self, name: str, shape: torch.Size, found: list[Shard]) -> NoReturn:
         has = " and ".join(f"shape {tuple(shard.tensor.shape)}" for shard in found) or "nothing"
         raise CheckpointError(f"{self.path} is of another model: {name} needs shape {tuple(shape)} and it has {has}")
-
-
-def _is_whole(piece: Piece | None, shape: torch.Size) -> bool:
-    return piece is None or piece.shape == tuple(shape)
 
 
 def _copy(shard: Shard, into: torch.Tensor, offset: tuple[int, ...]) -> int:

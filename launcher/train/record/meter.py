@@ -18,7 +18,7 @@ class Meter:
     """Totals of a task's steps: of losses, of each statistic, of weights. Part of the state: a run that resumes within an interval logs the
     same line.
 
-    A step appends what it has to lists; they are added up, in float64, where somebody asks. To add each at once cost four times as much.
+    A step appends what it has to lists; they are added up, in float64, where somebody asks: a few operations a line, not a few a step.
     """
 
     def __init__(self, device: torch.device) -> None:
