@@ -154,7 +154,7 @@ def save(device: str) -> str:
     snapshot.take(parts, TrainState(), 0)  # the first one allocates
     if device == "cuda":
         torch.cuda.synchronize()
-    began, measured = time.perf_counter(), span(where)
+    began, measured = time.perf_counter(), span(snapshot.aside(where))
     snapshot.take(parts, TrainState(), 0)
     measured.end()
     host, seconds = time.perf_counter() - began, measured.seconds()
@@ -162,6 +162,45 @@ def save(device: str) -> str:
     if device == "cuda":
         assert 0.7 * whole <= seconds <= whole, f"measured {seconds:.4f} s of {whole:.4f} s"
     return f"host {1000 * host:.1f} ms, device {1000 * seconds:.1f} ms, until it was there {1000 * whole:.1f} ms"
+
+
+@row("a save's copy goes on beside the next forward pass, and the next update waits for it", 60, on_cpu=True)
+def aside(device: str) -> str:
+    import torch
+    from safetensors.torch import load
+
+    from launcher.train.checkpoint.state import Parts, Snapshot
+    from launcher.train.checkpoint.stored import TrainState
+    from launcher.train.ema import NoEma
+    from launcher.train.optimizers import Optimizers
+    from launcher.train.record.meter import Meter
+
+    where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
+    model = torch.nn.Linear(1, 1, device=where)
+    model.filler = torch.nn.Parameter(torch.zeros(250_000_000 if device == "cuda" else 1_000_000, device=where))
+    parts = Parts(model, Optimizers([torch.optim.SGD(model.parameters(), lr=0.1)], model), None, NoEma(), Meter(where), where)
+    snapshot, seconds = Snapshot(), {}
+    for name, cycles in (("allocating", 0), ("the copy", 0), ("both", 400_000_000)):
+        began = time.perf_counter()
+        files = snapshot.take(parts, TrainState(), 0)
+        if device == "cuda":
+            torch.cuda._sleep(cycles)  # the next forward and backward
+        parts.optimizers.make_way()
+        with torch.no_grad():
+            model.filler.add_(1)  # the next update
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds[name] = time.perf_counter() - began
+        saved = load(b"".join(files["model.safetensors"]))["filler"]
+        assert bool((saved == model.filler.detach().cpu() - 1).all()), f"{name}: the file has what the update made"
+    if device == "cuda":
+        began = time.perf_counter()
+        torch.cuda._sleep(400_000_000)
+        torch.cuda.synchronize()
+        seconds["the pass"] = time.perf_counter() - began
+        apart = seconds["the copy"] + seconds["the pass"]
+        assert seconds["both"] < apart - 0.5 * min(seconds["the copy"], seconds["the pass"]), f"one after the other: {seconds}"
+    return ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
 
 
 @row("what waits for the device sleeps", 60)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from launcher.errors import ConfigError, RunError, said
 from launcher.trust import reading
@@ -76,8 +76,7 @@ class Mesh:
         return " x ".join(f"{name} {size}" for name, size in dataclasses.asdict(self).items() if size > 1) or "one process"
 
 
-@dataclass(frozen=True)
-class Coordinate:
+class Coordinate(NamedTuple):
     """One process in the mesh. What is about data asks it; what is about processes (messages, files, locks) asks for rank and world."""
 
     mesh: Mesh
@@ -160,8 +159,8 @@ class Plan:
             plan = cls(**raw)
             check_name("name", plan.name)
             check_name("id", plan.id)
-            for key, value in (*vars(plan).items(), *vars(plan.world).items(), *vars(plan.mesh).items()):
-                _check_type(key, value, plan)
+            for part in (plan, plan.world, plan.mesh):
+                _check_types(part)
             if plan.umask not in ("027", "077"):
                 raise ValueError(f"umask is {plan.umask!r}")
             _check_counts(plan)
@@ -170,16 +169,14 @@ class Plan:
             raise RunError(f"{where} is not a plan this launcher can read ({said(error)}); start a new run") from error
 
 
-def _check_type(key: str, value: Any, plan: Plan) -> None:
+def _check_types(part: Plan | World | Mesh) -> None:
     """A file may hold anything. Of a plan a script is made, and a line break in a comment ends the comment. Raises ValueError."""
-    fields = {
-        field.name: field.type for field in (*dataclasses.fields(plan), *dataclasses.fields(plan.world), *dataclasses.fields(plan.mesh))
-    }
-    wanted = {"int": int, "str": str}.get(str(fields[key]))
-    if wanted is not None and type(value) is not wanted:
-        raise ValueError(f"{key} is {value!r}")
-    if isinstance(value, str) and {"\n", "\r", "\0"} & {*value}:
-        raise ValueError(f"{key} is {value!r}")
+    for field in dataclasses.fields(part):
+        value, wanted = getattr(part, field.name), {"int": int, "str": str}.get(str(field.type))
+        if wanted is not None and type(value) is not wanted:
+            raise ValueError(f"{field.name} is {value!r}")
+        if isinstance(value, str) and not {"\n", "\r", "\0"}.isdisjoint(value):
+            raise ValueError(f"{field.name} is {value!r}")
 
 
 def _check_counts(plan: Plan) -> None:
@@ -257,8 +254,7 @@ class Strategy(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Part of a parameter, and of what goes with it (optimizer state, average): where it lies in the whole, and who has the same."""
 
     shape: tuple[int, ...]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from launcher.errors import ClusterError
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from launcher.verdict.standing import Queue
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A member of a sweep that waits to be submitted."""
 
     run: RunDir

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.code import no_code, packages, snapshot
+from launcher.code import no_code, packages
 
 Hashes = tuple[tuple[str, str], ...]
 """(package, sha256 of its source), launcher, models and data first."""
@@ -20,8 +20,8 @@ def of_packages(project: Path, trust: Sequence[str], directory: Path) -> Hashes:
     What is installed is left out, as from the copy of a batch job, and what is nowhere.
     """
     own = dict.fromkeys(name.split(".")[0] for name in trust)
-    places = {name: [project / name] for name in snapshot.PACKAGES}
-    places |= {name: packages.places(name, (str(directory),)) for name in own if name not in snapshot.PACKAGES}
+    places = {name: [project / name] for name in packages.OURS}
+    places |= {name: packages.places(name, (str(directory),)) for name in own if name not in packages.OURS}
     return tuple((name, _digest(found)) for name, found in places.items() if found)
 
 
@@ -38,14 +38,19 @@ def changed(before: Hashes, now: Hashes) -> list[str]:
 def _digest(places: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for place in places:
-        for path in [place] if place.is_file() else sorted(_sources(place)):
-            digest.update(b"%b\0" % os.fsencode(path.name if path == place else path.relative_to(place)))
-            with contextlib.suppress(OSError):  # what cannot be read cannot be run
-                digest.update(path.read_bytes())
+        files = [(place.name, str(place))] if place.is_file() else _sources(str(place))
+        for name, path in files:
+            digest.update(b"%b\0" % os.fsencode(name))
+            with contextlib.suppress(OSError), open(path, "rb") as file:  # what cannot be read cannot be run
+                digest.update(file.read())
     return digest.hexdigest()
 
 
-def _sources(folder: Path) -> Iterator[Path]:
+def _sources(folder: str) -> list[tuple[str, str]]:
+    """(name within the folder, path), folder by folder. Texts, for there are hundreds, and each run on this machine begins with this."""
+    found: list[tuple[str, str]] = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not no_code.is_no_code(Path(place, name))]
-        yield from (Path(place, name) for name in files if name.endswith(".py"))
+        paths = [os.path.join(place, name) for name in files if name.endswith(".py")]
+        found += [(path[len(folder) + 1 :], path) for path in paths]
+    return sorted(found, key=lambda names: names[0].split(os.sep))

@@ -12,6 +12,7 @@ from pathlib import Path
 from launcher.errors import ConfigError
 from launcher.trust import owner
 
+OURS = ("launcher", "models", "data")
 INSTALLED = ("site-packages", "dist-packages")
 
 

@@ -22,8 +22,6 @@ from launcher.code import git, no_code, no_secret, packages
 from launcher.code.code_size import refuse_above_cap, shown
 from launcher.errors import ConfigError, RunError
 
-PACKAGES = ("launcher", "models", "data")
-
 _MOST_WALKED = 20_000
 """Files in one directory that git does not know. A link to a data set would otherwise be walked to its end before it is refused."""
 
@@ -89,7 +87,7 @@ def find(project: Path, trust: Sequence[str]) -> Source:
     listing = _project(project)
     found = _self_contained(listing, (project,))
     for top in dict.fromkeys(name.split(".")[0] for name in trust):
-        if top not in PACKAGES:
+        if top not in packages.OURS:
             more = _trusted(top, project, listing, found)
             in_the_way = _parents(more) & {*found}
             found = {name: here for name, here in found.items() if name not in in_the_way} | more
@@ -119,7 +117,7 @@ def _project(project: Path) -> _Listing:
         listing = _refused(project, refusal)
     elif listing is None or "launcher/__init__.py" not in listing:
         listing = {}  # a larger repository around us, such as that of a home directory, says nothing of our files
-    for package in PACKAGES:
+    for package in packages.OURS:
         if f"{package}/__init__.py" not in listing:
             listing |= _below(package, _walked(project / package))
     return listing

@@ -62,7 +62,7 @@ def compose(arguments: list[str], job: Job) -> None:
             if any(word.startswith("-") for word in arguments):
                 _through_hydra_main(flags_first(arguments), _job(job, failures, arguments))
             else:
-                _once(arguments, _job(job, failures, arguments))
+                _once(arguments, job, failures)
     except OSError as error:  # the directory that Hydra makes for a sweep
         if error.filename is None:  # of the working directory, which is gone
             raise
@@ -131,16 +131,26 @@ def _likely(arguments: list[str]) -> str:
     return " ".join(word for word in arguments if re.match(rf"\+?({'|'.join(GROUPS)})=", word)) or "config"
 
 
-def _once(overrides: list[str], call: Callable[[DictConfig], Any]) -> None:
+def _once(arguments: list[str], job: Job, failures: list[Exception]) -> None:
     """One composition, no flags: what `hydra.main` does, but for composing a second time to learn its own mode (70 ms)."""
     with initialize_config_dir(str(CONF), job_name="launcher", **version_base()), dialect.as_typed():
-        config = _composed(overrides)
+        config = _composed(arguments)
     HydraConfig.instance().set_config(config)
+    overrides = _typed_for_us()
     with open_dict(config):
         del config["hydra"]
     typed.restore(config, overrides)
     ask_once(config)
-    call(config)
+    try:
+        job(config, overrides)
+    except Exception as error:  # the job's own, which is not ours to translate
+        failures.append(error)
+
+
+def _typed_for_us() -> list[str]:
+    """Without what was for Hydra."""
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return overrides
 
 
 def _composed(overrides: list[str]) -> DictConfig:
@@ -182,9 +192,8 @@ def _job(job: Job, failures: list[Exception], arguments: list[str]) -> Callable[
         os.environ.pop("HYDRA_FULL_ERROR", None)
         settings = HydraConfig.get()
         plain: Any = OmegaConf.to_container(config)  # as typed: what `${oc.env:SECRET}` stands for is nobody's business here
-        overrides: Any = OmegaConf.to_container(settings.overrides.task)
         try:
-            overrides = typed.as_typed(overrides, arguments) if settings.mode == RunMode.MULTIRUN else overrides
+            overrides = typed.as_typed(_typed_for_us(), arguments) if settings.mode == RunMode.MULTIRUN else _typed_for_us()
             typed.restore(config, overrides)
             ask_once(config)
             if settings.mode == RunMode.MULTIRUN and plain.get("id"):

@@ -7,17 +7,15 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 import launcher
 from launcher import PROJECT
-from launcher.code import code_hash, snapshot
-from launcher.code.snapshot import Source
+from launcher.code import code_hash
 from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, references, targets, tree
@@ -31,13 +29,13 @@ from launcher.trust.secret import mask
 
 if TYPE_CHECKING:
     from launcher.clusters.protocol import Cluster
+    from launcher.code.snapshot import Source
 
 NOT_COMPARED = ("resume", "id", "runs_dir", "runs_mode", "objective")
 """Keys in which a run may differ from the command that continues it."""
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """What a batch job will run: the code as it was at submit. Members of a sweep share one copy."""
 
     source: Source
@@ -48,12 +46,13 @@ class Code:
     @classmethod
     def now(cls, trust: Sequence[str], place: str | None = None) -> Code:
         """Raises ConfigError where it is too large or cannot be read."""
+        from launcher.code import snapshot  # a run on this machine copies nothing
+
         source = snapshot.find(PROJECT, trust)
         return cls(source, source.digest(), place)
 
 
-@dataclass(frozen=True)
-class Frozen:
+class Frozen(NamedTuple):
     """What a run directory is made from."""
 
     plan: Plan

@@ -144,6 +144,7 @@ def takes_text(kind: str) -> bool:
     return "str" in parts and parts <= {"str", "None", "bool", "int", "float"}
 
 
+@functools.lru_cache(maxsize=256)
 def _entries(kind: str) -> str:
     """The annotation of what a list or a dict holds."""
     match = re.fullmatch(

@@ -15,9 +15,8 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from launcher.code import packages
 from launcher.config import tree
@@ -39,8 +38,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _TORCH_OPTIM = re.compile(r"torch\.optim\.[A-Z]\w*")
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     annotations: Mapping[str, str]
     """Keyword -> annotation as written ('' where there is none)."""
     open: bool

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from launcher.config import tree
 
@@ -17,8 +16,7 @@ _LOWER = frozenset(_LESS.split())
 MODES = ("max", "min")
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(NamedTuple):
     metric: str
     mode: str
     """max | min"""

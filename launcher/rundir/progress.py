@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FAILED = "--- failed"
 """What a rank writes above its traceback: the log is for the traceback, the terminal for the one line that sums it up."""
@@ -11,8 +11,7 @@ FAILED = "--- failed"
 _LINE = re.compile(r"step (\d+)/(\d+)  \S+%  (.*)")
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     step: int
     steps: int
     text: str

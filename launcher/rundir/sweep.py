@@ -12,9 +12,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import ConfigError, RunError
 from launcher.rundir import lookup, rundir
@@ -24,8 +23,7 @@ from launcher.trust import foreign, reading
 from launcher.trust.secret import mask
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One member."""
 
     number: int

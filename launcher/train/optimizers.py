@@ -48,6 +48,7 @@ class Optimizers:
         self._device_lr: dict[tuple[torch.device, float], torch.Tensor] = {}
         """Filled in place, so that a CUDA graph of the step finds each rate where it was when it was captured."""
         self._factor = 1.0
+        self._copies: list[torch.cuda.Event] = []
         self.bind()
 
     def bind(self) -> None:
@@ -76,6 +77,16 @@ class Optimizers:
             group["lr"] = base * factor
         for rate, base in self._rates:
             rate.fill_(base * factor)
+
+    def wait_for(self, copied: torch.cuda.Event | None) -> None:
+        """Of a copy of what an update changes: `make_way` has the next one come after it."""
+        if copied is not None:
+            self._copies.append(copied)
+
+    def make_way(self) -> None:
+        """Before the first thing that changes a parameter, its state or its average."""
+        while self._copies:
+            self._copies.pop().wait()
 
     def step(self, scaler: torch.amp.GradScaler | None = None) -> None:
         """One update by the gradients that are there; with a scaler each leaves out its own where one of its gradients overflows."""

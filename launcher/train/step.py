@@ -100,6 +100,7 @@ class Stepper:
         norm = self._norm() if want_norm or self._clip_norm or skipper is not None else None
         if skipper is not None and norm is not None:
             skipper.after(norm, self._shares.accumulate)
+        self.optimizers.make_way()
         update() if look is None else look(update)
         return norm
 

@@ -62,7 +62,7 @@ def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
     script = frozen.cluster.render(plan)
     if script.count(" launcher.train.worker ") != 1:
         raise ConfigError("runs_dir: the name `launcher.train.worker` in a path is not for the doctor; choose another directory")
-    return dataclasses.replace(frozen, plan=plan, script=script.replace(" launcher.train.worker ", " launcher.doctor.examine "))
+    return frozen._replace(plan=plan, script=script.replace(" launcher.train.worker ", " launcher.doctor.examine "))
 
 
 def _directory(frozen: Frozen) -> RunDir:

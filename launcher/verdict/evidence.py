@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +34,7 @@ class Shown(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """error.json of the first start, error.<n>.json of torchrun's n-th restart: what the first rank to fail left."""
 
     restart: int
@@ -57,8 +55,7 @@ class Report:
         return f"{self.exception}: {self.message}" if self.traceback else self.message
 
 
-@dataclass(frozen=True)
-class Death:
+class Death(NamedTuple):
     """A process that torchrun saw end with a failure."""
 
     rank: int

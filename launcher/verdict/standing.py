@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from launcher.rundir import lock, origin
 from launcher.rundir.rundir import RunDir
@@ -13,8 +13,7 @@ from launcher.trust import reading
 from launcher.verdict.jobs import PLAIN, RUNNING, Job
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """One run, now."""
 
     word: str
@@ -34,13 +33,12 @@ class Standing:
         return self.job is not None and self.job.active and self.word not in ("starting", "running", "ending")
 
 
-@dataclass(frozen=True)
-class Queue:
+class Queue(NamedTuple):
     """What the schedulers of some runs said, by run directory."""
 
-    jobs: Mapping[Path, Job] = field(default_factory=dict[Path, Job])
+    jobs: Mapping[Path, Job] = MappingProxyType({})
     """Of each run the newest job, where its scheduler still knows it."""
-    silent: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    silent: Mapping[Path, str] = MappingProxyType({})
     """Runs of which nothing was said, and the excuse."""
 
     def answers_for(self, run: RunDir) -> bool:

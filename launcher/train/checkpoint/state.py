@@ -66,9 +66,20 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._memory = HostMemory()
+        self._stream: torch.cuda.Stream | None = None
+
+    def aside(self, device: torch.device) -> torch.cuda.Stream | None:
+        """Of a GPU the stream on which `take` copies what updates change, behind all that the device has been told to do so far."""
+        if device.type == "cuda":
+            self._stream = self._stream or torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+        return self._stream
 
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
-        """Everything is copied when this returns, or, on a GPU, before the device does anything else: training may go on at once."""
+        """Everything is copied when this returns. On a GPU what a forward pass changes, buffers and totals, is before the device does
+        anything else, and the rest beside it: the next update waits for that. Training may go on at once.
+        """
+        stream = self.aside(parts.device)
         own, (totals, counts) = f"rank_{rank}.safetensors", parts.meter.state()
         silent = parts.layers.tensors()
         averages, own_averages = _averages(parts)
@@ -82,7 +93,9 @@ class Snapshot:
         for kind, held, finite in (("model", parameters, True), ("optimizer", tensors, True), ("ema", averages, False)):
             ours = pieces.written_by(rank, parts.pieces, held)
             if ours or rank == 0:
-                files[pieces.file_name(kind, rank)] = self._memory.copy(kind, ours, finite=finite)
+                file = self._memory.copy(kind, ours, stream, finite=finite)
+                parts.optimizers.wait_for(file.copied)
+                files[pieces.file_name(kind, rank)] = file
         known = {"generators": generators.on_host(), "meter": counts, "counts": parts.coordinate.counts}
         files[f"rank_{rank}.json"] = _json({**known, "pieces": pieces.layout(rank, parts.pieces, parameters)})
         if rank != 0:

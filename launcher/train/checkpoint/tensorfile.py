@@ -38,14 +38,14 @@ class TensorFile:
 
     def __init__(self, tensors: dict[str, torch.Tensor], copied: torch.cuda.Event | None, *, finite: bool) -> None:
         """`finite`: an infinity is as bad as a NaN. Masks and the like are buffers, and may hold infinities."""
+        self.copied = copied
         self._tensors = tensors
-        self._copied = copied
         self._finite = finite
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         """Raises BadNumbers that names the tensor where a number is not one."""
-        if self._copied is not None:
-            self._copied.synchronize()
+        if self.copied is not None:
+            self.copied.synchronize()
         yield _header(self._tensors)
         for name, tensor in self._tensors.items():
             for piece in tensor.view(-1).split(_PIECE):
@@ -68,14 +68,19 @@ class HostMemory:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], torch.Tensor] = {}
 
-    def copy(self, file: str, tensors: Mapping[str, torch.Tensor], *, finite: bool = False) -> TensorFile:
-        """Start the copies; whatever the device does next comes after them. On a CPU they are done at return (pytorch#144657)."""
+    def copy(
+        self, file: str, tensors: Mapping[str, torch.Tensor], stream: torch.cuda.Stream | None = None, *, finite: bool = False
+    ) -> TensorFile:
+        """Start the copies, on `stream` (None: the current one, and whatever the device does next comes after them). On a CPU they are done
+        at return (pytorch#144657).
+        """
         ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # each lies at a multiple of its size
-        copies = {name: self._copy((file, name), tensor.detach()) for name, tensor in ordered}
         copied = None
-        if any(tensor.is_cuda for tensor in tensors.values()):
-            copied = torch.cuda.Event(blocking=True)
-            copied.record()
+        with torch.cuda.stream(stream):
+            copies = {name: self._copy((file, name), tensor.detach()) for name, tensor in ordered}
+            if any(tensor.is_cuda for tensor in tensors.values()):
+                copied = torch.cuda.Event(blocking=True)
+                copied.record()
         return TensorFile(copies, copied, finite=finite)
 
     def _copy(self, key: tuple[str, str], tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How long a device is kept from training: the host's clock sees only how long it takes to fill a GPU's queue."""
+"""How long a save keeps a device from training, at most: the host's clock sees only how long it takes to fill a GPU's queue."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ class HostSpan:
 
 
 class QueueSpan:
-    """Between two events of a GPU's current stream."""
+    """Between two events of a GPU's stream."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
         # blocking: who waits for them sleeps; else it spins, and a core that training needs is counted as the save's
         self._began, self._ended = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
-        self._began.record(torch.cuda.current_stream(device))
+        self._began.record(stream)
 
     def end(self) -> None:
-        self._ended.record(torch.cuda.current_stream(self._device))
+        self._ended.record(self._stream)
 
     def seconds(self) -> float:
-        torch.cuda.set_device(self._device)  # a thread begins with device 0, on every rank
+        torch.cuda.set_device(self._stream.device)  # a thread begins with device 0, on every rank
         self._ended.synchronize()
         return self._began.elapsed_time(self._ended) / 1000
 
 
-def span(device: torch.device) -> Span:
-    return QueueSpan(device) if device.type == "cuda" else HostSpan()
+def span(stream: torch.cuda.Stream | None) -> Span:
+    """Of the stream that copies; None: of the host."""
+    return HostSpan() if stream is None else QueueSpan(stream)

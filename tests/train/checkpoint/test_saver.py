@@ -51,7 +51,7 @@ class Queue:
 
     SECONDS = 3.0
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, stream: torch.cuda.Stream | None) -> None:
         self.ended = False
 
     def end(self) -> None:
