@@ -80,7 +80,7 @@ def test_a_new_field_of_the_schema_comes_in_by_itself(monkeypatch: pytest.Monkey
     assert known is not None
     wider = {**known.annotations, "site": "str | None", "words": "list[str]", "notes": "dict[str, str]", "count": "int"}
     real = fields.targets.signature
-    given = dataclasses.replace(known, annotations=wider)
+    given = known._replace(annotations=wider)
     monkeypatch.setattr(fields.targets, "signature", lambda target: given if target.endswith(".Slurm") else real(target))
     new = {str(field) for field in fields.all_fields()} - before - {"motto"}
     assert new == {"+cluster.site", "+cluster.words[0]", "++cluster.notes.FUZZED", "+cluster.notes.<key>"}
