@@ -22,10 +22,13 @@ test: $(READY)  ## the fast suite
 	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY)  ## two processes, kill -9, whole runs
-	$(BIN)/python -m pytest -m "slow and not slurm" --numprocesses logical --maxprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not slurm" --numprocesses logical --maxprocesses 2 --dist worksteal --durations 20
 
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm
+
+accuracy: $(READY)  ## exp=cifar to its end on the real data, one process and two, about seven minutes on two cores
+	$(BIN)/python -m pytest tests/train/test_cifar.py -k 82_percent --full -s
 
 chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave
 	$(BIN)/python -m pytest -m chaos --full -s
@@ -59,4 +62,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm chaos chaos-long fuzz guards gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm accuracy chaos chaos-long fuzz guards gpu check goldens bench clean

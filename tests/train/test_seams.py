@@ -11,11 +11,8 @@ from test_kill import shards
 
 from launcher.plan import Mesh
 
-BROUGHT = {
-    "strategy": ("+exp=toy", "strategy=averaging"),
-    "task and data set": ("+exp=squares",),
-    "all of them, in micro-batches": ("+exp=squares", "strategy=averaging", "train.accumulate=2"),
-}
+STRATEGY, TASK_AND_DATA = ("+exp=toy", "strategy=averaging"), ("+exp=squares",)
+ALL = ("+exp=squares", "strategy=averaging", "train.accumulate=2")
 
 
 def words(home: Path, name: str, *more: str) -> list[str]:
@@ -33,10 +30,13 @@ def words(home: Path, name: str, *more: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("brought", BROUGHT)
-def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, brought: str, processes: int) -> None:
-    asked = (*BROUGHT[brought], f"cluster.processes_per_node={processes}")
+@pytest.mark.parametrize(
+    ("brought", "processes"),
+    [(STRATEGY, 2), (TASK_AND_DATA, 1), (ALL, 1), (ALL, 2)],
+    ids=["strategy", "task and data set", "all of them", "all of them on two"],
+)
+def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, brought: tuple[str, ...], processes: int) -> None:
+    asked = (*brought, f"cluster.processes_per_node={processes}")
     for name, extra in (("whole", {}), ("killed", {"TOY_ENDS_AFTER": "13 SIGKILL"})):
         done = finish(tmp_path, words(tmp_path, name, *asked), timeout=300, **extra)
         assert done.returncode == 0, done.stderr
