@@ -11,7 +11,7 @@ import pytest
 from processes import events, finish, lines, toy_words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from launcher.train.schedule import Constant, Cosine, OneCycle
+from launcher.train.schedule import WSD, Constant, Cosine, InverseSqrt, Linear, OneCycle, Step
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +136,25 @@ def test_the_ledger_tells_the_story(run: Path) -> None:
     assert events(run, "started")[0]["steps"] == 40
 
 
-@pytest.mark.parametrize("schedule", [Constant(warmup=0.1), Cosine(warmup=0.1), OneCycle(peak=0.2)])
+@pytest.mark.parametrize(
+    "schedule", [Constant(warmup=0.1), Cosine(warmup=0.1), Linear(warmup=0.1), WSD(warmup=0.1), Step(warmup=0.1), OneCycle(peak=0.2)]
+)
 def test_schedules_are_pure_warm_up_and_stay_within_bounds(schedule: Any) -> None:
     factors = [schedule(step, 100) for step in range(100)]
     assert factors == [schedule(step, 100) for step in range(100)]
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[0] < factors[5] < factors[9]
     assert max(factors) == 1
-    assert factors[-1] == {Constant: 1.0, Cosine: 0.0, OneCycle: 0.0}[type(schedule)]
-    assert all(0 <= schedule(step, 1) <= 1 for step in range(1))
+    assert factors[-1] == pytest.approx({Constant: 1.0, Step: 0.01}.get(type(schedule), 0.0), abs=1e-12)
+    assert 0 <= schedule(0, 1) <= 1
+
+
+def test_schedules_are_what_their_papers_say() -> None:
+    stable = [WSD(warmup=0.1, decay=0.2, final=0.5)(step, 100) for step in range(100)]
+    assert stable[9:80] == [1.0] * 71
+    assert stable[80:] == pytest.approx([1 - 0.5 * number / 20 for number in range(1, 21)])
+    assert [InverseSqrt(4)(step, 9) for step in (0, 3, 15)] == pytest.approx([0.25, 1.0, 0.5])
+    assert [Step((0.5, 0.9), 0.1)(step, 10) for step in (4, 5, 8, 9)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
+    assert [Linear(warmup=0.0, final=0.2)(step, 4) for step in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    with pytest.raises(ValueError, match=r"schedule\.decay=0\.6: with schedule\.warmup=0\.5 they are more than the run"):
+        WSD(warmup=0.5, decay=0.6)
