@@ -61,8 +61,8 @@ class Board:
         self._writer.file_writer.add_summary(Summary(value=shown), step)
 
     @_never_fatal
-    def text(self, tag: str, text: str) -> None:
-        self._writer.add_text(tag, mask(text), 0)
+    def text(self, tag: str, text: str, step: int = 0) -> None:
+        self._writer.add_text(tag, mask(text), step)
 
     @_never_fatal
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:

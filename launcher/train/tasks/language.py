@@ -1,0 +1,113 @@
+"""The next token of a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from launcher.train.tasks.task import Model, Quiet, Step, Sums
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Tokens (B, T) int64, and the one that follows each, (B, T)."""
+
+
+class NextToken(Quiet):
+    """Cross-entropy in nats for each token; perplexity; a text that the model goes on with, in TensorBoard.
+
+    z_loss: times the square of the log of the softmax's denominator, which keeps scores from drifting (Chowdhery et al., 2022,
+    https://arxiv.org/abs/2204.02311, section 5). sample: tokens to go on with at each evaluation, behind the first half of its first
+    sequence; 0: none.
+    """
+
+    def __init__(self, z_loss: float = 0.0, sample: int = 200, temperature: float = 0.8) -> None:
+        """Raises ValueError naming the key."""
+        if z_loss < 0 or sample < 0 or temperature <= 0:
+            raise ValueError("task.z_loss and task.sample are 0 or more, task.temperature is more than 0; type other numbers")
+        self._z_loss, self._sample, self._temperature = z_loss, sample, temperature
+
+    def step(self, model: Model, batch: Batch) -> Step:
+        tokens, targets = batch
+        scores = model(tokens).flatten(0, 1)
+        loss = cross_entropy = F.cross_entropy(scores, targets.flatten(), reduction="sum")
+        if self._z_loss:
+            loss = cross_entropy + self._z_loss * scores.logsumexp(-1).square().sum()
+        return Step(loss, targets.numel(), (cross_entropy.detach(),))
+
+    def train_metrics(self, loss: float, weight: float, statistics: Sequence[float]) -> dict[str, float]:
+        """`loss` is the cross-entropy: what is added to it is no property of the text."""
+        return _nats(statistics[0] / weight)
+
+    def metrics(self) -> Nats:
+        return Nats(self._go_on if self._sample else None)
+
+    def show_evaluation(self, board: Any, metrics: Nats, split: str, names: Sequence[str], step: int) -> None:
+        """`names`: what each token stands for; without them they are bytes."""
+        if metrics.text is not None:
+            tokens: list[int] = metrics.text.tolist()
+            text = "".join(names[token] for token in tokens) if names else _of_bytes(tokens)
+            board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
+
+    def _go_on(self, model: Model, tokens: torch.Tensor) -> torch.Tensor:
+        prompt = tokens[:1, : max(1, tokens.shape[1] // 2)]
+        return continued(model, prompt, self._sample, tokens.shape[1], self._temperature)[0]
+
+
+class Nats(Sums):
+    """Sums over the tokens of a split, and the first rank's text."""
+
+    def __init__(self, go_on: Callable[[Model, torch.Tensor], torch.Tensor] | None) -> None:
+        super().__init__(_sums, _result)
+        self._go_on = go_on
+        self.text: torch.Tensor | None = None
+
+    def update(self, model: Model, batch: Batch) -> None:
+        super().update(model, batch)
+        if self._go_on is not None and self.text is None:
+            self.text = self._go_on(model, batch[0])
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        return {**super().state(), **({} if self.text is None else {"text": self.text})}
+
+    def merge(self, state: Mapping[str, torch.Tensor]) -> None:
+        super().merge(state)
+        if self.text is None:
+            self.text = state.get("text")
+
+
+@torch.no_grad()
+def continued(model: Model, tokens: torch.Tensor, count: int, context: int, temperature: float, seed: int = 0) -> torch.Tensor:
+    """tokens (B, T) and `count` more behind them, each drawn by the scores of at most `context` before it: (B, T + count).
+
+    The draws are a function of `seed` and touch no other generator: what is shown changes nothing of what is trained.
+    """
+    generator = torch.Generator(tokens.device).manual_seed(seed)
+    for _ in range(count):
+        scores = model(tokens[:, -context:])[:, -1] / temperature
+        drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)
+        tokens = torch.cat((tokens, drawn), 1)
+    return tokens
+
+
+def _sums(model: Model, batch: Batch) -> torch.Tensor:
+    """(sum of losses, tokens, sequences), float64."""
+    tokens, targets = batch
+    loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction="sum").double()
+    return torch.stack((loss, loss.new_tensor(targets.numel()), loss.new_tensor(len(targets))))
+
+
+def _result(total: torch.Tensor) -> dict[str, float]:
+    loss, tokens, sequences = total.tolist()
+    return {**_nats(loss / tokens), "samples": int(sequences)}
+
+
+def _nats(loss: float) -> dict[str, float]:
+    """exp of more than 700 is no number: a perplexity like that says nothing."""
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+
+
+def _of_bytes(tokens: Sequence[int]) -> str:
+    return bytes(token if token < 256 else 0x3F for token in tokens).decode(errors="replace")

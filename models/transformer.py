@@ -1,0 +1,142 @@
+"""A decoder-only transformer in today's form: pre-norm with RMSNorm (Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467),
+rotary positions (Su et al., 2021, https://arxiv.org/abs/2104.09864), SwiGLU (Shazeer, 2020, https://arxiv.org/abs/2002.05202),
+grouped-query attention (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245). Llama and Qwen 2 are this model with their sizes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+INIT_STD = 0.02
+
+
+class Transformer(nn.Module):
+    """Tokens (B, T) int64 to scores of the next one (B, T, vocab_size), in the type of its weights. Any T: positions are rotations.
+
+    kv_heads: heads of keys and values, each shared by heads / kv_heads of the queries; null: as many. hidden: width of the gated layer;
+    null: 8/3 of dim, up to the next multiple of 64. tied: embedding and head share one matrix. attention_bias: of queries, keys and
+    values, as Qwen 2 has it. soft_cap: scores are cap * tanh(scores / cap), as Gemma 2 has it; 0: as they are.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 256,
+        dim: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        hidden: int | None = None,
+        rope_theta: float = 10_000.0,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        tied: bool = True,
+        attention_bias: bool = False,
+        soft_cap: float = 0.0,
+    ) -> None:
+        """Raises ValueError naming the keys that do not go together."""
+        super().__init__()
+        if dim % heads or dim // heads % 2:
+            raise ValueError(f"model.dim={dim}: each of model.heads={heads} needs an even share of it; type a multiple of {2 * heads}")
+        kv_heads = heads if kv_heads is None else kv_heads
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"model.kv_heads={kv_heads}: as many of model.heads={heads} share each; type a divisor of {heads}")
+        hidden = 64 * math.ceil(dim * 8 / 3 / 64) if hidden is None else hidden
+        self.rope_theta, self.head_dim, self.soft_cap = rope_theta, dim // heads, soft_cap
+        self.embed = nn.Embedding(vocab_size, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(Attention(dim, heads, kv_heads, attention_bias, dropout), GatedMLP(dim, hidden), dim, norm_eps, dropout)
+            for _ in range(layers)
+        )
+        self.norm = nn.RMSNorm(dim, norm_eps)
+        self.head = nn.Linear(dim, vocab_size, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """GPT-2's: normal with a deviation of 0.02, less for what adds to the residual stream (Radford et al., 2019, section 2.3)."""
+        into_stream = INIT_STD / math.sqrt(2 * max(1, len(self.blocks)))
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim > 1:
+                nn.init.normal_(parameter, std=into_stream if name.endswith(("out.weight", "down.weight")) else INIT_STD)
+            else:
+                nn.init.ones_(parameter)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.dropout(self.embed(tokens))
+        rotation = rotary(tokens.shape[1], self.head_dim, self.rope_theta, x.device)
+        for block in self.blocks:
+            x = block(x, rotation)
+        scores = self.head(self.norm(x))
+        return self.soft_cap * torch.tanh(scores / self.soft_cap) if self.soft_cap else scores
+
+
+class Block(nn.Module):
+    def __init__(self, attention: Attention, mlp: GatedMLP, dim: int, norm_eps: float, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.RMSNorm(dim, norm_eps), attention
+        self.mlp_norm, self.mlp = nn.RMSNorm(dim, norm_eps), mlp
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Attention(nn.Module):
+    """Causal; torch chooses the kernel."""
+
+    def __init__(self, dim: int, heads: int, kv_heads: int, bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.head_dim, self.shared, self.drop = dim // heads, heads != kv_heads, dropout
+        self.q = nn.Linear(dim, heads * self.head_dim, bias=bias)
+        self.k = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
+        self.v = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
+        self.out = nn.Linear(heads * self.head_dim, dim, bias=False)
+
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        q, k, v = (self._by_head(layer(x)) for layer in (self.q, self.k, self.v))
+        q, k = rotated(q, rotation), rotated(k, rotation)
+        drop = self.drop if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=True, enable_gqa=self.shared)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, heads * head_dim) to (B, heads, T, head_dim)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(dim, hidden, bias=False)
+        self.up = nn.Linear(dim, hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+def rotary(length: int, head_dim: int, theta: float, device: torch.device) -> torch.Tensor:
+    """Cosines and sines of each position's angles, (2, length, head_dim / 2) float32: angle i of position t is t * theta^(-2i / head_dim).
+
+    Made anew in each pass, for a buffer would be saved, averaged and cast with the weights.
+    """
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def rotated(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """x (B, heads, T, head_dim): element i of the first half of each head and element i of the second are a pair, as in Llama's published
+    weights."""
+    cos, sin = rotation.to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
