@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def frozen_run(*words: str) -> Frozen:
 
 @pytest.mark.parametrize("exp", SHIPPED)
 def test_an_experiment_that_ships_runs_on_any_number_of_processes(command: Command, exp: str) -> None:
+    written = re.search(r"batch_size: (\d+)", (REPO / "conf" / "exp" / f"{exp}.yaml").read_text())
+    assert written is not None
     for size in (*range(1, 17), 24):
         round_batch._say.cache_clear()
         done = command("plan", f"+exp={exp}", "cluster=slurm", f"cluster.processes_per_node={size}")
         assert (done.code, json.loads(done.out)["world"]["processes_per_node"]) == (0, size), done.err
         assert done.err.count("\n") <= 1
-        assert ("train.batch_size=" in done.err) == (256 % size != 0 or exp != "cifar")
+        assert ("train.batch_size=" in done.err) == (int(written[1]) % size != 0)
 
 
 @pytest.mark.parametrize(
