@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def _warmed(step: int, warm: float, factor: float) -> float:
+    """`factor`, or a share of 1 that grows over the first `warm` steps."""
+    return (step + 1) / warm if step + 1 < warm else factor
+
+
 def _ramp(start: float, end: float, part: float) -> float:
     return start + (end - start) * part
 
@@ -18,8 +23,7 @@ class Constant:
     warmup: float = 0.0
 
     def __call__(self, step: int, steps: int) -> float:
-        warm = self.warmup * steps
-        return (step + 1) / warm if step + 1 < warm else 1.0
+        return _warmed(step, self.warmup * steps, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,8 @@ class Cosine:
 
     def __call__(self, step: int, steps: int) -> float:
         warm = self.warmup * steps
-        if step + 1 < warm:
-            return (step + 1) / warm
         part = (step + 1 - warm) / max(1.0, steps - warm)
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * part))
+        return _warmed(step, warm, self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * part)))
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ class Linear:
 
     def __call__(self, step: int, steps: int) -> float:
         warm = self.warmup * steps
-        if step + 1 < warm:
-            return (step + 1) / warm
-        return _ramp(1.0, self.final, (step + 1 - warm) / max(1.0, steps - warm))
+        return _warmed(step, warm, _ramp(1.0, self.final, (step + 1 - warm) / max(1.0, steps - warm)))
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,8 @@ class WSD:
             )
 
     def __call__(self, step: int, steps: int) -> float:
-        warm, tail = self.warmup * steps, self.decay * steps
-        if step + 1 < warm:
-            return (step + 1) / warm
-        left = steps - step - 1
-        return _ramp(self.final, 1.0, left / tail) if left < tail else 1.0
+        left, tail = steps - step - 1, self.decay * steps
+        return _warmed(step, self.warmup * steps, _ramp(self.final, 1.0, left / tail) if left < tail else 1.0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,4 @@ class Step:
     warmup: float = 0.0
 
     def __call__(self, step: int, steps: int) -> float:
-        warm = self.warmup * steps
-        if step + 1 < warm:
-            return (step + 1) / warm
-        return self.gamma ** sum(step >= share * steps for share in self.milestones)
+        return _warmed(step, self.warmup * steps, self.gamma ** sum(step >= share * steps for share in self.milestones))
