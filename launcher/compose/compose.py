@@ -159,7 +159,7 @@ def _composed(overrides: list[str]) -> DictConfig:
         return hydra_compose("config", overrides=overrides, return_hydra_config=True)
     except HydraException as error:
         quoted = [typed.quoted(word) for word in overrides]
-        if quoted == overrides or not SEVERAL.search(str(error)):
+        if quoted == overrides or not re.search(SEVERAL, str(error)):
             raise
         try:
             config = hydra_compose("config", overrides=quoted, return_hydra_config=True)

@@ -18,7 +18,7 @@ from launcher.config import tree
 from launcher.config.config import GROUPS
 from launcher.config.targets import nearest
 
-SEVERAL = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'")
+SEVERAL = r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'"
 """Hydra's words for a comma that would make a sweep of a run."""
 
 
@@ -40,7 +40,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
         if key == "exp":
             return "exp: what this yaml sets would go below `exp`; its first line must be: # @package _global_"
         return f"{key}: no such key{_suggest(key, known_keys(arguments))}"
-    several = SEVERAL.search(text)
+    several = re.search(SEVERAL, text)
     if several:
         return f"{several.group(1)}: several values for one run; add -m to train each, or type key=[a,b] for a list"
     if isinstance(error, OverrideParseException):

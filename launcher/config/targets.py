@@ -8,7 +8,6 @@ A block list is no boundary (Hydra's `instantiate` stops `os.system` and lets `t
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -140,6 +139,8 @@ def _check_keywords(path: str, node: Mapping[str, Any], known: Signature | None)
 
 def nearest(name: str, choices: Sequence[str] | Mapping[str, Any], prefix: str = "") -> str:
     """`; did you mean X?`, or the choices where none is near."""
+    import difflib  # for mistakes alone
+
     close = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
     if close:
         return f"; did you mean {prefix}{close[0]}?"
@@ -179,15 +180,24 @@ def _of_class(node: ast.ClassDef) -> Signature:
             return _of_arguments(item.args, skip=1)
     if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-        names = {ast.unparse(item.target): ast.unparse(item.annotation) for item in fields}
+        names = {_written(item.target): _written(item.annotation) for item in fields}
         return Signature({name: kind for name, kind in names.items() if "ClassVar" not in kind}, open=False)
     return Signature({}, open=bool(node.bases))
 
 
 def _of_arguments(args: ast.arguments, skip: int) -> Signature:
     names = [*args.posonlyargs, *args.args][skip:] + args.kwonlyargs
-    kinds = {arg.arg: ast.unparse(arg.annotation) if arg.annotation else "" for arg in names}
+    kinds = {arg.arg: _written(arg.annotation) if arg.annotation else "" for arg in names}
     return Signature(kinds, open=args.kwarg is not None)
+
+
+def _written(node: ast.expr) -> str:
+    """The source of an annotation. Most are a name, or two with a bar between: `ast.unparse` takes as long as parsing the function."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return f"{_written(node.left)} | {_written(node.right)}"
+    return ast.unparse(node)
 
 
 @functools.lru_cache(maxsize=64)

@@ -48,9 +48,13 @@ def masked(stream: TextIO | None) -> TextIO:
 def put_before(log: int) -> None:
     """Lead descriptors 1 and 2 through a sieve into `log`. Before any thread is there, for it forks."""
     read, write = os.pipe()
+    ready, until = os.pipe()
     sys.stdout.flush()
     if os.fork() == 0:
         _be_one(read, log)
+    os.close(until)
+    os.read(ready, 1)  # nothing comes: the sieve closes the other end when no signal to this group reaches it any more
+    os.close(ready)
     os.close(read)
     os.dup2(write, 1)
     os.dup2(write, 2)
