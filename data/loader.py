@@ -71,6 +71,14 @@ class Part(Protocol):
 
     def __iter__(self) -> Iterator[Any]: ...
 
+    def __len__(self) -> int:
+        """Batches on this process."""
+        ...
+
+    def spare(self) -> Any:
+        """A batch for a process that has fewer than another, and has to take part in its forward passes."""
+        ...
+
 
 class Loader(Protocol):
     """A technique, made with `data` (a data set, or a dict of one for each split), `batch_size` (samples of one update over all processes),

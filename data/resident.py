@@ -120,12 +120,17 @@ class Evaluation:
         """Shares differ by at most one sample, and may be empty. `source`: None for a split that there is none of."""
         self.samples = 0 if source is None else len(source.places)
         self._source, self._batch_size = source, batch_size
-        places = torch.zeros(0, dtype=torch.int64) if source is None else torch.from_numpy(source.places[share(self.samples, rank, size)])
-        self._places = places.to(device)
+        places = torch.zeros(0, dtype=torch.int64) if source is None else torch.from_numpy(source.places).to(device)
+        self._places, self._first = places[share(self.samples, rank, size)], places[:1]
 
     def __iter__(self) -> Iterator[Any]:
         if self._source is not None and len(self._places):
             yield from map(self._source.batch, self._places.split(self._batch_size))
+
+    def spare(self) -> Any:
+        """The first sample of the split, for a process that has fewer batches than another."""
+        assert self._source is not None  # a split without samples is not evaluated
+        return self._source.batch(self._first)
 
     def __len__(self) -> int:
         """Batches on this process."""

@@ -6,9 +6,10 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from launcher.errors import ConfigError, RunError, said
@@ -36,6 +37,10 @@ class World:
     def __str__(self) -> str:
         processes = "process" if self.processes_per_node == 1 else "processes"
         return f"{self.nodes} node{'s' * (self.nodes > 1)} x {self.processes_per_node} {processes} on {self.device}"
+
+
+ORDER = ("pp", "dp_replicate", "dp_shard", "cp", "tp")
+"""Of a mesh's dimensions, from the one that varies slowest over ranks."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,24 @@ def check_name(key: str, value: object) -> str:
     return value
 
 
+class Layout(NamedTuple):
+    """What a model's file says of how the model can be split (launcher/config/layout.py)."""
+
+    blocks: tuple[str, ...] = ()
+    """Names of the classes of which the model is a stack."""
+    tensor_parallel: Mapping[str, str] = MappingProxyType({})
+    """Patterns of names of modules, as `blocks.*.norm`, and how such a module is cut over processes (launcher/strategies/tp.py)."""
+
+
+class Split(NamedTuple):
+    """How a model is split, and which part is this process's."""
+
+    coordinate: Coordinate
+    device_mesh: Any
+    """torch's DeviceMesh of the dimensions that have more than one process; None where each process has the whole model."""
+    layout: Layout
+
+
 class Strategy(Protocol):
     """How the world splits the work: from the model's factory to the pieces that each rank holds. A frozen dataclass of its options; `mesh`
     and `check` are torch-free, the rest runs in the worker, in the order given here. `launcher/strategies/replicated.py` has what all
@@ -219,8 +242,13 @@ class Strategy(Protocol):
         """Degrees that multiply to the world. Raises ConfigError, with the arithmetic in it, where they cannot."""
         ...
 
-    def check(self, world: World, train: Mapping[str, Any]) -> None:
-        """Raises ConfigError where this strategy cannot run on that world, or not with these keys of `train`."""
+    @property
+    def is_collective(self) -> bool:
+        """Whether a forward pass waits for other ranks, so that all have to make as many."""
+        ...
+
+    def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
+        """Raises ConfigError where this strategy cannot run on that world, or not with this config; `layout` is its model's."""
         ...
 
     def accelerator_handlers(self) -> list[Any]:
@@ -231,7 +259,7 @@ class Strategy(Protocol):
         """The torch.nn.Module that `factory` makes, on `device`: whole, or made on the meta device and only its pieces filled."""
         ...
 
-    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
+    def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
         """What the loop calls in the model's place. Parameters may be others from here on: optimizers are made over them after."""
         ...
 
@@ -244,9 +272,8 @@ class Strategy(Protocol):
         each made when it is asked for; `compute(micro_batch)` goes forward and backward over one of them."""
         ...
 
-    def clip(self, parameters: Sequence[Any], max_norm: float) -> Any:
-        """The global L2 norm of the gradients, over all that their pieces make up: a plain 0-d tensor, the same on every rank of a replica.
-        They are scaled to `max_norm` where they have more; inf: they are only measured."""
+    def release(self, prepared: Any) -> None:
+        """Let go of what forward passes have gathered, where no backward pass comes after them: weights may be others when it is used."""
         ...
 
     def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:

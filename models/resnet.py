@@ -17,6 +17,9 @@ def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1)
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out))
 
 
+BLOCKS = ("BasicBlock", "Bottleneck")
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions."""
 

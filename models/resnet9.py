@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+BLOCKS = ("Residual",)
+
 
 def conv_norm_relu(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, pool: bool = False) -> nn.Sequential:
     """Pooling stands before the norm: a quarter of the elements to normalise."""

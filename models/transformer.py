@@ -13,6 +13,21 @@ from torch.nn import functional as F
 
 INIT_STD = 0.02
 
+BLOCKS = ("Block",)
+TENSOR_PARALLEL = {
+    "embed": "row",
+    "blocks.*_norm": "sequence",
+    "blocks.*.attention": "whole",
+    "blocks.*.mlp": "whole",
+    "blocks.*.[qkv]": "column",
+    "blocks.*.gate": "column",
+    "blocks.*.up": "column",
+    "blocks.*.out": "row",
+    "blocks.*.down": "row",
+    "norm": "sequence",
+    "head": "head",
+}
+
 
 class Transformer(nn.Module):
     """Tokens (B, T) int64 to scores of the next one (B, T, vocab_size), in the type of its weights. Any T: positions are rotations.

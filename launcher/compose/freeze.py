@@ -18,7 +18,7 @@ from launcher import PROJECT
 from launcher.code import code_hash
 from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
-from launcher.config import dialect, home, references, targets, tree
+from launcher.config import dialect, home, layout, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan, Strategy, check_name
@@ -79,7 +79,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     mesh = strategy.mesh(world)
     if round_batch(config, values["train"], mesh):
         values = resolve(config)  # others may be made of it
-    strategy.check(world, values["train"])
+    strategy.check(world, values, layout.of(values["model"]))
     check.check_world(values, world, mesh)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])

@@ -149,7 +149,7 @@ def nearest(name: str, choices: Sequence[str] | Mapping[str, Any], prefix: str =
 
 def _nearest_target(target: str) -> str:
     module, _, name = target.rpartition(".")
-    tree = _module(module)
+    tree = module_tree(module)
     if tree is None:
         return f" (there is no module {module})"
     return nearest(name, [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)])
@@ -165,7 +165,7 @@ def signature(target: str) -> Signature | None:
     if target.startswith("torch."):
         return Signature({}, open=True)
     module, _, name = target.rpartition(".")
-    tree = _module(module)
+    tree = module_tree(module)
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _of_arguments(node.args, skip=0)
@@ -201,7 +201,7 @@ def _written(node: ast.expr) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _module(name: str) -> ast.Module | None:
+def module_tree(name: str) -> ast.Module | None:
     """Parse a module found by path: `find_spec` of a dotted name would import its parents."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top) or packages.in_working_directory(top)  # to be read; it is run only after `take_in`

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.plan import Coordinate, World
+from launcher.plan import Layout, Split, World
 from launcher.strategies.replicated import Replicated
 
 
@@ -20,7 +20,7 @@ class DDP(Replicated):
     bucket_mb: int = 25
     """Gradients are reduced in buckets of this size while backward goes on."""
 
-    def check(self, world: World, train: Mapping[str, Any]) -> None:
+    def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
         if self.bucket_mb < 1:
             raise ConfigError(f"strategy.bucket_mb={self.bucket_mb} cannot be; type a whole number of MB from 1")
 
@@ -31,7 +31,7 @@ class DDP(Replicated):
         # costs a collective per forward and throws the other ranks' statistics away.
         return [DistributedDataParallelKwargs(bucket_cap_mb=self.bucket_mb, broadcast_buffers=False, gradient_as_bucket_view=True)]
 
-    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
+    def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
         with warnings.catch_warnings():
             # torch 2.13 renames broadcast_buffers, for which Accelerate 1.15 has no word yet
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from launcher.plan import Coordinate, Mesh, Piece, World
+from launcher.plan import Coordinate, Layout, Mesh, Piece, Split, World
 
 
 class Replicated:
@@ -15,7 +15,9 @@ class Replicated:
     def mesh(self, world: World) -> Mesh:
         return Mesh(dp_replicate=world.size)
 
-    def check(self, world: World, train: Mapping[str, Any]) -> None:
+    is_collective = False
+
+    def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
         """Nothing to refuse."""
 
     def accelerator_handlers(self) -> list[Any]:
@@ -24,7 +26,7 @@ class Replicated:
     def build(self, factory: Callable[[], Any], device: Any) -> Any:
         return factory().to(device)
 
-    def prepare(self, accelerator: Any, model: Any, coordinate: Coordinate) -> Any:
+    def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
         return model
 
     def no_sync(self, prepared: Any) -> Any:
@@ -37,12 +39,8 @@ class Replicated:
                     compute(next(micro_batches))
         compute(next(micro_batches))
 
-    def clip(self, parameters: Sequence[Any], max_norm: float) -> Any:
-        from torch import nn
-
-        if max_norm == float("inf"):
-            return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        return nn.utils.clip_grad_norm_(parameters, max_norm)
+    def release(self, prepared: Any) -> None:
+        """Nothing is gathered."""
 
     def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:
         everyone = tuple(range(coordinate.mesh.size))

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
-from launcher.config import targets
+from launcher.config import layout, targets
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
-from launcher.plan import Coordinate, Strategy
+from launcher.plan import Coordinate, Split, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
 from launcher.train import arithmetic, data_set, optimizers, seeds
@@ -32,6 +33,7 @@ from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
+from launcher.train.norm import Norm
 from launcher.train.prepare import exit_code, user_line
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
@@ -59,6 +61,8 @@ class Process:
     peers: Ranks
     savers: Ranks
     """All processes, for the thread that saves: its messages never mix with the loop's."""
+    device_mesh: DeviceMesh | None = None
+    """Where a model is split."""
     end: float | None = None
     """Of the job, in seconds since the epoch."""
     where: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -118,18 +122,20 @@ def _trained(
     model: nn.Module = strategy.build(lambda: _model(config["model"], train), device)
     task = targets.build(config["task"])
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
-    prepared = strategy.prepare(accelerator, model, coordinate)
+    prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, layout.of(config["model"])))
+    pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     scaler, meter, fp16 = arithmetic.scaler(device, process.precision), Meter(device), process.precision == "fp16"
     skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
     closure = Closure(optim, model, meter, process.ranks, coordinate.counts, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()
-    layers = Layers(model, train.layers_every if process.ranks.is_first else 0)
-    parts = Parts(model, optim, scaler, ema, meter, device, layers, strategy.pieces(model, coordinate), coordinate)
+    layers = Layers(model, train.layers_every, pieces, process.ranks.rank, process.ranks.size)
+    parts = Parts(model, optim, scaler, ema, meter, device, layers, pieces, coordinate)
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
-    stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, train.clip_norm, watch, clock, skipper, closure)
+    norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
+    stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, norm, watch, clock, skipper, closure)
     return parts, stepper, task
 
 

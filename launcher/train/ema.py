@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from launcher.train.local import local
+
 
 class Ema:
-    """Shadow of every floating-point parameter and buffer, moved towards it after each step (Polyak averaging); of no buffer that holds
-    infinities, as masks do.
+    """Shadow of what this process holds of every floating-point parameter and buffer, moved towards it after each step (Polyak averaging);
+    of no buffer that holds infinities, as masks do.
 
     The decay at step t is min(decay, (1 + t) / (10 + t)), so that a young average does not remember the initial weights.
     """
@@ -19,8 +21,8 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.names = [name for name, _ in _floating(model)]
-        self.live = [tensor for _, tensor in _floating(model)]
-        self.shadow = [tensor.detach().clone() for tensor in self.live]
+        self.live = [local(tensor).detach() for _, tensor in _floating(model)]
+        self.shadow = [tensor.clone() for tensor in self.live]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -30,16 +32,19 @@ class Ema:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Swap the average in; no copy, the storages change places."""
+        """Swap the average in: values, for a strategy that gathers weights does so from the memory in which it has put them."""
         self._swap()
         try:
             yield
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
         for live, shadow in zip(self.live, self.shadow, strict=True):
-            live.data, shadow.data = shadow.data, live.data
+            kept = live.clone()
+            live.copy_(shadow)
+            shadow.copy_(kept)
 
 
 class NoEma:

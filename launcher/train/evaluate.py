@@ -34,18 +34,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, compute: Model, task: Task, part: Any, ranks: Ranks, counts: bool = True
+    model: nn.Module, compute: Model, task: Task, part: Any, ranks: Ranks, counts: bool = True, is_collective: bool = False
 ) -> tuple[Metrics, dict[str, float]]:
     """The task's metrics over one split, merged over the ranks that count, and what they come to: the same on every rank.
 
-    `compute` is what calls `model`, the inner module: a rank with fewer batches than another must not wait for it. `counts`: whether this
-    rank's are taken. Raises RuntimeError when the samples counted are not the samples there are.
+    `compute` is what calls `model`, the inner module. `counts`: whether this rank's are taken. `is_collective`: whether a forward pass
+    waits for other ranks; those with fewer batches then go over one that counts for nothing. Raises RuntimeError when the samples counted
+    are not the samples there are.
     """
     own, merged = task.metrics(), task.metrics()
     with evaluating(model):
         for batch in part:
             own.update(compute, batch)
-    for state in ranks.gather_tensors(own.state() if counts else {}):
+        found = {name: tensor.clone() for name, tensor in own.state().items()} if counts else {}
+        if is_collective:
+            for _ in range(max(ranks.gather(len(part))) - len(part)):
+                own.update(compute, part.spare())
+    for state in ranks.gather_tensors(found):
         merged.merge(state)
     values = merged.result()
     if values["samples"] != part.samples:

@@ -107,7 +107,8 @@ def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int) -> None:
 def _show_layers(job: Job, before: int) -> None:
     """The look that was begun before that step, if one was."""
     for warning in job.parts.layers.finish(before, job.board):
-        print(f"warning: {warning}")
+        if job.ranks.is_first:  # others have the same where each holds a piece
+            print(f"warning: {warning}")
 
 
 def evaluate_split(job: Job, split: str) -> dict[str, float]:
@@ -117,8 +118,10 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
     if part.samples == 0:
         return {}
     parts = job.parts
+    parts.optimizers.make_way()  # for the average, which takes the place of weights that may still be copied
     with parts.ema.applied(), torch.no_grad(), averaged_buffers(parts.model, job.peers):
-        metrics, values = evaluate(parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts)
+        metrics, values = evaluate(parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts, job.stepper.is_collective)
+        job.stepper.release()
     if job.ranks.is_first:
         step = job.state.step
         job.metrics.write(step, split, **values)

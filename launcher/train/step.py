@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,8 @@ from launcher.node.pulse import BACKWARD, UPDATE
 from launcher.plan import Strategy
 from launcher.train.closure import Closure
 from launcher.train.guard.skip import Skipper
+from launcher.train.local import gradients
+from launcher.train.norm import Norm
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
@@ -58,7 +59,7 @@ class Stepper:
         scaler: torch.amp.GradScaler | None,
         meter: Meter,
         shares: Shares,
-        clip_norm: float,
+        norm: Norm,
         watch: Watch | NoWatch,
         clock: Clock,
         skipper: Skipper | None = None,
@@ -68,14 +69,19 @@ class Stepper:
         self.optimizers = optimizers
         self.meter = meter
         self.clock = clock
+        self.is_collective = strategy.is_collective
         self._strategy, self._prepared, self._model, self._task = strategy, prepared, model, task
         self._scaler, self._watch, self._skipper, self._closure = scaler, watch, skipper, closure
-        self._shares, self._clip_norm = shares, clip_norm
+        self._shares, self._norm = shares, norm
         self._seeds: dict[int, torch.Tensor] = {}
         """Weight of a micro-batch (-1: the host does not know it) -> what its backward pass begins with."""
         self._weights: list[torch.Tensor] = []
         """Of this update's micro-batches, where the host does not know them."""
         self._is_ready = False
+
+    def release(self) -> None:
+        """Of the model, what an evaluation leaves."""
+        self._strategy.release(self._prepared)
 
     def __call__(self, micro_batches: Iterator[Any], lr_factor: float, want_norm: bool, look: Look | None = None) -> torch.Tensor | None:
         """Update the weights by one global batch. Returns the gradient's L2 norm, before clipping, where it is known or wanted."""
@@ -97,7 +103,7 @@ class Stepper:
         else:
             update = self._closure.around(list(micro_batches), self._evaluate)
         self._watch.at(UPDATE)
-        norm = self._norm() if want_norm or self._clip_norm or skipper is not None else None
+        norm = self._measured() if want_norm or self._norm.clips or skipper is not None else None
         if skipper is not None and norm is not None:
             skipper.after(norm, self._shares.accumulate)
         self.optimizers.make_way()
@@ -144,12 +150,9 @@ class Stepper:
         if dist.is_initialized():
             dist.all_reduce(total if self._shares.counts else total.zero_())
         factor = torch.where(total > 0, self._shares.batch_size / total, 0.0)
-        torch._foreach_mul_(self._gradients(), factor)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(gradients(self.optimizers.parameters), factor)  # pyright: ignore[reportPrivateImportUsage]
 
-    def _gradients(self) -> list[torch.Tensor]:
-        return [parameter.grad for parameter in self.optimizers.parameters if parameter.grad is not None]
-
-    def _norm(self) -> torch.Tensor:
+    def _measured(self) -> torch.Tensor:
         if self._scaler is not None:
             self.optimizers.unscale(self._scaler)
-        return self._strategy.clip(self.optimizers.parameters, self._clip_norm or math.inf)
+        return self._norm.clip()

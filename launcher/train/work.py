@@ -88,7 +88,9 @@ def _join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str,
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
         if speed:
             print(speed)
-    return Process(run, place, plan.mesh.at(place.rank), accelerator, precision, claim, ranks, peers, savers, _end_of_job(), where)
+    device_mesh = world.device_mesh(plan.mesh, place, patience, device)
+    coordinate = plan.mesh.at(place.rank)
+    return Process(run, place, coordinate, accelerator, precision, claim, ranks, peers, savers, device_mesh, _end_of_job(), where)
 
 
 def _is_done(run: RunDir) -> bool:
@@ -115,8 +117,7 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     say = print if job.ranks.is_first else lambda text: None
     checkpoint = job.store.load(say)
     if checkpoint is not None:
-        if job.ranks.rank >= checkpoint.world:
-            seeds.plant(seeds.of_coordinate(config["seed"], job.coordinate, checkpoint.step))
+        seeds.plant(seeds.of_coordinate(config["seed"], job.coordinate, checkpoint.step))  # for a share that there was none of
         go_to(job, checkpoint)
         say(f"resumed from {checkpoint.path.name}")
         if warning := foreign(checkpoint):

@@ -172,7 +172,7 @@ def test_ones_own_package_is_found_where_one_stands_and_nothing_is_left_of_that(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     targets.signature.cache_clear()
-    targets._module.cache_clear()
+    targets.module_tree.cache_clear()
     refused(command("plan", *words), 2, "there is no module mine")
     assert before == ([*sys.path], [*sys.meta_path], os.environ["PYTHONPATH"])
 

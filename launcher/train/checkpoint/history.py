@@ -24,7 +24,7 @@ def save(job: Job) -> None:
 def go_to(job: Job, checkpoint: Checkpoint) -> None:
     """Where the checkpoint was taken, whether by a new attempt or by this one going back. Raises CheckpointError as `restore`."""
     precision = job.state.precision
-    job.state = restore(job.parts, checkpoint, job.ranks.rank, job.ranks.size)
+    job.state = restore(job.parts, checkpoint, job.ranks.rank)
     job.state.precision = precision  # the checkpoint's own, unless it is too old to say
     job.where["step"] = job.state.step
     job.saver.is_at(job.state.step)

@@ -18,22 +18,23 @@ import torch
 
 from launcher.errors import CheckpointError
 from launcher.train.checkpoint import nested
+from launcher.train.local import local
 from launcher.train.optimizers import Optimizers
 
 
 def tensors_of(optimizers: Optimizers) -> list[torch.Tensor]:
     """In the same order on every rank."""
-    return [tensor for state in _states(optimizers).values() for tensor in nested.tensors_in(state)]
+    return [local(tensor) for state in _states(optimizers).values() for tensor in nested.tensors_in(state)]
 
 
 def unfold(optimizers: Optimizers) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors by name, and JSON. Raises CheckpointError for a state that neither can hold."""
+    """What this rank holds of each tensor by name, and JSON. Raises CheckpointError for a state that neither can hold."""
     tensors: dict[str, torch.Tensor] = {}
     values: dict[str, Any] = {}
     for owner, state in _states(optimizers).items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{owner}|{key}"] = value
+                tensors[f"{owner}|{key}"] = local(value)
             else:
                 values[f"{owner}|{key}"] = nested.unfold(f"{owner}|{key}", value, tensors)
     groups = [
@@ -111,6 +112,8 @@ def _states(optimizers: Optimizers) -> dict[str, dict[str, Any]]:
 def _strided_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """The fused kernels pair elements by address: a contiguous momentum beside a channels-last filter would be applied to the wrong
     weights, in silence."""
-    if value.shape != parameter.shape:
+    if value.shape != local(parameter).shape:
         return value.to(parameter.device)
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    placed = torch.empty_like(parameter, dtype=value.dtype)
+    local(placed).copy_(value)
+    return placed

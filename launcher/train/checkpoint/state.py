@@ -33,6 +33,7 @@ from launcher.train.checkpoint.stored import TrainState, as_written, record_in, 
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.layers import Layers
+from launcher.train.local import local
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
 
@@ -56,7 +57,7 @@ class Parts:
 
 def replicated(parts: Parts) -> dict[str, list[torch.Tensor]]:
     """What a checkpoint holds once, for it should be equal on all ranks, in the same order on each."""
-    weights: list[torch.Tensor] = list(parts.model.parameters())
+    weights = [local(parameter) for parameter in parts.model.parameters()]
     averages = list(_averages(parts)[0].values())
     return {"weights": weights, "optimizer state": optimizer_state.tensors_of(parts.optimizers), "averages": averages}
 
@@ -88,7 +89,7 @@ class Snapshot:
                 own, {**_buffers(parts.model), **own_averages, **generators.on_device(parts.device), **totals, **silent}
             ),
         }
-        parameters = dict(parts.model.named_parameters())
+        parameters = _parameters(parts.model)
         tensors, values = optimizer_state.unfold(parts.optimizers)
         for kind, held, finite in (("model", parameters, True), ("optimizer", tensors, True), ("ema", averages, False)):
             ours = pieces.written_by(rank, parts.pieces, held)
@@ -101,7 +102,8 @@ class Snapshot:
         if rank != 0:
             return files
         scaler = parts.scaler.state_dict() if parts.scaler else None
-        files["state.json"] = _json({"state": asdict(state), "optimizer": values, "scaler": scaler, "torch": torch.__version__})
+        rest = {"optimizer": values, "scaler": scaler, "torch": torch.__version__, "mesh": asdict(parts.coordinate.mesh)}
+        files["state.json"] = _json({"state": asdict(state), **rest})
         return files
 
 
@@ -112,23 +114,28 @@ def inexact(device: torch.device, deterministic: bool) -> str:
     return "train.deterministic=false: on a GPU the last bits may differ from those of a run that was not interrupted"
 
 
-def restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
+def restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
     """Load everything in place. Raises CheckpointError where the checkpoint is of another model or optimizer.
 
-    In another world than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals, and a
-    rank that was not there before keeps the generators it has.
+    In another mesh than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals; those of
+    one share of the data have that share's generators, and keep what they have where there was no such share.
     """
     with as_written(checkpoint):
-        return _restore(parts, checkpoint, rank, world)
+        return _restore(parts, checkpoint, rank)
 
 
-def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> TrainState:
+def _restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
     shared = record_in(checkpoint, "state.json")
-    own, own_tensors = (
-        _own(checkpoint, rank) if checkpoint.world == world else _joined(checkpoint, rank, parts.coordinate.is_first_to_count)
-    )
+    before = Mesh(**shared["mesh"]) if "mesh" in shared else Mesh(dp_replicate=checkpoint.world)  # an older launcher knew no other
+    if before.size != checkpoint.world:
+        raise CheckpointError(f"{checkpoint.path}: a mesh of {before} does not fill a world of {checkpoint.world}")
+    if before == parts.coordinate.mesh:
+        share, (own, own_tensors) = rank, _own(checkpoint, rank)
+    else:
+        share = next((each for each in range(before.size) if before.at(each).dp_rank == parts.coordinate.dp_rank), None)
+        own, own_tensors = _joined(checkpoint, share or 0, parts.coordinate.is_first_to_count)
     with torch.no_grad():
-        parameters = dict(parts.model.named_parameters())
+        parameters = _parameters(parts.model)
         _fill(Stored(checkpoint, "model"), parameters, parts.pieces)
         averages, own_averages = _averages(parts)
         _fill(Stored(checkpoint, "ema"), averages, parts.pieces)
@@ -139,7 +146,7 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int, world: int) -> Tra
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
     parts.layers.load(own_tensors)
-    if rank < checkpoint.world:
+    if share is not None:
         generators.restore(own["generators"], own_tensors, parts.device)
     return state_of(shared)
 
@@ -154,10 +161,10 @@ def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, t
     return own, tensors
 
 
-def _joined(checkpoint: Checkpoint, rank: int, takes_totals: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What all ranks wrote, as one rank of another world needs it."""
+def _joined(checkpoint: Checkpoint, share: int, takes_totals: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What all ranks wrote, as one rank of another mesh needs it; `share`: the one that it takes the rest of."""
     everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
-    counts, tensors = everyone[rank if rank < checkpoint.world else 0]
+    counts, tensors = everyone[share]
     for name, tensor in tensors.items():
         if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
             tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
@@ -195,6 +202,11 @@ def _optimizer_parts(checkpoint: Checkpoint, parameters: Mapping[str, torch.Tens
         )
         found[name] = stored.part(name, parameter.shape, piece) if split and parameter is not None else shards[0].tensor
     return found
+
+
+def _parameters(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What this rank holds of each."""
+    return {name: local(parameter) for name, parameter in model.named_parameters()}
 
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:

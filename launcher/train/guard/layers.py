@@ -1,18 +1,23 @@
 """How each layer learns: the norm of its gradient, how far an update moves it, how many of its outputs get no gradient at all.
 
-Looked at every so many steps, on one rank: gradients are the same on all. The numbers come to the host while the next step runs.
+Looked at every so many steps: on one rank where gradients are the same on all, on each where it holds a piece of them. The numbers come to
+the host while the next step runs.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
+from launcher.plan import Piece
+from launcher.train.local import gradients, local
 from launcher.train.record.meter import Fetch
 
 _SAMPLE = 65_536
@@ -33,13 +38,20 @@ _SILENT = "silent|"
 class Layers:
     """`every` in steps, 0: never. `around` an update, then `finish` with the next one."""
 
-    def __init__(self, model: nn.Module, every: int) -> None:
+    def __init__(
+        self, model: nn.Module, every: int, pieces: Mapping[str, Piece] = MappingProxyType({}), rank: int = 0, world: int = 1
+    ) -> None:
+        """`pieces`: what this rank holds of each parameter; nothing said: all of it, as every rank does."""
         self._named = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.numel()]
+        self._is_split = any(len(piece.replicas) < world for piece in pieces.values())
+        self._not_counted = {name for name, piece in pieces.items() if self._is_split and piece.replicas[0] != rank}
+        """Another rank counts what is held there too."""
+        self._by_rows = {name for name, tensor in self._named if local(tensor).shape[1:] == tensor.shape[1:]}
         sparse = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
         self._sparse = {id(parameter) for module in sparse for parameter in module.parameters()}
         """Most of their rows get no gradient in any one update."""
         self._vectors = {name for name, tensor in self._named if tensor.ndim < 2}
-        self._every = every
+        self._every = every if self._is_split or rank == 0 else 0
         self._silent: dict[str, torch.Tensor] = {}
         """Outputs that have had no gradient in any look."""
         self._looked: list[tuple[str, torch.Tensor]] = []
@@ -56,22 +68,29 @@ class Layers:
     @torch.no_grad()
     def _look(self, step: int, update: Callable[[], None]) -> None:
         self._looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
-        gradients = [tensor.grad for _, tensor in self._looked if tensor.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients)).double()  # pyright: ignore[reportPrivateImportUsage]
+        norms = torch._foreach_norm(gradients(tensor for _, tensor in self._looked))  # pyright: ignore[reportPrivateImportUsage]
         dead = torch.stack([self._dead(name, tensor) for name, tensor in self._looked])
         weights = [_sample(tensor) for _, tensor in self._looked]
         before = [weight.double() for weight in weights]
         update()
-        moved = [(now.double() - then).norm() / then.norm().clamp_min(1e-12) for now, then in zip(weights, before, strict=True)]
-        self._pending = step, Fetch(torch.stack([norms, torch.stack(moved), dead]))
+        moved = [(now.double() - then).norm() for now, then in zip(weights, before, strict=True)]
+        norms, moved, were = (_squares(each) for each in (norms, moved, [then.norm() for then in before]))
+        sums = torch.stack([norms, moved, were, dead])
+        if self._is_split:
+            sums *= torch.tensor([name not in self._not_counted for name, _ in self._looked], device=sums.device)
+            dist.all_reduce(sums)
+        norms, moved, were, dead = sums
+        self._pending = step, Fetch(torch.stack([norms.sqrt(), moved.sqrt() / were.sqrt().clamp_min(1e-12), dead]))
 
     def _dead(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The share of outputs (first dimension) that have had no gradient in any look; 0 for vectors, whose zeros say little."""
-        if tensor.ndim < 2 or tensor.grad is None or id(tensor) in self._sparse:
+        """The share of outputs (first dimension), of those that are here, that have had no gradient in any look; 0 for vectors, whose
+        zeros say little, and where parts of outputs are here."""
+        gradient = None if tensor.grad is None else local(tensor.grad)
+        if tensor.ndim < 2 or gradient is None or id(tensor) in self._sparse or name not in self._by_rows:
             return torch.zeros((), dtype=torch.float64, device=tensor.device)
-        silent = tensor.grad.flatten(1).abs().amax(1) == 0
+        silent = gradient.flatten(1).abs().amax(1) == 0
         self._silent[name] = silent & self._silent.get(name, silent)
-        return self._silent[name].double().mean()
+        return self._silent[name].double().sum() / len(tensor)
 
     def finish(self, step: int, board: Any) -> list[str]:
         """Show what was begun before `step`, if anything was. Returns what to warn of: one line for a layer, once."""
@@ -102,8 +121,8 @@ class Layers:
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """What `tensors` gave."""
-        found = {name: (tensors[_SILENT + name], tensor) for name, tensor in self._named if _SILENT + name in tensors}
-        self._silent = {name: silent.to(tensor.device) for name, (silent, tensor) in found.items()}
+        found = {name: (tensors[_SILENT + name], local(tensor)) for name, tensor in self._named if _SILENT + name in tensors}
+        self._silent = {name: silent.to(tensor.device) for name, (silent, tensor) in found.items() if len(silent) == len(tensor)}
 
     def _judge(self, name: str, norm: float, moved: float, dead: float, usual: float) -> str:
         seen, what = self._seen[name], ""
@@ -126,4 +145,10 @@ class Layers:
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor:
     """A view of the first elements in memory, whatever the order of the dimensions."""
-    return torch.as_strided(tensor.detach(), (min(_SAMPLE, tensor.numel()),), (1,))
+    tensor = local(tensor).detach()
+    return torch.as_strided(tensor, (min(_SAMPLE, tensor.numel()),), (1,))
+
+
+def _squares(norms: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of these 0-d tensors, (layers,) float64."""
+    return torch.stack(list(norms)).double().square()

@@ -86,7 +86,10 @@ def continued(model: Model, tokens: torch.Tensor, count: int, context: int, temp
     """
     generator = torch.Generator(tokens.device).manual_seed(seed)
     for _ in range(count):
-        scores = model(tokens[:, -context:])[:, -1] / temperature
+        window = tokens[:, -context:]
+        length = window.shape[1]
+        padded = F.pad(window, (0, context - length))  # of one shape always; what comes after a token has no part in its scores
+        scores = model(padded)[:, length - 1] / temperature
         drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)
         tokens = torch.cat((tokens, drawn), 1)
     return tokens

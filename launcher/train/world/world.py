@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.node.place import Place
-from launcher.plan import Mesh, Plan, Strategy
+from launcher.plan import ORDER, Mesh, Plan, Strategy
 from launcher.train.world import meeting
 from launcher.train.world.patience import Patience, tell_nccl
 from launcher.train.world.proof import prove
@@ -99,6 +102,33 @@ def peers(mesh: Mesh, place: Place, patience: Patience, everyone: Ranks) -> Rank
     if own.group is not None:
         prove(own.group, f"peers {own.members[0]}.{place.restart}")
     return own
+
+
+def device_mesh(mesh: Mesh, place: Place, patience: Patience, device: torch.device) -> DeviceMesh | None:
+    """torch's name for a mesh, of the dimensions that have more than one process; None where each process has the whole model.
+
+    With groups of our own: those that torch makes wait half an hour for whoever does not come, and take whoever connects.
+    """
+    sizes = {name: size for name in ORDER if (size := getattr(mesh, name)) > 1}
+    if mesh.dp_replicate == mesh.size:
+        return None
+    grid = torch.arange(mesh.size).view(*sizes.values())
+    groups = [_groups_along(grid, dimension, name, place, patience, device) for dimension, name in enumerate(sizes)]
+    if len(groups) == 1:
+        return DeviceMesh.from_group(groups[0], device.type, mesh_dim_names=tuple(sizes))
+    return DeviceMesh.from_group(groups, device.type, grid, mesh_dim_names=tuple(sizes))
+
+
+def _groups_along(grid: torch.Tensor, dimension: int, name: str, place: Place, patience: Patience, device: torch.device) -> ProcessGroup:
+    """Every rank makes every group along that dimension, in the same order. Returns its own."""
+    on_cpu, own = device.type == "cpu", None
+    for members in grid.movedim(dimension, -1).flatten(0, -2).tolist() if grid.ndim > 1 else [grid.tolist()]:
+        made = dist.new_group(members, timeout=patience.gloo if on_cpu else patience.nccl, group_desc=f"{name} {members[0]}")
+        if place.rank in members:
+            own = made
+            if on_cpu:
+                prove(made, f"{name} {members[0]}.{place.restart}")
+    return cast("ProcessGroup", own)
 
 
 def leave(accelerator: Accelerator, ranks: Ranks) -> None:

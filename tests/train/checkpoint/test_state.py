@@ -76,7 +76,7 @@ def test_a_restored_run_goes_on_to_the_last_bit(tmp_path: Path, optimizer: Any, 
     there = parts(optimizer, scaler=scaler, seed=9)
     checkpoint = store.load(print)
     assert checkpoint is not None
-    state = restore(there, checkpoint, 0, 1)
+    state = restore(there, checkpoint, 0)
     assert state == TrainState(step=5, samples=30, seconds=1.5)
     assert advance(there, 7) == expected
     final = [held(take(each, state)) for each in (here, there)]
@@ -130,7 +130,7 @@ def test_buffers_that_no_state_dict_has_are_saved(tmp_path: Path) -> None:
     store.save(3, take(here))
     checkpoint = store.load(print)
     assert checkpoint is not None
-    restore(there, checkpoint, 0, 1)
+    restore(there, checkpoint, 0)
     assert there.model.seen.item() == 18
 
 
@@ -141,12 +141,13 @@ def test_another_model_is_refused_by_name(tmp_path: Path, other: dict[str, Any],
     checkpoint = store.load(print)
     assert checkpoint is not None
     with pytest.raises(CheckpointError, match=words):
-        restore(parts(**other), checkpoint, 0, 1)
+        restore(parts(**other), checkpoint, 0)
 
 
 def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tmp_path: Path) -> None:
     ranks = [parts(), parts()]
     for number, each in enumerate(ranks):
+        each.coordinate = Mesh(2).at(number)
         each.model.seen.fill_(10.0 + number)
         each.meter.add(Step(torch.tensor(3.0 + number), 6))
     files = {name: content for number, each in enumerate(ranks) for name, content in Snapshot().take(each, TrainState(), number).items()}
@@ -159,7 +160,7 @@ def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tm
     for rank, total, samples in ((0, 7.0, 12), (1, 0.0, 0), (2, 0.0, 0)):
         there = parts(seed=5)
         there.coordinate = Mesh(3).at(rank)
-        restore(there, checkpoint, rank, 3)
+        restore(there, checkpoint, rank)
         assert there.model.seen.item() == 10.5
         totals, weight = there.meter.take()
         assert Totals.of(totals.value().tolist()).loss == total

@@ -154,7 +154,7 @@ def test_what_was_seen_of_each_layer_outlives_the_attempt(tmp_path: Path) -> Non
     store.save(5, Snapshot().take(here, TrainState(step=5, layers=here.layers.history(), losses=[1.5], precision="bf16"), 0))
     checkpoint = store.load(print)
     assert checkpoint is not None
-    state = restore(there, checkpoint, 0, 1)
+    state = restore(there, checkpoint, 0)
     there.layers.remember(state.layers)
     assert (state.losses, state.precision) == ([1.5], "bf16")
     (told,) = looks(there, range(6, 7))
@@ -165,5 +165,5 @@ def test_what_was_seen_of_each_layer_outlives_the_attempt(tmp_path: Path) -> Non
     checkpoint = store.load(print)
     assert checkpoint is not None
     assert ignorant.layers is not None
-    ignorant.layers.remember(restore(ignorant, checkpoint, 0, 1).layers)
+    ignorant.layers.remember(restore(ignorant, checkpoint, 0).layers)
     assert looks(ignorant, range(7, 9)) == []

@@ -1,0 +1,53 @@
+"""What a model's file says of how the model can be split, read from its source as its signature is (targets.py): literals at the top.
+
+- `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
+- `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.config import targets, tree
+from launcher.errors import ConfigError
+from launcher.plan import Layout
+
+
+def of(model: Mapping[str, Any]) -> Layout:
+    """Of the files of all targets in that node. Raises ConfigError where one says it in another form."""
+    blocks: dict[str, None] = {}
+    table: dict[str, str] = {}
+    for _, node in tree.walk({"model": model}):
+        if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
+            module = target.rpartition(".")[0]
+            blocks |= dict.fromkeys(_names(module))
+            table |= _table(module)
+    return Layout(tuple(blocks), table)
+
+
+def _table(module: str) -> dict[str, str]:
+    value = _literal(module, "TENSOR_PARALLEL", {})
+    if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):  # pyright: ignore
+        raise ConfigError(f'{module}.TENSOR_PARALLEL is no table of texts; write TENSOR_PARALLEL = {{"blocks.*.q": "column"}} there')
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _names(module: str) -> tuple[str, ...]:
+    value = _literal(module, "BLOCKS", ())
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):  # pyright: ignore
+        raise ConfigError(f'{module}.BLOCKS={value!r} is no tuple of names of classes; write BLOCKS = ("Block",) there')
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _literal(module: str, name: str, missing: Any) -> Any:
+    """What a module gives that name at its top."""
+    found = targets.module_tree(module)
+    for node in found.body if found else ():
+        if isinstance(node, ast.Assign) and any(isinstance(each, ast.Name) and each.id == name for each in node.targets):
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError as error:
+                raise ConfigError(f"{module}.{name} is no literal, and is read without running the file; write it down there") from error
+    return missing

@@ -1,0 +1,118 @@
+"""What strategies share that keep pieces of a model on each process: DTensors over torch's device mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from launcher.errors import ConfigError
+from launcher.plan import ORDER, Coordinate, Layout, Mesh, Piece, Split, World
+from launcher.strategies.replicated import Replicated
+
+_WHOLE = ("lbfgs", "muon", "adafactor", "shampoo")
+"""Optimizers whose update of an element depends on others."""
+
+
+class Sharded(Replicated):
+    is_collective = True
+
+    def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
+        if world.size == 1:
+            return
+        kind = config["optim"]["_target_"].rpartition(".")[2]
+        if kind.lower() in _WHOLE:
+            raise ConfigError(
+                f"optim: {kind} works on whole matrices, of which this strategy leaves pieces; type optim=adamw or strategy=ddp"
+            )
+        if config["train"]["channels_last"]:
+            raise ConfigError("train.channels_last=true: weights are cut as they lie in memory; type train.channels_last=false")
+
+    def build(self, factory: Callable[[], Any], device: Any) -> Any:
+        from launcher.strategies import deferred
+
+        return deferred.build(factory)  # each block is made in `prepare`, and its piece of it stays
+
+    def release(self, prepared: Any) -> None:
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in prepared.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:
+        holders: dict[frozenset[str], tuple[int, ...]] = {}
+        found: dict[str, Piece] = {}
+        for name, tensor in model.named_parameters():
+            offset, over = _place(tensor)
+            if over not in holders:
+                holders[over] = _alike(coordinate, over | {"pp"})
+            found[name] = Piece(tuple(tensor.shape), offset, holders[over])
+        return found
+
+
+def _place(tensor: Any) -> tuple[tuple[int, ...], frozenset[str]]:
+    """Where this process's piece begins in the whole, and the dimensions of the mesh that split it."""
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    if not isinstance(tensor, DTensor):
+        return (0,) * tensor.ndim, frozenset()
+    names, placements = tensor.device_mesh.mesh_dim_names or (), tensor.placements
+    _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, placements)
+    return tuple(offset), frozenset(name for name, how in zip(names, placements, strict=True) if not how.is_replicate())
+
+
+def _alike(coordinate: Coordinate, over: frozenset[str]) -> tuple[int, ...]:
+    """The ranks with the same piece of what is split over those dimensions."""
+    mesh: Mesh = coordinate.mesh
+    return tuple(
+        rank
+        for rank in range(mesh.size)
+        if all(getattr(mesh.at(rank), name) == getattr(coordinate, name) for name in ORDER if name in over)
+    )
+
+
+def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard: bool, policy: Mapping[str, Any]) -> Any:
+    """The model with its pieces on `device`, by fully_shard: the weights of each of `blocks`, inner ones first, are gathered together, and
+    what is in none of them. One process has it whole."""
+    from launcher.strategies import deferred
+
+    if split.device_mesh is None:
+        deferred.fill(model, [model])
+        return model.to(device)
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    names = [name for name in ("dp_replicate", "dp_shard") if getattr(split.coordinate.mesh, name) > 1]
+    over = split.device_mesh[tuple(names)]
+    for module in (*blocks, model):
+        deferred.fill(model, [module])
+        fully_shard(module, mesh=over, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy))
+    return model
+
+
+def of_class(model: Any, names: Sequence[str]) -> list[Any]:
+    """The modules below it of the classes with those names, inner ones first. Raises ConfigError where it has none of any name."""
+    found = [module for module in model.modules() if type(module).__name__ in names and module is not model]
+    if names and not found:
+        kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
+        raise ConfigError(f"strategy.wrap={list(names)}: no module of the model is one; it has {kinds}")
+    return found[::-1]
+
+
+def of_size(model: Any, least: int) -> list[Any]:
+    """The modules below it with at least so many parameters that no other of them has, inner ones first."""
+    return _of_size(model, least)[0]
+
+
+def _of_size(module: Any, least: int) -> tuple[list[Any], int]:
+    """The modules below it with at least so many parameters that no other of them has, inner ones first; how many are left over."""
+    found: list[Any] = []
+    left = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    for child in module.children():
+        inner, rest = _of_size(child, least)
+        found += inner
+        if rest >= least:
+            found.append(child)
+        else:
+            left += rest
+    return found, left

@@ -1,0 +1,120 @@
+"""Tensor parallel: layers are cut over processes that see the same batch, by the table that the model's file has (TENSOR_PARALLEL)."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.errors import ConfigError
+from launcher.plan import Layout, Mesh, Split, World
+from launcher.strategies.sharded import Sharded, of_class, shard
+
+STYLES = ("column", "row", "sequence", "whole", "head")
+"""How a module is cut. column: its outputs, as of a projection into heads; row: its inputs, and outputs are summed; sequence: not at all,
+each process has its part of the sequence; whole: not itself, what is in it takes the whole sequence; head: as column, its outputs whole."""
+
+
+@dataclass(frozen=True)
+class TP(Sharded):
+    """Megatron's (Shoeybi et al., 2019, https://arxiv.org/abs/1909.08053) with sequence parallel (Korthikanti et al., 2022,
+    https://arxiv.org/abs/2205.05198), by torch.distributed.tensor.parallel; over what is left of the world as FSDP, in two dimensions."""
+
+    tp: int | str = "all"
+    """Processes that each layer is cut over: all, node (those of a node), or how many."""
+
+    def mesh(self, world: World) -> Mesh:
+        parts = {"all": world.size, "node": world.processes_per_node}.get(str(self.tp), self.tp)
+        if not isinstance(parts, int) or parts < 1 or world.size % parts:
+            raise ConfigError(
+                f"strategy.tp={self.tp}: layers in so many parts do not fill a world of {world.size} "
+                f"({world.nodes} x {world.processes_per_node}); type all, node, or a divisor of {world.size}"
+            )
+        return Mesh(dp_shard=world.size // parts, tp=parts)
+
+    def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
+        super().check(world, config, layout)
+        parts, model = self.mesh(world).tp, config["model"]
+        if parts == 1:
+            return
+        if not layout.tensor_parallel:
+            raise ConfigError(
+                f"model: {model['_target_']} does not say how its layers can be cut; write a table TENSOR_PARALLEL into its file, as "
+                "models/transformer.py has it, or type strategy=fsdp"
+            )
+        if strange := set(layout.tensor_parallel.values()) - set(STYLES):
+            raise ConfigError(f"model: TENSOR_PARALLEL in its file has {sorted(strange)[0]!r}; a layer is cut by {', '.join(STYLES)}")
+        for place, node, key in (
+            ("model.kv_heads", model, "kv_heads"),
+            ("model.heads", model, "heads"),
+            ("data.length", config["data"], "length"),
+        ):
+            count = node.get(key)
+            if isinstance(count, int) and count % parts:
+                raise ConfigError(
+                    f"{place}={count} cannot be cut into strategy.tp={parts} equal parts; type a multiple of {parts}, or less tp"
+                )
+
+    def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
+        if split.coordinate.mesh.tp > 1:
+            cut(model, split.device_mesh["tp"], split.layout.tensor_parallel)
+        if split.coordinate.mesh.dp_shard > 1 or split.device_mesh is None:
+            return shard(model, of_class(model, split.layout.blocks), split, accelerator.device, reshard=True, policy={})
+        return model
+
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+        super().forward_backward(prepared, micro_batches, count, compute)
+        for parameter in prepared.parameters():  # of a norm each process has the gradient of its part of the sequence
+            if parameter.grad is not None and any(how.is_partial() for how in getattr(parameter.grad, "placements", ())):
+                parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
+
+
+def cut(model: Any, device_mesh: Any, table: Mapping[str, str]) -> None:
+    """Cut each module that a pattern of `table` names, in its own way; tied parameters stay tied. Raises ConfigError where a parameter is
+    in none of them, for each process would train its own."""
+    from torch.distributed.tensor.parallel import parallelize_module
+
+    from launcher.strategies import deferred
+
+    tied = list(_tied(model))
+    for name, module in list(model.named_modules()):
+        if kind := next((kind for pattern, kind in table.items() if fnmatch.fnmatchcase(name, pattern)), None):
+            if kind != "whole":  # of that more is cut below
+                deferred.fill(model, [module])
+            parallelize_module(module, device_mesh, _style(kind, module), src_data_rank=None)  # every process has made the same
+    for (module, name), (first, first_name) in tied:
+        setattr(module, name, getattr(first, first_name))
+    for name, parameter in model.named_parameters():
+        if not hasattr(parameter, "placements"):
+            raise ConfigError(f"model: TENSOR_PARALLEL in its file has no pattern for {name}; add one, as sequence for a norm")
+    deferred.fill(model, [model])
+
+
+def _tied(model: Any) -> Iterator[tuple[tuple[Any, str], tuple[Any, str]]]:
+    """(module, name) of each parameter that is another's, and of that other."""
+    seen: dict[int, tuple[Any, str]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if (first := seen.setdefault(id(parameter), (module, name))) != (module, name):
+                yield (module, name), first
+
+
+def _style(kind: str, module: Any) -> Any:
+    """torch's word for one of STYLES. Between layers that are cut, each process has its part of the sequence."""
+    from torch import nn
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel, SequenceParallel
+
+    if kind == "row":
+        return RowwiseParallel(input_layouts=Replicate() if isinstance(module, nn.Embedding) else Shard(-1), output_layouts=Shard(1))
+    if kind == "sequence":
+        return SequenceParallel(use_local_output=True)
+    if kind == "head":
+        return ColwiseParallel(input_layouts=Shard(1), output_layouts=Replicate())
+    if kind == "whole":
+        count = len(inspect.signature(module.forward).parameters) - 1
+        rest = (None,) * count
+        return PrepareModuleInput(input_layouts=(Shard(1), *rest), desired_input_layouts=(Replicate(), *rest))
+    return ColwiseParallel()

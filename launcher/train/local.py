@@ -1,0 +1,20 @@
+"""What a process holds of a tensor. Where a strategy splits a model, parameters, their gradients and what optimizers keep of them are
+DTensors (https://docs.pytorch.org/docs/stable/distributed.tensor.html); what is done element by element is done on the pieces, without the
+tens of microseconds that each operation on a DTensor takes to find out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or this process's piece of it, in the same memory."""
+    return getattr(tensor, "_local_tensor", tensor)  # what `to_local` returns under no_grad, without its microseconds
+
+
+def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """This process's pieces of those that are there."""
+    return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]

@@ -1,0 +1,83 @@
+"""What cannot be split is said before anything starts, in one line that names the key and what to type instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import TOY, Command
+
+TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            (TEXT, TWO, "strategy=hsdp", "strategy.dp_shard=3"),
+            "strategy.dp_shard=3: groups of so many processes do not fill a world of 2 (1 x 2)",
+        ),
+        ((TEXT, TWO, "strategy=fsdp", "strategy.dp_shard=some"), "type all, node, or a divisor of 2"),
+        ((TEXT, TWO, "strategy=fsdp", "strategy.dp_shard=0"), "type all, node, or a divisor of 2"),
+        (
+            (TEXT, TWO, "strategy=fsdp", "strategy.param_dtype=int8"),
+            "strategy.param_dtype=int8 is no type that weights are sent in; type one of bfloat16",
+        ),
+        (("+exp=cifar", TWO, "strategy=fsdp"), "type train.channels_last=false"),
+        ((*TOY, TWO, "strategy=fsdp", "optim=lbfgs", "strategy.wrap=[A]"), "optim: lbfgs works on whole matrices"),
+        ((*TOY, TWO, "strategy=zero1", "optim=lbfgs"), "type optim=adamw or strategy=ddp"),
+        ((TEXT, TWO, "strategy=tp", "strategy.tp=3"), "strategy.tp=3: layers in so many parts do not fill a world of 2 (1 x 2)"),
+        (
+            (TEXT, "cluster.processes_per_node=8", "strategy=tp"),
+            "model.heads=4 cannot be cut into strategy.tp=8 equal parts",
+        ),
+        ((TEXT, TWO, "strategy=tp", "model.kv_heads=1"), "model.kv_heads=1 cannot be cut into strategy.tp=2 equal parts"),
+        ((TEXT, TWO, "strategy=tp", "data.length=63"), "data.length=63 cannot be cut"),
+        (("+exp=cifar", TWO, "strategy=tp", "train.channels_last=false"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
+        ((*TOY, TWO, "strategy=fsdp", "train.channels_last=false"), "names no blocks, so its weights would all be gathered at once"),
+    ],
+)
+def test_it_is_one_line(command: Command, words: tuple[str, ...], said: str) -> None:
+    answer = command("plan", *words)
+    assert answer.code == 2
+    assert len(answer.lines) == 1
+    assert said in answer.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "mesh"),
+    [
+        (("strategy=fsdp", "cluster.processes_per_node=4"), {"dp_shard": 4}),
+        (("strategy=zero1", "cluster.processes_per_node=4"), {"dp_shard": 4}),
+        (
+            ("strategy=hsdp", "cluster=slurm", "cluster.nodes=3", "cluster.device=cpu", "cluster.processes_per_node=2"),
+            {"dp_replicate": 3, "dp_shard": 2},
+        ),
+        (("strategy=hsdp", "strategy.dp_shard=2", "cluster.processes_per_node=8"), {"dp_replicate": 4, "dp_shard": 2}),
+    ],
+)
+def test_degrees_multiply_to_the_world(command: Command, words: tuple[str, ...], mesh: dict[str, int]) -> None:
+    answer = command("plan", TEXT, "train.batch_size=48", *words)
+    assert answer.code == 0, answer.err
+    assert {name: size for name, size in json.loads(answer.out)["mesh"].items() if size > 1} == mesh
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("sum", "BLOCKS = [name for name in ()]", "mine.sum.BLOCKS is no literal, and is read without running the file"),
+        ("text", "BLOCKS = 'Block'", "mine.text.BLOCKS='Block' is no tuple of names of classes"),
+    ],
+)
+def test_what_a_file_says_of_its_blocks_is_read_and_not_run(command: Command, tmp_path: Path, name: str, line: str, said: str) -> None:
+    for folder in ("mine", "conf/exp", "conf/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "mine" / "__init__.py").touch()
+    (tmp_path / "mine" / f"{name}.py").write_text(f"{line}\nraise SystemExit('run')\nclass Net:\n    def __init__(self, **all): ...\n")
+    (tmp_path / "conf" / "model" / "own.yaml").write_text(f"_target_: mine.{name}.Net\n")
+    (tmp_path / "conf" / "exp" / "own.yaml").write_text("# @package _global_\ndefaults:\n  - override /model: own\ntrust: [mine]\n")
+    config = ("--config-dir", str(tmp_path / "conf"), "+exp=own", "train.channels_last=false")
+    answer = command("plan", *config, TWO, "strategy=fsdp")
+    assert answer.code == 2, answer.err
+    assert said in answer.lines[0]
