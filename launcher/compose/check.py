@@ -14,7 +14,7 @@ from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.targets import nearest
 from launcher.errors import ConfigError
-from launcher.plan import Mesh, World
+from launcher.plan import Layout, Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
 from launcher.trust import search_path
 
@@ -65,6 +65,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.hang_seconds", _number(0), "seconds, or 0 for no watch"),
     ("train.compare_every", _whole(0), "a whole number of steps, or 0 for never"),
     ("train.layers_every", _whole(0), "a whole number of steps, or 0 for never"),
+    ("train.activation_checkpointing", lambda value: value in ("none", "selective", "full"), "one of none, selective, full"),
     ("train.on_bad", lambda value: value in ("stop", "rollback", "skip"), "one of stop, rollback, skip"),
     ("train.spike", lambda value: value == 0 or (_number(1)(value) and value > 1), "0 for none, or a number above 1, for example 5"),
     ("train.max_rollbacks", _whole(1), "a whole number from 1"),
@@ -109,6 +110,16 @@ def check_values(config: Config) -> None:
             raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
     if tree.look_up(config, "train.on_bad") == "skip" and tree.look_up(config, "train.spike"):
         raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
+
+
+def check_blocks(config: Config, layout: Layout) -> None:
+    """Raises ConfigError where the model's file names no blocks and the config needs them."""
+    how = config["train"].get("activation_checkpointing", "none")
+    if how != "none" and not layout.blocks:
+        raise ConfigError(
+            f"train.activation_checkpointing={how}: {config['model']['_target_']} names no blocks to do it by; write "
+            'BLOCKS = ("Block",) into its file, or type train.activation_checkpointing=none'
+        )
 
 
 class NotDivisible(ConfigError):

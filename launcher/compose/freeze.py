@@ -79,7 +79,9 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     mesh = strategy.mesh(world)
     if round_batch(config, values["train"], mesh):
         values = resolve(config)  # others may be made of it
-    strategy.check(world, values, layout.of(values["model"]))
+    known = layout.of(values["model"])
+    strategy.check(world, values, known)
+    check.check_blocks(values, known)
     check.check_world(values, world, mesh)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])

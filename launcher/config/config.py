@@ -31,6 +31,9 @@ class TrainConfig:
     """auto | bf16 | fp16 | fp32. auto takes bf16 where the device computes it, fp16 on GPUs that have only that; it logs why."""
     compile: bool = False
     """torch.compile the model. Slower on a CPU, and half a minute of start-up."""
+    activation_checkpointing: str = "none"
+    """none | selective | full: what a block of the model (BLOCKS in its file) computes is made again in the backward pass instead of kept;
+    selective: but for products and attention, which cost most."""
     channels_last: bool = True
     """NHWC memory for 4-d weights and activations: what tensor cores and oneDNN want."""
     clip_norm: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate, Split, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.train import arithmetic, data_set, optimizers, seeds
+from launcher.train import activations, arithmetic, data_set, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.pieces import alike
 from launcher.train.checkpoint.saver import Interval, Saver
@@ -119,10 +119,11 @@ def _trained(
     """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
-    model: nn.Module = strategy.build(lambda: _model(config["model"], train), device)
+    known = layout.of(config["model"])
+    model: nn.Module = strategy.build(lambda: _model(config["model"], train, known.blocks), device)
     task = targets.build(config["task"])
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
-    prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, layout.of(config["model"])))
+    prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
@@ -139,8 +140,9 @@ def _trained(
     return parts, stepper, task
 
 
-def _model(node: Mapping[str, Any], train: TrainConfig) -> nn.Module:
+def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -> nn.Module:
     model = targets.build(node)
+    activations.spare(model, blocks, train.activation_checkpointing)
     if train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if train.compile:
