@@ -35,6 +35,10 @@ TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
         ((TEXT, TWO, "strategy=tp", "model.kv_heads=1"), "model.kv_heads=1 cannot be cut into strategy.tp=2 equal parts"),
         ((TEXT, TWO, "strategy=tp", "data.length=63"), "data.length=63 cannot be cut"),
         (("+exp=cifar", TWO, "strategy=tp", "train.channels_last=false"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
+        ((TEXT, TWO, "strategy.comm_hook=fp8"), "strategy.comm_hook=fp8 is none; type one of none, fp16, bf16, powersgd"),
+        ((TEXT, TWO, "strategy.comm_hook=bf16"), "gloo, by which CPUs talk, cannot add bfloat16; type fp16"),
+        ((TEXT, TWO, "strategy.static_graph=true", "train.accumulate=2"), "type train.accumulate=1"),
+        ((TEXT, TWO, "strategy.comm_hook=powersgd", "strategy.powersgd_start=1"), "strategy.powersgd_start=1 cannot be"),
         ((*TOY, TWO, "strategy=fsdp", "train.channels_last=false"), "names no blocks, so its weights would all be gathered at once"),
     ],
 )

@@ -45,6 +45,22 @@ def test_micro_batches_and_a_norm_that_is_clipped_change_nothing(tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [("strategy.static_graph=true", NEAR), ("strategy.comm_hook=fp16", 1e-3), ("strategy.comm_hook=powersgd", 0.2)],
+)
+def test_what_ddp_can_be_told(tmp_path: Path, one: dict[int, float], option: str, near: float) -> None:
+    more = ("strategy.powersgd_start=4", "strategy.powersgd_rank=4") if "powersgd" in option else ()
+    more += () if "static" in option else ("train.accumulate=2",)
+    got = losses(trained(tmp_path, "told", "ddp(2)", "train.steps=50", option, *more))
+    difference = max(abs(got[step] - one[step]) / one[step] for step in one)
+    print(f"{option}: at most {difference:.1e} from one process")
+    assert difference <= near
+    assert (difference > NEAR) == (near > NEAR), "the option does something"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("split", ["fsdp(2)", "hsdp(2x2)", "tp x fsdp(2x2)"])
 def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str) -> None:
     saves = ("train.steps=24", "train.save_every=4")
