@@ -12,7 +12,7 @@ from launcher.compose.round_batch import shares
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
-from launcher.config.targets import nearest
+from launcher.config.targets import fits, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Layout, Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
@@ -39,6 +39,10 @@ def _positive(value: Any) -> bool:
 
 def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(cast("list[Any]", value)) == 2
+
+
+def _eps_of_two(value: Any) -> bool:
+    return _pair(value) and (value[0] is None or _positive(value[0])) and _positive(value[1])
 
 
 def _below_one(value: Any) -> bool:
@@ -75,7 +79,9 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optim.adamw_lr", _positive, "a number above 0, for example 3e-4"),
     ("optim.momentum", _below_one, "a number from 0 to below 1"),
     ("optim.weight_decay", _number(0), "a number from 0"),
-    ("optim.eps", _positive, "a number above 0, for example 1e-8"),
+    ("optim.eps", lambda value: _positive(value) or _eps_of_two(value), "a number above 0, for example 1e-8; for Adafactor [null,1e-3]"),
+    ("optim.beta2_decay", _number(-math.inf, 0), "a number up to 0, for example -0.8"),
+    ("optim.d", _number(1), "a number from 1"),
     ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
     *((f"schedule.{key}", _number(0, 1), "a fraction from 0 to 1") for key in ("warmup", "peak", "start", "final")),
     ("task.label_smoothing", _below_one, "a number from 0 to below 1"),
@@ -108,6 +114,7 @@ def check_values(config: Config) -> None:
         value = tree.look_up(config, key)
         if value is not tree.ABSENT and not rule(value):
             raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
+    _check_optim_groups(config)
     if tree.look_up(config, "train.on_bad") == "skip" and tree.look_up(config, "train.spike"):
         raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
 
@@ -120,6 +127,26 @@ def check_blocks(config: Config, layout: Layout) -> None:
             f"train.activation_checkpointing={how}: {config['model']['_target_']} names no blocks to do it by; write "
             'BLOCKS = ("Block",) into its file, or type train.activation_checkpointing=none'
         )
+
+
+def _check_optim_groups(config: Config) -> None:
+    """Of our own optimizers: each pattern has settings that are keywords of the constructor, and values as the constructor's own."""
+    target, groups = tree.look_up(config, "optim._target_"), tree.look_up(config, "optim.groups")
+    known = signature(target) if str(target).startswith("launcher.train.optim.") else None
+    if known is None or groups is tree.ABSENT:
+        return
+    if not tree.is_mapping(groups) or not all(map(tree.is_mapping, groups.values())):
+        raise ConfigError(f"optim.groups={tree.shown(groups)} cannot be; type patterns and settings: '+optim.groups={{*.bias:{{lr:1}}}}'")
+    kinds = {key: kind for key, kind in known.annotations.items() if key not in ("model", "groups")}
+    rules = {key: (rule, wanted) for key, rule, wanted in RULES}
+    for pattern, settings in groups.items():
+        for key, value in settings.items():
+            where = f"optim.groups.{pattern}.{key}"
+            if key not in kinds:
+                raise ConfigError(f"{where}: {target} takes no such setting{nearest(key, kinds)}")
+            rule, wanted = rules.get(f"optim.{key}", (lambda _: True, f"a value of type {kinds[key]}"))
+            if not (fits(value, kinds[key]) and rule(value)):
+                raise ConfigError(f"{where}={tree.shown(value)} cannot be; type {wanted}")
 
 
 class NotDivisible(ConfigError):

@@ -44,6 +44,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
     if several:
         return f"{several.group(1)}: several values for one run; add -m to train each, or type key=[a,b] for a list"
     if isinstance(error, OverrideParseException):
+        if re.search(r"[{,]\s*(['\"])[^'\"]*\1\s*:", error.override):  # as JSON and yaml have it, and Hydra's grammar has not
+            return f"{error.override}: this cannot be read; leave out the quotes around keys in braces: {{a:1}}"
         return f"{error.override}: this cannot be read; type key=value, and quote what has spaces or signs in it: \"key='a b'\""
     merging = re.search(r"Error merging override (\S+)", text)
     if merging:
@@ -71,6 +73,8 @@ def _suggest(key: str, known: list[str]) -> str:
     parent, dot, word = key.rpartition(".")
     if parent in ("cluster.env", "cluster.sbatch", "cluster.srun") and parent in known:
         return f"; to add it there, type +{key}=…"
+    if parent.startswith("optim.groups"):  # the dots of a pattern are no levels of keys
+        return "; to add a pattern there, type '+optim.groups={…}'"
     elsewhere = [name for name in known if name.rpartition(".")[2] == word]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"

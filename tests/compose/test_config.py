@@ -67,6 +67,21 @@ def test_a_run_without_a_loader_has_the_one_there_was(command: Command, tmp_path
     assert read_config(here) == now
 
 
+def test_patterns_of_parameters_are_the_same_from_a_yaml_and_from_a_command(tmp_path: Path) -> None:
+    """Dots and stars in a key, as it is frozen; a yaml's patterns come first."""
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "named.yaml").write_text(
+        '# @package _global_\noptim:\n  groups: {"*.bias": {lr: 0.2}, "head.*": {lr: 0.01, weight_decay: 0}}\n'
+    )
+    typed = _frozen("+optim.groups={*.bias:{lr:0.2},head.*:{lr:0.01,weight_decay:0}}")
+    written = _frozen("--config-dir", str(tmp_path), "+exp=named")
+    both = _frozen("--config-dir", str(tmp_path), "+exp=named", "+optim.groups={*:{momentum:0.5},*.bias:{weight_decay:1}}")
+    groups = {"*.bias": {"lr": 0.2}, "head.*": {"lr": 0.01, "weight_decay": 0}}
+    assert yaml.safe_load(typed.config)["optim"]["groups"] == yaml.safe_load(written.config)["optim"]["groups"] == groups
+    merged = {"*.bias": {"lr": 0.2, "weight_decay": 1}, "head.*": groups["head.*"], "*": {"momentum": 0.5}}
+    assert list(yaml.safe_load(both.config)["optim"]["groups"].items()) == list(merged.items())
+
+
 @pytest.mark.parametrize(("path", "flags"), EXPS, ids=[path.stem for path, _ in EXPS])
 def test_an_exp_opens_with_its_command_and_composes(path: Path, flags: tuple[str, ...], command: Command) -> None:
     first, second = path.read_text().splitlines()[:2]

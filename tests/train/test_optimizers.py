@@ -22,6 +22,7 @@ from launcher.train.tasks.task import Step
 from launcher.train.world.ranks import Ranks
 
 LBFGS = ("optim=lbfgs", "optim.lr=1", "optim.max_iter=3", "train.channels_last=false", "train.eval_every=0", "model.dropout=0.5")
+LION = ("optim=lion", "optim.lr=0.01", "optim.weight_decay=0.1", "+optim.groups={*.bias:{lr:0.02,betas:[0.8,0.9]}}", "train.eval_every=0")
 MUON = ("optim=muon", "train.eval_every=0")
 CPU = torch.device("cpu")
 
@@ -33,7 +34,9 @@ def network() -> nn.Sequential:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("words", "processes"), [(MUON, 2), (LBFGS, 1), (LBFGS, 2)], ids=["muon", "lbfgs on one", "lbfgs"])
+@pytest.mark.parametrize(
+    ("words", "processes"), [(LION, 2), (MUON, 2), (LBFGS, 1), (LBFGS, 2)], ids=["lion by name", "muon", "lbfgs on one", "lbfgs"]
+)
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, words: tuple[str, ...], processes: int) -> None:
     """Losses and all that the last checkpoint holds; replicas are compared, with two processes."""
     words = (*words, f"cluster.processes_per_node={processes}", "train.steps=24", "train.save_every=7", "train.compare_every=5")

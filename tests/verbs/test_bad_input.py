@@ -35,7 +35,7 @@ cluster.process_per_node=1      cluster.process_per_node: no such key; did you m
 cluster.devicee=cpu             cluster.devicee: no such key; did you mean cluster.device?
 cluster.max_restart=1           cluster.max_restart: no such key; did you mean cluster.max_restarts?
 optim.lrr=1                     optim.lrr: no such key; did you mean optim.lr?
-optim.learning_rate=1           optim.learning_rate: no such key; it takes lr, momentum, nesterov, weight_decay
+optim.learning_rate=1           optim.learning_rate: no such key; it takes groups, lr, momentum, nesterov, weight_decay
 model.widthh=1                  model.widthh: no such key; did you mean model.width?
 +model.widthh=1                 model.widthh: toyproject.net.Net takes no such keyword; did you mean width?
 data.sample=1                   data.sample: no such key
@@ -55,7 +55,7 @@ modl=resnet8                    modl: no such key; did you mean model?
 model=resnet88                  model=resnet88: no such choice; did you mean resnet
 model=../../etc/passwd          a choice is the name of a file below conf/
 model=null                      model=null
-optim=rmsprop                   optim=rmsprop: no such choice; it takes adamw, lbfgs, muon, sgd
+optim=rmsprop                   optim=rmsprop: no such choice; it takes adafactor, adam, adamw, lbfgs, lion, muon, sgd
 strategy=dpd                    strategy=dpd: no such choice; did you mean ddp?
 data=cifar                      data=cifar: no such choice; did you mean cifar10?
 exp=toyy                        exp=toyy: no such choice; did you mean toy?"""
@@ -107,6 +107,15 @@ optim.lr=null                   optim.lr=null is not of type float
 optim.momentum=1                optim.momentum=1 cannot be
 optim.weight_decay=-1           optim.weight_decay=-1 cannot be
 optim.nesterov=3                optim.nesterov=3 is not of type bool
+optim.groups=3                  optim.groups=3 cannot be; type patterns and settings: '+optim.groups={*.bias:{lr:1}}'
+optim.groups={*.bias:{lr:1}}    optim.groups.*.bias: no such key; to add a pattern there, type '+optim.groups={…}'
++optim.groups={"*":{lr:1}}      +optim.groups={"*":{lr:1}}: this cannot be read; leave out the quotes around keys in braces: {a:1}
++optim.groups={*:3}             optim.groups={'*': 3} cannot be; type patterns and settings
++optim.groups={*:{lrr:1}}       optim.groups.*.lrr: launcher.train.optim.sgd takes no such setting; did you mean lr?
++optim.groups={*:{betas:1}}     optim.groups.*.betas: launcher.train.optim.sgd takes no such setting; it takes lr, momentum, nesterov
++optim.groups={*:{lr:0}}        optim.groups.*.lr=0 cannot be; type a number above 0
++optim.groups={*:{lr:nan}}      optim.groups.*.lr=nan is not a finite number
++optim.groups={*:{nesterov:1}}  optim.groups.*.nesterov=1 cannot be; type a value of type bool
 schedule.warmup=2               schedule.warmup=2 cannot be; type a fraction from 0 to 1
 schedule.warmup=nan             schedule.warmup=nan is not a finite number
 schedule.final=-1               schedule.final=-1 cannot be
@@ -189,6 +198,10 @@ PAIRS = (
     (("optim=adamw", "optim.betas=[2,0.9]"), "optim.betas=[2, 0.9] cannot be; type two numbers"),
     (("optim=adamw", "optim.betas=[nan,0.9]"), "optim.betas[0]=nan is not a finite number"),
     (("optim=adamw", "optim.eps=-1"), "optim.eps=-1 cannot be"),
+    (("optim=adamw", "optim.eps=[null,1e-3]"), "optim.eps=[None, 0.001] is not of type float"),
+    (("optim=adafactor", "optim.eps=[0.1,-1]"), "optim.eps=[0.1, -1] cannot be; type a number above 0", "for Adafactor [null,1e-3]"),
+    (("optim=adafactor", "optim.beta2_decay=0.8"), "optim.beta2_decay=0.8 cannot be; type a number up to 0"),
+    (("optim=adafactor", "optim.d=0.5"), "optim.d=0.5 cannot be; type a number from 1"),
     (("schedule=onecycle", "schedule.peak=1.5"), "schedule.peak=1.5 cannot be; type a fraction from 0 to 1"),
     (("train.batch_size=63", "cluster.processes_per_node=2"), "train.batch_size=63 is not divisible by 2 processes", "=64"),
     (("train.on_bad=skip", "train.spike=5"), "train.spike with train.on_bad=skip cannot be", "type train.on_bad=rollback"),
