@@ -46,7 +46,7 @@ task.label_smothing=0.1         task.label_smothing: no such key; did you mean t
 lr=0.1                          lr: no such key; did you mean optim.lr?
 epochs=3                        epochs: no such key; did you mean train.epochs?
 +foo=1                          foo: no such key; it takes cluster, data,
-++train.foo=1                   train.foo: no such key; it takes accumulate, batch_size,
+++train.foo=1                   train.foo: no such key; it takes accumulate, activation_checkpointing,
 ~seed                           seed is needed
 ~task                           task has no value and needs one
 ~model                          model has no value and needs one

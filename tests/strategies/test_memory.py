@@ -1,0 +1,37 @@
+"""What a process of four holds of a model under fsdp: a quarter, by torch's own accounting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import environment
+
+MOST = 0.27
+
+
+def accounted(home: Path, world: int) -> list[dict[str, int]]:
+    """Of each process."""
+    program, meeting = Path(__file__).with_name("accounted.py"), home / f"world of {world}"
+    argv = [[sys.executable, str(program), str(rank), str(world), str(meeting)] for rank in range(world)]
+    started = [subprocess.Popen(each, env=environment(home), stdout=subprocess.PIPE, text=True) for each in argv]
+    try:
+        return [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(250)
+def test_each_of_four_holds_a_quarter_and_little_more_at_its_peak(tmp_path: Path) -> None:
+    (one,) = accounted(tmp_path, 1)
+    for rank, each in enumerate(accounted(tmp_path, 4)):
+        shares = {kind: each[kind] / one[kind] for kind in one}
+        print(f"rank {rank} of 4: {shares['held']:.3f} of one process's bytes held, {shares['peak']:.3f} at the peak")
+        assert max(shares.values()) <= MOST
+        assert shares["held"] >= 0.25
