@@ -75,16 +75,22 @@ class Empty:
     samples = 0
 
 
-def make_job(config: dict[str, Any], loader: Turns, folder: Path, precision: str) -> Job:
-    """What a run of one process trains with (launcher/train/build.py), around a loader of ours."""
-    run, ranks = RunDir(folder), Ranks(0, 1)
+def make_job(
+    config: dict[str, Any], loader: Turns, folder: Path, precision: str, rank: int = 0, world: int = 1, device_mesh: Any = None
+) -> Job:
+    """What a process of a run trains with (launcher/train/build.py), around our loader; with a `device_mesh` its model is in pieces."""
+    run, ranks, peers, savers = RunDir(folder), *(Ranks(rank, world) for _ in range(3))
     claim = Claim(run, 0)
-    claim.take()
+    if ranks.is_first:
+        claim.take()
+    ranks.wait()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)}
-    place = Place(rank=0, local_rank=0, world=1, attempt=0, restart=0)
+    place, mesh = Place(rank, local_rank=rank, world=world, attempt=0, restart=0), Mesh(dp_shard=world) if device_mesh else Mesh()
     accelerator = Accelerator(cpu=True, mixed_precision="no", rng_types=[])
-    job = build(Process(run, place, Mesh().at(0), accelerator, precision, claim, ranks, ranks, ranks), config, loader)
+    process = Process(run, place, mesh.at(rank), accelerator, precision, claim, ranks, peers, savers, device_mesh)
+    job = build(process, config, loader)
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ctrl-C ends a benchmark
-    job.board = Board(folder / "tb", first_step=0)
+    if ranks.is_first:
+        job.board = Board(folder / "tb", first_step=0)
     return job
