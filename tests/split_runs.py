@@ -24,11 +24,15 @@ SPLITS: dict[str, tuple[str, ...]] = {
 """By the name that docs/strategies.md gives each."""
 
 
-def words(home: Path, name: str, split: str, *more: str) -> list[str]:
+def language(home: Path, name: str, *more: str) -> list[str]:
     text = home / "york.txt"
     text.write_text(TEXT)
     places = (f"data.path={text}", f"runs_dir={home / 'runs'}", f"id={name}")
-    return ["+exp=shakespeare", *SMALL, *STEPS, *WATCHED, *SPLITS[split], *places, *more]
+    return ["+exp=shakespeare", *SMALL, *STEPS, *WATCHED, *places, *more]
+
+
+def words(home: Path, name: str, split: str, *more: str) -> list[str]:
+    return [*language(home, name, *SPLITS[split]), *more]
 
 
 def trained(home: Path, name: str, split: str, *more: str) -> Path:
