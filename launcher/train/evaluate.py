@@ -43,13 +43,13 @@ def evaluate(
     are not the samples there are.
     """
     own, merged = task.metrics(), task.metrics()
+    most = max(ranks.gather(len(part))) if is_collective else 0
     with evaluating(model):
         for batch in part:
             own.update(compute, batch)
         found = {name: tensor.clone() for name, tensor in own.state().items()} if counts else {}
-        if is_collective:
-            for _ in range(max(ranks.gather(len(part))) - len(part)):
-                own.update(compute, part.spare())
+        for _ in range(most - len(part) if is_collective else 0):
+            own.update(compute, part.spare())
     for state in ranks.gather_tensors(found):
         merged.merge(state)
     values = merged.result()

@@ -32,7 +32,7 @@ def frozen_run(*words: str) -> Frozen:
 
 @pytest.mark.parametrize("exp", SHIPPED)
 def test_an_experiment_that_ships_runs_on_any_number_of_processes(command: Command, exp: str) -> None:
-    written = re.search(r"batch_size: (\d+)", (REPO / "conf" / "exp" / f"{exp}.yaml").read_text())
+    written = re.search(r"\s batch_size: (\d+)", (REPO / "conf" / "exp" / f"{exp}.yaml").read_text())
     assert written is not None
     for size in (*range(1, 17), 24):
         round_batch._say.cache_clear()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import REPO
 
+from launcher.config import dialect
 from models.transformer import Transformer, rotary, rotated
 
 SMALL = {"vocab_size": 11, "dim": 16, "layers": 2, "heads": 4}
@@ -82,3 +84,12 @@ def test_dropout_draws_in_training_alone() -> None:
 def test_sizes_that_do_not_go_together_are_one_line(asked: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         small(**asked)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("gpt2_124m", 123.6), ("llama_1b", 1235.8), ("llama_8b", 8030.3)])
+def test_a_size_is_what_it_is_called_for(name: str, millions: float) -> None:
+    sizes = dialect.read((REPO / "conf" / "model" / f"{name}.yaml").read_text())
+    assert sizes.pop("_target_") == "models.transformer.Transformer"
+    with torch.device("meta"):
+        model = Transformer(**sizes)
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)

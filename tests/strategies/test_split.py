@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import events, finish, kill_tree, losses, running, wait_for
-from split_runs import SPLITS, trained, words
+from processes import events, finish, kill_tree, lines, losses, running, wait_for, worker_of
+from split_runs import SPLITS, TEXT, trained, words
 from test_kill import shards
 
 from launcher.train.checkpoint.manifest import by_step, verify
 
+SEED = 20261127
 NEAR = 1e-5
 """Of a loss, relative: sums over ranks are made in another order."""
 
@@ -60,23 +64,45 @@ def test_what_ddp_can_be_told(tmp_path: Path, one: dict[int, float], option: str
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.chaos
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("split", ["fsdp(2)", "hsdp(2x2)", "tp x fsdp(2x2)"])
-def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str) -> None:
-    saves = ("train.steps=24", "train.save_every=4")
+def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str, many: Callable[[int, int, int], int]) -> None:
+    """All of it with SIGKILL, at random steps."""
+    kills, draw = many(1, 20, 50), random.Random(SEED)
+    steps = 24 + 8 * kills
+    saves = (f"train.steps={steps}", "train.save_every=4")
     whole = trained(tmp_path, "whole", split, *saves)
     killed = whole.with_name("killed")
-    with running(tmp_path, words(tmp_path, "killed", split, *saves)) as process:
-        wait_for((killed / "checkpoints" / "step_000000008").exists)
-        kill_tree(process)
+    for number in range(kills):
+        goal = max(losses(killed), default=5) + draw.randrange(1, 9)
+        with running(tmp_path, ["resume", str(killed)] if number else words(tmp_path, "killed", split, *saves)) as process:
+            wait_for(lambda goal=goal: max(losses(killed), default=0) >= goal)
+            kill_tree(process)
     done = finish(tmp_path, ["resume", str(killed)], timeout=200)
     assert done.returncode == 0, done.stderr
-    assert len(events(killed, "started")) == 2
+    assert len(events(killed, "started")) == kills + 1
     assert losses(killed) == losses(whole)
     assert shards(killed) == shards(whole)
-    sizes = {name: entry["bytes"] for name, entry in verify(killed / "checkpoints" / "step_000000024").files.items()}
+    print(f"{split}: {kills} kills, equal to the bit over {steps} steps")
+    sizes = {name: entry["bytes"] for name, entry in verify(killed / "checkpoints" / f"step_{steps:09d}").files.items()}
     assert sizes["model.1.safetensors"] == pytest.approx(sizes["model.safetensors"], rel=0.1)
     assert ("model.2.safetensors" in sizes) == (split == "tp x fsdp(2x2)"), "what is replicated is written once"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_rank_that_is_stopped_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "shakespeare" / "stopped"
+    watched = ("train.steps=80", "train.save_every=20", "train.hang_seconds=3")
+    with running(tmp_path, words(tmp_path, "stopped", "fsdp(2)", *watched)) as process:
+        wait_for(lambda: max(losses(run), default=0) > 30)
+        worker_of(process, 1).send_signal(signal.SIGSTOP)
+        assert process.wait(200) == 0
+    report = json.loads((run / "attempts" / "000" / "error.json").read_text())
+    assert report["rank"] == 1
+    assert "it is stopped" in report["message"]
+    assert losses(run).keys() == {*range(1, 81)}
 
 
 @pytest.mark.slow
@@ -105,3 +131,37 @@ def test_what_one_split_saved_another_goes_on_with(tmp_path: Path) -> None:
 
 def newest(run: Path) -> int:
     return max((step for step, _ in by_step(run / "checkpoints")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_ranks_with_fewer_batches_than_others_wait_for_nobody(tmp_path: Path) -> None:
+    """Seven windows to evaluate on, one at a time, and two for four ranks, of which two have none."""
+    for share, windows in ((0.05, 7), (0.016, 2)):
+        found: dict[str, dict] = {}
+        for split in ("one", "fsdp(4)"):
+            few = ("train.steps=2", "loader.eval_batch_size=1", f"data.validation={share}")
+            run = trained(tmp_path, f"{split[:4]}-{windows}", split, *few)
+            found[split] = [line for line in lines(run / "metrics.jsonl") if line["split"] == "val"][-1]
+        assert [end["samples"] for end in found.values()] == [windows, windows]
+        assert found["fsdp(4)"]["loss"] == pytest.approx(found["one"]["loss"], rel=NEAR)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("exp", ["gpt2_124m", "llama_1b", "llama_8b"])
+def test_what_does_not_fit_here_takes_its_first_steps_shrunk(tmp_path: Path, exp: str) -> None:
+    (tmp_path / "york.txt").write_text(TEXT)
+    shrunk = ("model.dim=64", "model.layers=2", "model.heads=4", "model.hidden=128", "model.vocab_size=256", "data.length=64")
+    ends = (
+        "train.steps=3",
+        "train.batch_size=8",
+        "train.log_every=1",
+        f"data.path={tmp_path / 'york.txt'}",
+        f"runs_dir={tmp_path}",
+        "id=a",
+    )
+    kv = () if exp == "gpt2_124m" else ("model.kv_heads=2",)
+    done = finish(tmp_path, [f"+exp={exp}", *shrunk, *kv, *ends, "cluster.processes_per_node=2"], timeout=150)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / exp / "a").keys() == {1, 2, 3}
