@@ -1,9 +1,8 @@
-"""Decoded once: a directory of raw arrays that all processes of a node map into memory and share.
+"""Made once: directories of raw arrays that all processes of a node map into memory and share.
 
     <cache>/<name>-<fingerprint>-v2/
-        manifest.json                 what is here: shape, type, bytes and sha256 of each array, the fingerprint, what was left out
-        train.images  train.labels    uint8 (n, height, width, channels); int64 (n,)
-        train.sums    train.squares   int64 (n, channels): per image, so that the statistics of any part are exact
+        manifest.json                 what is here: shape, bytes and sha256 of each array, the fingerprint, what the maker adds
+        train.images  train.labels    each array, raw; the last part of its name says its type
 
 A directory is complete or absent: it is built aside, synced and renamed. It is verified whenever it is opened, and rebuilt with
 one warning line where the bytes are not the ones that were written. One that is somebody else's, or could be, is passed over
@@ -23,8 +22,8 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -32,67 +31,97 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import owner
-from data.corrupt import Corrupt
 from data.files import cannot_write, notice, one_at_a_time, os_error, sha256_file
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-FIELDS: dict[str, type[np.generic]] = {"images": np.uint8, "labels": np.int64, "sums": np.int64, "squares": np.int64}
 
-Chunks = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
-"""Images (b, height, width, channels) and labels (b,), some at a time, so that decoding needs little memory."""
+Types = Mapping[str, type[np.generic]]
+"""By the last part of an array's name, e.g. images in train.images."""
 
 
-class Split(NamedTuple):
-    """One file of a dataset, mapped into memory. Nobody may write to it: pages are shared."""
+class Kept(NamedTuple):
+    """One directory, mapped into memory. Nobody may write to it: pages are shared."""
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    sums: NDArray[np.int64]
-    squares: NDArray[np.int64]
+    manifest: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
 
-    def statistics(self, part: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and (population) standard deviation per channel over the images `part`, in pixel units 0..255.
 
-        The sums are integers, so that the result is the correctly rounded one whatever the order of `part`. A constant
-        channel has 1 as its deviation: it is then only shifted.
-        """
-        count = len(part) * self.images.shape[1] * self.images.shape[2]
-        total = [int(value) for value in self.sums[part].sum(axis=0)]
-        squares = [int(value) for value in self.squares[part].sum(axis=0)]
-        mean = np.array([value / count for value in total])
-        spread = [(count * square - value * value) / count**2 for value, square in zip(total, squares, strict=True)]
-        return mean, np.sqrt(np.array([value or 1.0 for value in spread]))
+class Arrays:
+    """Those of a directory that is being built, written as they come.
+
+    Plain writes and not a writable map: a full disk is an error here, and a SIGBUS there.
+    """
+
+    def __init__(self, building: Path, types: Types) -> None:
+        self._building, self._types = building, types
+        self._files: dict[str, IO[bytes]] = {}
+        self._hashes: dict[str, Any] = {}
+        self._shapes: dict[str, list[int]] = {}
+
+    def append(self, name: str, array: NDArray[Any]) -> None:
+        """`array` (b, …) goes behind what there is of `name`. Raises OSError, with its errno."""
+        raw = np.ascontiguousarray(array, self._types[name.rpartition(".")[2]]).tobytes()
+        with _writing(self._building.parent):
+            if name not in self._files:
+                self._files[name] = (self._building / name).open("xb")
+            self._files[name].write(raw)
+        self._hashes.setdefault(name, hashlib.sha256()).update(raw)
+        self._shapes.setdefault(name, [0, *array.shape[1:]])[0] += len(array)
+
+    def finish(self) -> dict[str, dict[str, object]]:
+        """Their manifest entries, once they are on the disk. Raises OSError, with its errno."""
+        with _writing(self._building.parent):
+            for file in self._files.values():
+                _sync(file)
+        return {name: {"shape": shape, "sha256": self._hashes[name].hexdigest()} for name, shape in self._shapes.items()}
+
+    def close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):  # what is buffered was synced, or the disk is full and the first error says so: a second would hide it
+                file.close()
+
+
+Build = Callable[[int, Arrays], Mapping[str, object]]
+"""Writes the arrays of the directory with that number, and returns what its manifest has beside them."""
 
 
 def open_or_build(
-    cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]], corrupt: Corrupt, known: str | None = None
-) -> dict[str, Split]:
-    """The splits of the dataset `name` with `fingerprint`; built from `sources()` where they are not in `cache` yet.
+    cache: Path, names: Sequence[str], fingerprint: str, types: Types, build: Build, doing: str, known: str | None = None
+) -> list[Kept]:
+    """The directories `names` of the data with `fingerprint`; those that are not in `cache` yet are built, one after the other.
 
-    One process of a node builds and the others wait for it. Raises what `sources` and its chunks raise, and OSError, with its
-    errno, where the cache cannot be written; nothing half-written is left. `corrupt` learns what was left out when it was built, and
-    raises where that was too much. `known`: the checksum of the manifest that these data have.
+    One process of a node builds and the others wait for it. What is whole stays when a builder dies: the next goes on behind it. Raises
+    what `build` raises, and OSError, with its errno, where the cache cannot be written; nothing half-written is left. `doing`: what others
+    read who wait. `known`: the checksum of the manifest that the one directory has.
     """
-    directory = cache / f"{name}-{fingerprint[:16]}-v{FORMAT}"
+    found = [_place(cache, cache / f"{name}-{fingerprint[:16]}-v{FORMAT}", types, known) for name in names]
+    # Without the lock: a finished cache may be on a read-only disk.
+    wanting = [number for number, (place, held) in enumerate(found) if held is None and _damage(place, fingerprint) is not None]
+    if wanting:
+        with one_at_a_time(cache / f"{found[0][0].name}.lock", doing):
+            _refuse(cache, owner.way_fault(cache))
+            for number in wanting:
+                directory = found[number][0]
+                damage = _damage(directory, fingerprint)
+                if damage is not None:
+                    if directory.exists():
+                        notice(f"WARNING: the cache {directory} is damaged ({damage}); building it again")
+                        with _writing(cache):
+                            _remove(directory)
+                    _build(directory, fingerprint, types, number, build)
+    return [_map(place, types) if held is None else held for place, held in found]
+
+
+def _place(cache: Path, directory: Path, types: Types, known: str | None) -> tuple[Path, Kept | None]:
+    """Where it is or goes, and what is there where that is known."""
     if os.path.lexists(directory) and (why := owner.fault(directory)):
-        if known is not None and (held := _held(directory, known)) is not None:
-            return held
+        if known is not None and (held := _held(directory, types, known)) is not None:
+            return directory, held
         notice(f"WARNING: the cache {directory} is not taken: {why}; {owner.mine_beside(directory).name} is")
         directory = owner.mine_beside(directory)
         _refuse(cache, owner.fault(directory) if os.path.lexists(directory) else "")
-    if _damage(directory, fingerprint) is None:  # without the lock: a finished cache may be on a read-only disk
-        return _map(directory, corrupt)
-    with one_at_a_time(cache / f"{directory.name}.lock", f"decoding {name} into {cache}"):
-        _refuse(cache, owner.way_fault(cache))
-        damage = _damage(directory, fingerprint)
-        if damage is not None:
-            if directory.exists():
-                notice(f"WARNING: the cache {directory} is damaged ({damage}); building it again")
-                with _writing(cache):
-                    _remove(directory)
-            _build(directory, fingerprint, sources(), corrupt)
-    return _map(directory, corrupt)
+    return directory, None
 
 
 def _refuse(cache: Path, why: str) -> None:
@@ -105,7 +134,7 @@ def _refuse(cache: Path, why: str) -> None:
         )
 
 
-def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], corrupt: Corrupt) -> None:
+def _build(directory: Path, fingerprint: str, types: Types, number: int, build: Build) -> None:
     # The host is in the name: where locks do not reach other nodes, a node clears only what its own dead builders left.
     prefix = f"tmp.{directory.name}.{socket.gethostname()}."
     with _writing(directory.parent):
@@ -114,10 +143,9 @@ def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], cor
                 shutil.rmtree(leftover)
         building = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
     try:
-        arrays: dict[str, dict[str, object]] = {}
-        for split, chunks in sources.items():
-            arrays |= _write_split(building, split, chunks)
-        manifest = {"format": FORMAT, "fingerprint": fingerprint, "splits": list(sources), "arrays": arrays, "corrupt": corrupt.found}
+        with closing(Arrays(building, types)) as arrays:
+            more = build(number, arrays)
+            manifest = {"format": FORMAT, "fingerprint": fingerprint, "arrays": arrays.finish(), **more}
         with _writing(directory.parent):
             with (building / MANIFEST).open("x", encoding="utf-8") as file:
                 json.dump({**manifest, "sha256": _checksum(manifest)}, file, indent=1)
@@ -128,36 +156,6 @@ def _build(directory: Path, fingerprint: str, sources: Mapping[str, Chunks], cor
             _sync_directory(directory.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _write_split(building: Path, split: str, chunks: Chunks) -> dict[str, dict[str, object]]:
-    """Write the four arrays of one split as they come; return their manifest entries.
-
-    Plain writes and not a writable map: a full disk is an error here, and a SIGBUS there.
-    """
-    shapes: dict[str, list[int]] = {}
-    hashes = {field: hashlib.sha256() for field in FIELDS}
-    with ExitStack() as stack:
-        with _writing(building.parent):
-            files = {field: (building / f"{split}.{field}").open("xb") for field in FIELDS}
-        for file in files.values():
-            stack.callback(_close, file)
-        for images, labels in chunks:
-            # float64 holds these sums exactly (up to 2^53), and is four times faster here than int64.
-            pixels = images.reshape(len(images), -1, images.shape[-1]).astype(np.float64)
-            sums, squares = np.einsum("bpc->bc", pixels), np.einsum("bpc,bpc->bc", pixels, pixels)
-            for field, array in zip(FIELDS, (images, labels, sums, squares), strict=True):
-                raw = np.ascontiguousarray(array, FIELDS[field]).tobytes()
-                hashes[field].update(raw)
-                shapes.setdefault(field, [0, *array.shape[1:]])[0] += len(array)
-                with _writing(building.parent):
-                    files[field].write(raw)
-        with _writing(building.parent):
-            for file in files.values():
-                _sync(file)
-    if not shapes:
-        raise ValueError(f"the {split} part holds no samples; point data.root at a complete copy")
-    return {f"{split}.{field}": {"shape": shapes[field], "sha256": hashes[field].hexdigest()} for field in FIELDS}
 
 
 def _damage(directory: Path, fingerprint: str) -> str | None:
@@ -183,33 +181,32 @@ def _checksum(manifest: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _map(directory: Path, corrupt: Corrupt) -> dict[str, Split]:
+def _map(directory: Path, types: Types) -> Kept:
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    corrupt.accept(manifest["corrupt"])
 
-    def array(split: str, field: str) -> NDArray[np.generic]:
-        shape = tuple(manifest["arrays"][f"{split}.{field}"]["shape"])
-        # "c" (copy on write) shares pages as "r" does; but torch warns of memory that it may not write to.
-        return np.memmap(directory / f"{split}.{field}", FIELDS[field], mode="c", shape=shape)
+    def array(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        kind = types[name.rpartition(".")[2]]
+        # "c" (copy on write) shares pages as "r" does; but torch warns of memory that it may not write to. Nothing cannot be mapped.
+        return np.memmap(directory / name, kind, mode="c", shape=shape) if math.prod(shape) else np.zeros(shape, kind)
 
-    return {split: Split(*(array(split, field) for field in FIELDS)) for split in manifest["splits"]}  # type: ignore[arg-type]
+    return Kept(manifest, {name: array(name, tuple(entry["shape"])) for name, entry in manifest["arrays"].items()})
 
 
-def _held(directory: Path, known: str) -> dict[str, Split] | None:
+def _held(directory: Path, types: Types, known: str) -> Kept | None:
     """What is there, in memory, where it is what `known` says to the last byte; None where it is not."""
     try:
         manifest = json.loads(_read(directory / MANIFEST, most=1 << 20))
         manifest.pop("sha256")
         if _checksum(manifest) != known:
             return None
-        arrays: dict[str, NDArray[np.generic]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for name, entry in manifest["arrays"].items():
-            kind = np.dtype(FIELDS[name.rpartition(".")[2]])
+            kind = np.dtype(types[name.rpartition(".")[2]])
             raw = _read(directory / name, most=math.prod(entry["shape"]) * kind.itemsize)
             if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
                 return None
             arrays[name] = np.frombuffer(raw, kind).reshape(entry["shape"])
-        return {split: Split(*(arrays[f"{split}.{field}"] for field in FIELDS)) for split in manifest["splits"]}  # type: ignore[arg-type]
+        return Kept(manifest, arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -248,12 +245,6 @@ def _sync(file: IO[Any]) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
             raise
-
-
-def _close(file: IO[Any]) -> None:
-    """What is buffered was synced, or the disk is full and the first error says so: a second one would hide it."""
-    with suppress(OSError):
-        file.close()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data import hub, pages, standin
-from data.cache import Chunks, Split, open_or_build
 from data.corrupt import Corrupt
+from data.decoded import Chunks, Split, open_or_build
 from data.files import notice, sha256_file
 from data.order import split
 from data.parquet import read_images

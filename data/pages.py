@@ -104,9 +104,9 @@ def check_footer(path: Path) -> None:
         Walk(file, _STEPS + size // _BYTES_PER_STEP).struct()
 
 
-def largest(path: Path, metadata: Any, columns: Iterable[str]) -> int:
+def largest(path: Path, metadata: Any, columns: Iterable[str], bound: int = MOST_PAGE) -> int:
     """Bytes of the largest page of these columns: no value in it is larger. `metadata`: pyarrow's. Raises ValueError where one is larger
-    than MOST_PAGE, or there are more pages or rows than a file of its size can have; OSError.
+    than `bound`, or there are more pages or rows than a file of its size can have; OSError.
     """
     wanted, most = frozenset(columns), 1
     with path.open("rb") as file:
@@ -120,14 +120,14 @@ def largest(path: Path, metadata: Any, columns: Iterable[str]) -> int:
                 raise ValueError(f"declares more than {rows - 1} rows in {size} bytes")
             for column in map(group.column, range(group.num_columns)):
                 if column.path_in_schema in wanted:
-                    for page in _pages(file, column, size):
+                    for page in _pages(file, column, size, bound):
                         most, left = max(most, page), left - 1
                         if left < 0:
                             raise ValueError("has more pages than a file of its size can need")
     return most
 
 
-def _pages(file: IO[bytes], column: Any, size: int) -> Iterable[int]:
+def _pages(file: IO[bytes], column: Any, size: int, bound: int) -> Iterable[int]:
     """How large each page of a column of a row group is."""
     place = column.data_page_offset
     if column.dictionary_page_offset and column.dictionary_page_offset < place:
@@ -141,8 +141,8 @@ def _pages(file: IO[bytes], column: Any, size: int) -> Iterable[int]:
         large, small = header.get(2), header.get(3)
         if not isinstance(large, int) or not isinstance(small, int) or min(large, small) < 0:
             raise ValueError("is torn, or no parquet")
-        if max(large, small) > MOST_PAGE:
-            raise ValueError(f"has a page of {max(large, small) >> 20} MiB; write it anew with pages of at most {MOST_PAGE >> 20} MiB")
+        if max(large, small) > bound:
+            raise ValueError(f"has a page of {max(large, small) >> 20} MiB; write it anew with pages of at most {bound >> 20} MiB")
         yield max(large, small)
         of = header.get(5) or header.get(8)
         values += max(0, of.get(1, 0)) if isinstance(of, dict) else 0

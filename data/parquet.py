@@ -1,4 +1,4 @@
-"""Images and labels out of a parquet file in the schema of Hugging Face image datasets (`<image>.bytes`, `<label>`)."""
+"""Out of a parquet file: images and labels in the schema of Hugging Face image datasets (`<image>.bytes`, `<label>`); texts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from data.files import first_line, os_error
 ROWS = 1000
 _BATCH = 16 << 20
 """Bytes a batch may come to; a decoder needs several times as much. Thousands of rows may share one picture of a dictionary."""
+_MOST_TEXTS = 1 << 30
+"""Bytes of a page of texts: writers count 1,024 values before they look how large a page has grown, which of books is half a GiB."""
 Refusal = Callable[[str], ValueError]
 
 
@@ -30,39 +32,79 @@ def read_images(
     to leave out. Raises ValueError with the row where it does not, where the file is torn or has another schema; OSError where it cannot
     be read.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     def refuse(why: str) -> ValueError:
         return ValueError(
             f"data.root={root}: {name} {why}; download it again or point data.root at a good copy (columns: {image}.bytes, {label})"
         )
 
+    columns = [f"{image}.bytes", label]
+    first = 0
+    for batch, _ in _batches(root / name, columns, lambda schema: _check_schema(schema, image, label, refuse), refuse):
+        samples = zip(batch.column(image).field("bytes").to_pylist(), batch.column(label).to_pylist(), strict=True)
+        good: list[tuple[NDArray[np.uint8], int]] = []
+        for row, (encoded, number) in enumerate(samples, first):
+            try:
+                good.append((_decode(encoded, size, row, refuse), _class(number, classes, row, refuse)))
+            except ValueError as error:
+                corrupt.leave_out(error)
+        if good:
+            yield np.stack([pixels for pixels, _ in good]), np.array([of for _, of in good], np.int64)
+        first += len(batch)
+
+
+def read_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
+    """The texts of column `field`, row by row, each with how much of the file is read then, from 0 to 1.
+
+    Raises ValueError with the row where one has no text, and where the file is torn or has another schema; OSError where it cannot be read.
+    """
+    import pyarrow as pa
+
+    def refuse(why: str) -> ValueError:
+        return ValueError(f"data.path={path}: {why}; download it again, or name the column with the texts: data.field=")
+
+    def check(schema: Any) -> None:
+        if field not in schema.names:
+            raise refuse(f"has no column {field}, but {', '.join(f'{each.name}: {each.type}' for each in schema) or 'none'}")
+        kind = schema.field(field).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise refuse(f"has no texts in column {field} ({kind})")
+
+    first = 0
+    for batch, rows in _batches(path, [field], check, refuse, most=_MOST_TEXTS):
+        try:
+            texts = batch.column(field).to_pylist()
+        except UnicodeDecodeError as error:
+            raise refuse(f"has a text in rows {first} to {first + len(batch) - 1} that is no UTF-8") from error
+        for row, text in enumerate(texts, first):
+            if text is None:
+                raise refuse(f"has no text in row {row}")
+            yield text, (row + 1) / rows
+        first += len(batch)
+
+
+def _batches(
+    path: Path, columns: list[str], check: Callable[[Any], None], refuse: Refusal, most: int = pages.MOST_PAGE
+) -> Iterator[tuple[Any, int]]:
+    """Record batches of `columns`, and how many rows the file has. `check` looks at its schema. Raises what `refuse` makes of what is wrong
+    with the file, and OSError where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         try:
-            pages.check_footer(root / name)
+            pages.check_footer(path)
         except ValueError as error:
             raise refuse(str(error)) from error
         # Page by page, and not a whole row group ahead.
-        with pq.ParquetFile(root / name, buffer_size=1 << 20, pre_buffer=False) as file:
-            _check_schema(file.schema_arrow, image, label, refuse)
-            columns = [f"{image}.bytes", label]
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            check(file.schema_arrow)
             try:
-                rows = min(ROWS, max(1, _BATCH // pages.largest(root / name, file.metadata, columns)))
+                rows = min(ROWS, max(1, _BATCH // pages.largest(path, file.metadata, columns, most)))
             except ValueError as error:
                 raise refuse(str(error)) from error
-            first = 0
             for batch in file.iter_batches(rows, columns=columns):
-                samples = zip(batch.column(image).field("bytes").to_pylist(), batch.column(label).to_pylist(), strict=True)
-                good: list[tuple[NDArray[np.uint8], int]] = []
-                for row, (encoded, number) in enumerate(samples, first):
-                    try:
-                        good.append((_decode(encoded, size, row, refuse), _class(number, classes, row, refuse)))
-                    except ValueError as error:
-                        corrupt.leave_out(error)
-                if good:
-                    yield np.stack([pixels for pixels, _ in good]), np.array([of for _, of in good], np.int64)
-                first += len(batch)
+                yield batch, file.metadata.num_rows
     except pa.ArrowException as error:
         raise refuse(f"is not readable as parquet ({first_line(error)})") from error
     except OSError as error:

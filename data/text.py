@@ -1,4 +1,4 @@
-"""Texts as bytes: every file is a sequence of the 256 tokens that there are, cut into windows of one length.
+"""Texts as tokens, bytes or those of a tokenizer: one sequence of all documents, cut into windows of one length.
 
 The training part is the beginning, the validation part the end, as nanoGPT divides it (https://github.com/karpathy/nanoGPT). Each epoch
 cuts the training part at another place, so that over the epochs a token is seen at every position of a window.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data import documents
+from data.files import notice
 from data.order import SHIFT, words
+from data.shards import Maker, Stream, opened
 
 if TYPE_CHECKING:
     import torch
@@ -24,48 +27,94 @@ if TYPE_CHECKING:
 
 SHELF = "tinyshakespeare"
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+_MAPS = 1000
+"""Files that are mapped as they are; the kernel allows a process 65,530."""
+_HELD = 1 << 30
+"""Bytes of a part that a GPU holds; of one that is larger each batch is read from the disk."""
 
 
 class Text:
-    """A file, or all *.txt of a folder, one behind the other in the order of their names."""
+    """A file, or all of a folder, one behind the other in the order of their names: data/documents.py says which."""
 
-    def __init__(self, path: str | None = None, length: int = 128, validation: float = 0.1, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        length: int = 128,
+        validation: float = 0.1,
+        fingerprint: str | None = None,
+        tokenizer: str | None = None,
+        field: str = "text",
+        end: int | None = None,
+        cache: str | None = None,
+    ) -> None:
         """`path`: null is $LAUNCHER_DATA/tinyshakespeare. `length`: of a window, in tokens. `validation`: share of the text, its end.
-        `fingerprint`: refuse another text. Raises ValueError naming the option."""
+        `fingerprint`: refuse another text. `tokenizer`: path of a tokenizer.json; null is bytes. `field`: of JSON lines and of parquet,
+        with the text. `end`: the token behind each document. `cache`: where tokens go that are made; default $LAUNCHER_CACHE or
+        ~/.cache/launcher. Raises ValueError naming the option."""
         if length < 1:
             raise ValueError(f"data.length={length}: not possible; type a whole number from 1")
         if not 0 <= validation < 1:
             raise ValueError(f"data.validation={validation}: not possible; type a share from 0 to below 1")
-        self.path = None if path is None else Path(path).expanduser().absolute()
-        self.length, self.validation, self.fingerprint = length, validation, fingerprint
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or end < 0):
+            raise ValueError(f"data.end={end}: not possible; type the number of a token, or null")
+        self.path, self.tokenizer = (None if each is None else Path(each).expanduser().absolute() for each in (path, tokenizer))
+        self.cache = Path(cache or os.environ.get("LAUNCHER_CACHE") or "~/.cache/launcher").expanduser().absolute()
+        self.length, self.validation, self.fingerprint, self.field, self.end = length, validation, fingerprint, field, end
+        self._stream: Stream | None = None
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """What each token stands for; none for bytes, and before a part was asked for."""
+        return () if self._stream is None else self._stream.names
 
     def prepare(self) -> dict[str, object]:
-        """Find the text, and return the keywords that pin it. Raises FileNotFoundError, ValueError."""
-        self.path = self._find()
-        self.fingerprint = _fingerprint(self._read())
-        return {"path": str(self.path), "fingerprint": self.fingerprint}
+        """Find the text, make its tokens, and return the keywords that pin them. Raises FileNotFoundError; ValueError, OSError for what is
+        wrong with a file, and OSError, with its errno, where the cache cannot be written."""
+        self.path, sources = self._find()
+        if self._is_mapped(sources):
+            self._refuse_other(found := _fingerprint(_maps(sources)))
+            self.fingerprint = found
+            return {"path": str(self.path), "fingerprint": found}
+        tokens = opened(self.tokenizer, self.end).size
+        maker = self._maker(sources)
+        self._refuse_other(found := maker.fingerprint())
+        self.fingerprint, self._stream = found, maker.open(self.cache, found, self._refuse_other)
+        most = max(tokens, 0 if self.end is None else self.end + 1)
+        if most > 256:
+            notice(f"{len(self._stream):,} tokens of {most:,} kinds; a model with fewer cannot read them: model.vocab_size={most}")
+        pinned: dict[str, object] = {"path": str(self.path), "fingerprint": found}
+        return pinned if self.tokenizer is None else {**pinned, "tokenizer": str(self.tokenizer)}
 
     def part(self, split: str, device: torch.device | str) -> Windows | None:
         """train, val, or None for test: there is none. Raises ValueError where the text is another, or shorter than a window."""
         if split == "test":
             return None
-        text = self._read()
-        if self.fingerprint not in (None, found := _fingerprint(text)):
-            raise ValueError(
-                f"data.fingerprint={str(self.fingerprint)[:16]}…: {self.path} is another text now ({found[:16]}…); "
-                "put back the one that the run began with, or start a new run with data.fingerprint=null"
-            )
-        end = len(text) - round(len(text) * self.validation)
-        piece, spare = (text[:end], self.length - 1) if split == "train" else (text[end:], 0)
-        windows = max(0, len(piece) - 1 - spare) // self.length
+        stream = self._opened()
+        end = len(stream) - round(len(stream) * self.validation)
+        begin, tokens, spare = (0, end, self.length - 1) if split == "train" else (end, len(stream) - end, 0)
+        windows = max(0, tokens - 1 - spare) // self.length
         if windows == 0 and split == "train":
+            kind = "tokens" if self.tokenizer else "bytes"
             raise ValueError(
-                f"data.length={self.length}: the training part of {self.path} has {len(piece)} bytes, which is no window of that "
-                f"length at every place; type data.length={max(1, len(piece) // 4)} or less"
+                f"data.length={self.length}: the training part of {self.path} has {tokens} {kind}, which is no window of that "
+                f"length at every place; type data.length={max(1, tokens // 4)} or less"
             )
-        return Windows(piece, windows, self.length, device) if windows else None
+        return Windows(stream, begin, windows, self.length, device) if windows else None
 
-    def _find(self) -> Path:
+    def _opened(self) -> Stream:
+        """Tokens that were made are those of the fingerprint, whatever has become of the files; a file that is mapped is looked at."""
+        if self._stream is not None:
+            return self._stream
+        self.path, sources = self._find()
+        if self._is_mapped(sources):
+            maps = _maps(sources)
+            self._refuse_other(_fingerprint(maps))
+            return Stream(maps)
+        maker = self._maker(sources)
+        self._stream = maker.open(self.cache, self.fingerprint or maker.fingerprint(), self._refuse_other)
+        return self._stream
+
+    def _find(self) -> tuple[Path, documents.Sources]:
         path, asked = self.path, f"data.path={self.path}"
         if path is None:
             shelf = os.environ.get("LAUNCHER_DATA")
@@ -75,30 +124,42 @@ class Text:
                     f"of {TINY_SHAKESPEARE}"
                 )
             path, asked = Path(shelf).expanduser().absolute() / SHELF, f"LAUNCHER_DATA={shelf}"
-        if not path.exists():
-            raise FileNotFoundError(f"{asked}: there is no {path}; type data.path=/path/to/a.txt, or that of a folder of them")
-        if path.is_dir() and not _files(path):
-            raise FileNotFoundError(f"{asked}: {path} has no *.txt; type the path of a text, or of a folder of them")
-        return path
+        return path, documents.find(path, asked)
 
-    def _read(self) -> np.ndarray:
-        """All bytes, (n,) uint8; of one file as the disk has them, in memory that all processes of a node share."""
-        path = self._find()
-        files = _files(path) if path.is_dir() else [path]
-        mapped = [np.memmap(file, np.uint8, mode="c") if file.stat().st_size else np.zeros(0, np.uint8) for file in files]
-        return mapped[0] if len(mapped) == 1 else np.concatenate(mapped)
+    def _is_mapped(self, sources: documents.Sources) -> bool:
+        """Whether the files are the tokens: nothing is to be made."""
+        return self.tokenizer is None and self.end is None and sources.kind == ".txt" and len(sources.files) <= _MAPS
+
+    def _maker(self, sources: documents.Sources) -> Maker:
+        return Maker(sources, self.tokenizer, self.field, self.end)
+
+    def _refuse_other(self, found: str) -> None:
+        if self.fingerprint not in (None, found):
+            raise ValueError(
+                f"data.fingerprint={str(self.fingerprint)[:16]}…: {self.path} is another text now ({found[:16]}…), or is read in another "
+                "way; put back the one that the run began with, or start a new run with data.fingerprint=null"
+            )
 
 
 class Windows:
-    """A part of a text on a device, as a loader technique asks for it (data/loader.py): window i begins at i * length."""
+    """A part of a text, as a loader technique asks for it (data/loader.py): window i begins at i * length.
 
-    def __init__(self, text: np.ndarray, windows: int, length: int, device: torch.device | str) -> None:
+    A GPU holds a part that is small. Of any other, and on a CPU, a batch is read where it lies: in memory that all processes of a node
+    share, and that the kernel takes back when it needs it. A GPU is then waited for, once a micro-batch, for the places.
+    """
+
+    def __init__(self, stream: Stream, begin: int, windows: int, length: int, device: torch.device | str) -> None:
+        """From token `begin` of `stream` on, and up to length - 1 behind the last window."""
         import torch
 
         self.places = np.arange(windows)
-        self._text = torch.from_numpy(text).to(device)
-        self._steps = torch.arange(length + 1, device=self._text.device)
-        self._length = length
+        self._device = torch.device(device)
+        self._stream, self._begin, self._length = stream, begin, length
+        self._steps = torch.arange(length + 1, device=device)
+        self._held: torch.Tensor | None = None
+        count = min(len(stream) - begin, (windows + 1) * length)
+        if self._device.type != "cpu" and stream.nbytes * count <= _HELD * len(stream):
+            self._held = _signed(stream.windows(np.array([begin]), count)[0]).to(device)
 
     def batch(self, places: torch.Tensor) -> Batch:
         return self._cut(places, 0)
@@ -109,13 +170,31 @@ class Windows:
         return lambda places: self._cut(places, shift)
 
     def _cut(self, places: torch.Tensor, shift: int) -> Batch:
-        tokens = self._text[(places * self._length + shift)[:, None] + self._steps].long()
+        import torch
+
+        begins = places * self._length + shift
+        if self._held is not None:
+            tokens = self._held[begins[:, None] + self._steps].long() & (256**self._held.itemsize - 1)
+        else:
+            read = self._stream.windows(begins.cpu().numpy() + self._begin, self._length + 1)
+            tokens = torch.from_numpy(read.astype(np.int64)).to(self._device)
         return tokens[:, :-1], tokens[:, 1:]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.txt") if path.is_file())
+def _maps(sources: documents.Sources) -> list[np.ndarray]:
+    return [documents.mapped(file) for file in sources.files]
 
 
-def _fingerprint(text: np.ndarray) -> str:
-    return hashlib.sha256(text.data).hexdigest()
+def _signed(tokens: np.ndarray) -> torch.Tensor:
+    """Of uint16 and uint32 torch has few operations."""
+    import torch
+
+    return torch.from_numpy(tokens if tokens.itemsize == 1 else tokens.view(f"i{tokens.itemsize}"))
+
+
+def _fingerprint(texts: Sequence[np.ndarray]) -> str:
+    """Of all bytes, one text behind the other."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.data)
+    return digest.hexdigest()

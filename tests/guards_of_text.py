@@ -129,7 +129,7 @@ GUARDS = (
           Cut("data/parquet.py", 'np.asarray(image.convert("RGB")) if found == size else None', 'np.asarray(image.convert("RGB"))'),
           "bombs::a_picture_is_not_decoded_before_its_size_is_known"),
     guard(12, "a page of parquet is no larger than so",
-          Cut("data/pages.py", "if max(large, small) > MOST_PAGE:", "if False:"),
+          Cut("data/pages.py", "if max(large, small) > bound:", "if False:"),
           "parquet::a_bomb_is_one_line_and_costs_little"),
     guard(12, "an error is a line",
           Cut("launcher/errors.py", "return line if len(line) <= _CHARACTERS else", "return line if True else"),

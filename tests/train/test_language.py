@@ -82,7 +82,7 @@ def test_a_text_goes_on_from_its_beginning_and_draws_from_nobody_elses_generator
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(("names", "text"), [((), "    \x01\x02"), ("wxyz", "    xy")])
+@pytest.mark.parametrize(("names", "text"), [((), "    \x01\x02"), ("wxyz", "    xy"), ("wx", "    x\ufffd")])
 def test_the_text_is_shown_by_the_names_of_its_tokens_or_as_bytes(names: Any, text: str) -> None:
     task, shown = NextToken(sample=2), Shown()
     metrics = task.metrics()

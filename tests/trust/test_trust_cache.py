@@ -19,8 +19,9 @@ from another_user import as_user
 
 import launcher.trust.owner
 from data import hub, owner
-from data.cache import MANIFEST, Chunks, open_or_build
+from data.cache import MANIFEST
 from data.corrupt import Corrupt
+from data.decoded import Chunks, open_or_build
 from data.files import cannot_write
 
 SOMEBODY, COLLEAGUE = 65_534, 12_345

@@ -45,10 +45,10 @@ class NextToken(Quiet):
         return Nats(self._go_on if self._sample else None)
 
     def show_evaluation(self, board: Any, metrics: Nats, split: str, names: Sequence[str], step: int) -> None:
-        """`names`: what each token stands for; without them they are bytes."""
+        """`names`: what each token stands for, but for those that a model has and no text; without them they are bytes."""
         if metrics.text is not None:
             tokens: list[int] = metrics.text.tolist()
-            text = "".join(names[token] for token in tokens) if names else _of_bytes(tokens)
+            text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else _of_bytes(tokens)
             board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def _go_on(self, model: Model, tokens: torch.Tensor) -> torch.Tensor:
