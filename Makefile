@@ -42,6 +42,9 @@ fuzz: $(READY)  ## 300 hostile texts in every text field, through the verbs; SEE
 guards: $(READY)  ## each guard of docs/security.md taken out in a copy of the tree: its tests turn red; a table
 	$(BIN)/python tests/guards_out.py
 
+mutants: $(READY)  ## what keeps a split model equal to one process taken out in a copy of the tree: a test turns red; a table
+	$(BIN)/python tests/split_mutants.py
+
 gpu: $(READY)  ## what only a GPU can show, on one, in less than nine minutes: a table
 	$(BIN)/python benchmarks/gpu.py
 
@@ -62,4 +65,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm accuracy chaos chaos-long fuzz guards gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm accuracy chaos chaos-long fuzz guards mutants gpu check goldens bench clean

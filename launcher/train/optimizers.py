@@ -42,6 +42,7 @@ class Optimizers:
         if self.needs_closure:
             _check_closure(self.each)
         for one in each:
+            _without_fused_sgd(one)
             _start_momentum(one)
         self._steps = [_bound_step(one) for one in each]
         self._base_lr = [float(group["lr"]) for one in each for group in one.param_groups]
@@ -155,6 +156,16 @@ def _bound_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     if any(hooks) or "step" in vars(optimizer) or not hasattr(step, "hooked"):
         return optimizer.step
     return types.MethodType(cast("Any", step).__wrapped__, optimizer)
+
+
+def _without_fused_sgd(optimizer: torch.optim.Optimizer) -> None:
+    """For parameters that lie in pieces: torch 2.13 has no rule for `_fused_sgd_` of DTensors. One kernel for each operation then."""
+    if isinstance(optimizer, torch.optim.SGD) and any(
+        hasattr(each, "placements") for group in optimizer.param_groups for each in group["params"]
+    ):
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = False, True
+        optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import events, finish, kill_tree, lines, losses, running, wait_for, worker_of
+from processes import events, finish, kill_tree, lines, losses, running, toy_words, wait_for, worker_of
 from split_runs import SPLITS, TEXT, trained, words
 from test_kill import shards
 
@@ -37,6 +37,24 @@ def test_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, floa
     print(f"{split}: at most {difference:.1e} from one process, over 50 steps")
     assert difference <= NEAR
     assert got[50] < 0.5 * got[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_convolutional_net_too(tmp_path: Path) -> None:
+    """With GroupNorm: BatchNorm takes its statistics from a share of the batch, under every strategy that shares it out."""
+    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=50")
+    found: dict[str, dict[int, float]] = {}
+    for split in ("one", "ddp(2)", "zero1(2)", "fsdp(2)", "hsdp(2x2)"):
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={split[:3]}", *net, *SPLITS[split]), timeout=100)
+        assert done.returncode == 0, done.stderr
+        found[split] = losses(tmp_path / "runs" / "toy" / split[:3])
+    one = found.pop("one")
+    for split, got in found.items():
+        difference = max(abs(got[step] - one[step]) / one[step] for step in one)
+        print(f"{split}: at most {difference:.1e} from one process, over 50 steps of a ResNet")
+        assert got.keys() == one.keys()
+        assert difference <= NEAR
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ from launcher.train.checkpoint import nested
 from launcher.train.local import local
 from launcher.train.optimizers import Optimizers
 
+_HOW = ("fused", "foreach")
+"""Settings of a group that say by which kernels it computes: of where a run is, and not of the run."""
+
 
 def tensors_of(optimizers: Optimizers) -> list[torch.Tensor]:
     """In the same order on every rank."""
@@ -61,7 +64,7 @@ def fold(optimizers: Optimizers, tensors: dict[str, torch.Tensor], rest: dict[st
     for number, one in enumerate(optimizers.each):
         groups = one.state_dict()["param_groups"]
         for group in groups:
-            group.update(settings.pop(0))
+            group.update({key: value for key, value in settings.pop(0).items() if key not in _HOW})
         one.load_state_dict({"state": {}, "param_groups": groups})
         for key, value in states.pop(f".{number}", {}).items():
             one.state[key] = value  # pyright: ignore[reportArgumentType]  # a text of the optimizer's own

@@ -169,3 +169,16 @@ def test_state_under_a_key_without_a_name_is_refused() -> None:
     optimizers.each[0].state[network()] = {}  # pyright: ignore[reportArgumentType]
     with pytest.raises(CheckpointError, match="AdamW keeps state under a Sequential"):
         optimizer_state.unfold(optimizers)
+
+
+def test_the_kernels_are_those_of_where_it_is_loaded() -> None:
+    """What a fused SGD has saved goes on in pieces, for which there is no such kernel; and back."""
+
+    def made(fused: bool) -> Any:
+        return lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused)
+
+    for there, here in ((True, False), (False, True)):
+        tensors, rest = optimizer_state.unfold(trained(made(there)))
+        optimizers = trained(made(here))
+        optimizer_state.fold(optimizers, tensors, rest)
+        assert [group["fused"] for group in optimizers.param_groups] == [here]

@@ -1,0 +1,33 @@
+"""`make mutants`: what keeps a split model equal to one process is taken out in a copy of the tree, and a test has to turn red there.
+
+As tests/guards_out.py does it for the guards of docs/security.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import guards_out
+from guards import Cut, Guard
+
+LOSSES = "test_split::its_losses_are_those_of_one_process"
+MUTANTS = (
+    ("the parts of a layer see the same batch",
+     Cut("launcher/train/build.py", '"seed": config["seed"]}', '"seed": config["seed"] + process.coordinate.tp}'), f"{LOSSES}[tp(2)]"),
+    ("gradients are reduced with the last micro-batch",
+     Cut("launcher/strategies/fsdp.py", "prepared.set_requires_gradient_sync(True)", "pass"),
+     "test_split::micro_batches_and_a_norm_that_is_clipped_change_nothing"),
+    ("gradients of norms are added up over the parts of a sequence",
+     Cut("launcher/strategies/tp.py", "parameter.grad = parameter.grad.redistribute(placements=parameter.placements)", "pass"),
+     f"{LOSSES}[tp(2)]"),
+    ("a norm is a sum over pieces and no mean", Cut("launcher/train/norm.py", ".double().square().sum()", ".double().square().mean()"),
+     f"{LOSSES}[fsdp(2)]"),
+    ("a piece that several hold counts once", Cut("launcher/train/norm.py", "and piece.replicas[0] == rank]", "]"), f"{LOSSES}[hsdp(2x2)]"),
+    ("what an evaluation has gathered is let go",
+     Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    guards_out.GUARDS = [Guard(number, what, (cut,), (test,)) for number, (what, cut, test) in enumerate(MUTANTS, 1)]
+    guards_out.COPIES, guards_out.CASE_SECONDS, guards_out.MOST_BYTES = 1, 200, 64 << 30
+    sys.exit(guards_out.main(sys.argv[1:]))
