@@ -1,4 +1,5 @@
-"""Small language models trained through the real launcher, each split in another way."""
+"""Small language models trained through the real launcher, each split in another way. Half of the vocabulary is not below the letters: of a
+table that is cut each process has what the text needs."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 from processes import finish
 
 TEXT = "Now is the winter of our discontent made glorious summer by this sun of York.\n" * 60
-SMALL = ("model.dim=32", "model.layers=2", "model.heads=4", "model.kv_heads=2", "task.sample=5", "data.length=32")
+SMALL = ("model.vocab_size=128", "model.dim=32", "model.layers=2", "model.heads=4", "model.kv_heads=2", "task.sample=5", "data.length=32")
 STEPS = ("train.log_every=1", "train.batch_size=8", "train.round_batch=false", "train.precision=fp32")
 WATCHED = ("train.compare_every=4", "train.layers_every=7", "train.ema_decay=0.9")
 SPLITS: dict[str, tuple[str, ...]] = {
