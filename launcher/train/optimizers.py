@@ -18,6 +18,7 @@ from launcher.errors import ConfigError
 def build(node: Mapping[str, Any], model: nn.Module) -> Optimizers:
     """What `optim` says, over a model that lies where it is trained. Raises ConfigError as `targets.build` and `Optimizers`."""
     if node["_target_"].startswith("torch.optim."):
+        node = {key: value for key, value in node.items() if key != "groups" or value}  # of our yamls; it knows none by patterns
         made = targets.build(node, params=[parameter for parameter in model.parameters() if parameter.requires_grad])
     else:
         made = targets.build(node, model=model)
