@@ -58,7 +58,8 @@ def read_config(model: str, batch_size: int, block: int, steps: int) -> dict[str
     cut = [f"train.batch_size={batch_size}", f"train.log_every={block}", f"train.steps={steps}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         config = compose("config", overrides=["+exp=cifar", *MODELS[model], *cut, "train.eval_every=0", f"train.save_every={2 * steps}"])
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return plain
 
 
 def make_loader(kind: str, config: dict[str, Any]) -> Any:

@@ -289,4 +289,9 @@ class Piece(NamedTuple):
     offset: tuple[int, ...]
     """Of this piece's first element."""
     replicas: tuple[int, ...]
-    """Ranks that hold the same, this one among them; the first writes it to a checkpoint, and all are compared."""
+    """Ranks that hold the same, this one among them; all are compared."""
+
+    @property
+    def owner(self) -> int:
+        """The one of them that writes it to a checkpoint, and counts it in a sum over ranks."""
+        return self.replicas[0]

@@ -22,7 +22,7 @@ MUTANTS = (
      f"{LOSSES}[tp(2)]"),
     ("a norm is a sum over pieces and no mean", Cut("launcher/train/norm.py", ".double().square().sum()", ".double().square().mean()"),
      f"{LOSSES}[fsdp(2)]"),
-    ("a piece that several hold counts once", Cut("launcher/train/norm.py", "and piece.replicas[0] == rank]", "]"), f"{LOSSES}[hsdp(2x2)]"),
+    ("a piece that several hold counts once", Cut("launcher/train/norm.py", "and piece.owner == rank]", "]"), f"{LOSSES}[hsdp(2x2)]"),
     ("what an evaluation has gathered is let go",
      Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import Layout, Mesh, Split, World
-from launcher.strategies.sharded import Sharded, of_class, of_size, shard
+from launcher.strategies.sharded import Sharded, degree, of_class, of_size, shard
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -36,12 +36,7 @@ class FSDP(Sharded):
     """Whether those of an update's micro-batches are added up whole and reduced once, with the last: fewer messages, more memory."""
 
     def mesh(self, world: World) -> Mesh:
-        shards = {"all": world.size, "node": world.processes_per_node}.get(str(self.dp_shard), self.dp_shard)
-        if not isinstance(shards, int) or shards < 1 or world.size % shards:
-            raise ConfigError(
-                f"strategy.dp_shard={self.dp_shard}: groups of so many processes do not fill a world of {world.size} "
-                f"({world.nodes} x {world.processes_per_node}); type all, node, or a divisor of {world.size}"
-            )
+        shards = degree("dp_shard", self.dp_shard, "groups of so many processes", world)
         return Mesh(dp_replicate=world.size // shards, dp_shard=shards)
 
     def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:

@@ -72,6 +72,18 @@ def _alike(coordinate: Coordinate, over: frozenset[str]) -> tuple[int, ...]:
     )
 
 
+def degree(key: str, asked: int | str, meaning: str, world: World) -> int:
+    """How many processes `asked` is: all, node (those of a node), or so many. Raises ConfigError where they do not divide the world;
+    `meaning`: what so many are, for its line."""
+    found = {"all": world.size, "node": world.processes_per_node}.get(str(asked), asked)
+    if not isinstance(found, int) or found < 1 or world.size % found:
+        raise ConfigError(
+            f"strategy.{key}={asked}: {meaning} do not fill a world of {world.size} ({world.nodes} x {world.processes_per_node}); "
+            f"type all, node, or a divisor of {world.size}"
+        )
+    return found
+
+
 def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard: bool, policy: Mapping[str, Any]) -> Any:
     """The model with its pieces on `device`, by fully_shard: the weights of each of `blocks`, inner ones first, are gathered together, and
     what is in none of them. One process has it whole."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import Layout, Mesh, Split, World
-from launcher.strategies.sharded import Sharded, of_class, shard
+from launcher.strategies.sharded import Sharded, degree, of_class, shard
 
 STYLES = ("column", "row", "sequence", "whole", "head")
 """How a module is cut. column: its outputs, as of a projection into heads; row: its inputs, and outputs are summed; sequence: not at all,
@@ -26,12 +26,7 @@ class TP(Sharded):
     """Processes that each layer is cut over: all, node (those of a node), or how many."""
 
     def mesh(self, world: World) -> Mesh:
-        parts = {"all": world.size, "node": world.processes_per_node}.get(str(self.tp), self.tp)
-        if not isinstance(parts, int) or parts < 1 or world.size % parts:
-            raise ConfigError(
-                f"strategy.tp={self.tp}: layers in so many parts do not fill a world of {world.size} "
-                f"({world.nodes} x {world.processes_per_node}); type all, node, or a divisor of {world.size}"
-            )
+        parts = degree("tp", self.tp, "layers in so many parts", world)
         return Mesh(dp_shard=world.size // parts, tp=parts)
 
     def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:

@@ -24,7 +24,7 @@ _KEPT = (
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops._c10d_functional.reduce_scatter_tensor.default,
 )
-"""What costs most to make again (Korthikanti et al., 2022, https://arxiv.org/abs/2205.05198, section 5, keeps these too)."""
+"""What costs most to make again: products, attention, and what has crossed the network."""
 
 
 def spare(model: nn.Module, blocks: Sequence[str], how: str) -> None:

@@ -30,7 +30,7 @@ class Norm:
         self._parameters = optimizers.parameters
         held = {id(parameter): pieces.get(optimizers.names[id(parameter)]) for parameter in self._parameters}
         self._is_split = any(piece is not None and len(piece.replicas) < world for piece in held.values())
-        self._counted = [parameter for parameter in self._parameters if (piece := held[id(parameter)]) and piece.replicas[0] == rank]
+        self._counted = [parameter for parameter in self._parameters if (piece := held[id(parameter)]) and piece.owner == rank]
 
     def clip(self) -> torch.Tensor:
         """What it was before, a 0-d tensor, on the device yet."""

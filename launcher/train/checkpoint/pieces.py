@@ -32,7 +32,7 @@ def written_by(rank: int, pieces: Mapping[str, Piece], tensors: Mapping[str, Any
 
     def is_ours(name: str) -> bool:
         piece = pieces.get(name.rpartition("|")[0] or name)
-        return rank == (piece.replicas[0] if piece else 0)
+        return rank == (piece.owner if piece else 0)
 
     return {name: tensor for name, tensor in tensors.items() if is_ours(name)}
 
@@ -45,7 +45,7 @@ def alike(pieces: Mapping[str, Piece]) -> list[int]:
 
 def layout(rank: int, pieces: Mapping[str, Piece], parameters: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
     """Offsets, for JSON, of the pieces that this rank writes and that are not the whole."""
-    ours = {name: piece for name, piece in pieces.items() if piece.replicas[0] == rank}
+    ours = {name: piece for name, piece in pieces.items() if piece.owner == rank}
     return {name: list(piece.offset) for name, piece in ours.items() if piece.shape != tuple(parameters[name].shape)}
 
 

@@ -44,7 +44,7 @@ class Layers:
         """`pieces`: what this rank holds of each parameter; nothing said: all of it, as every rank does."""
         self._named = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.numel()]
         self._is_split = any(len(piece.replicas) < world for piece in pieces.values())
-        self._not_counted = {name for name, piece in pieces.items() if self._is_split and piece.replicas[0] != rank}
+        self._not_counted = {name for name, piece in pieces.items() if self._is_split and piece.owner != rank}
         """Another rank counts what is held there too."""
         self._by_rows = {name for name, tensor in self._named if local(tensor).shape[1:] == tensor.shape[1:]}
         sparse = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
