@@ -31,15 +31,24 @@ def written_by(rank: int, pieces: Mapping[str, Piece], tensors: Mapping[str, Any
     """Of `tensors`, whose names are those of parameters or begin with one and a `|`, what this rank writes."""
 
     def is_ours(name: str) -> bool:
-        piece = pieces.get(name.rpartition("|")[0] or name)
+        piece = _of(name, pieces)
         return rank == (piece.owner if piece else 0)
 
     return {name: tensor for name, tensor in tensors.items() if is_ours(name)}
 
 
-def alike(pieces: Mapping[str, Piece]) -> list[int]:
+def held(rank: int, pieces: Mapping[str, Piece], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `tensors`, whose names are as for `written_by`, those of parameters of which this rank has a part, or that nothing is said of."""
+    return {name: tensor for name, tensor in tensors.items() if not (piece := _of(name, pieces)) or rank in piece.replicas}
+
+
+def _of(name: str, pieces: Mapping[str, Piece]) -> Piece | None:
+    return pieces.get(name.rpartition("|")[0] or name)
+
+
+def alike(rank: int, pieces: Mapping[str, Piece]) -> list[int]:
     """The ranks that hold the same as this one of every parameter, itself among them; empty where nothing is said."""
-    groups = [set(piece.replicas) for piece in pieces.values()]
+    groups = [set(piece.replicas) for piece in pieces.values() if rank in piece.replicas]
     return sorted(set.intersection(*groups)) if groups else []
 
 

@@ -98,6 +98,8 @@ class Snapshot:
                 parts.optimizers.wait_for(file.copied)
                 files[pieces.file_name(kind, rank)] = file
         known = {"generators": generators.on_host(), "meter": counts, "counts": parts.coordinate.counts}
+        if rank:
+            known["optimizer"] = pieces.written_by(rank, parts.pieces, values["values"])
         files[f"rank_{rank}.json"] = _json({**known, "pieces": pieces.layout(rank, parts.pieces, parameters)})
         if rank != 0:
             return files
@@ -135,13 +137,16 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
         share = next((each for each in range(before.size) if before.at(each).dp_rank == parts.coordinate.dp_rank), None)
         own, own_tensors = _joined(checkpoint, share or 0, parts.coordinate.is_first_to_count)
     with torch.no_grad():
-        parameters = _parameters(parts.model)
+        parameters = pieces.held(rank, parts.pieces, _parameters(parts.model))
         _fill(Stored(checkpoint, "model"), parameters, parts.pieces)
         averages, own_averages = _averages(parts)
+        averages = pieces.held(rank, parts.pieces, averages)
         _fill(Stored(checkpoint, "ema"), averages, parts.pieces)
         for name, tensor in {**_buffers(parts.model), **own_averages}.items():
             tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
-    optimizer_state.fold(parts.optimizers, _optimizer_parts(checkpoint, parameters, parts.pieces), shared["optimizer"])
+    optimizer, kept = shared["optimizer"], pieces.held(rank, parts.pieces, _optimizer_parts(checkpoint, parameters, parts.pieces))
+    optimizer["values"] = pieces.held(rank, parts.pieces, _values(checkpoint, before, optimizer["values"]))
+    optimizer_state.fold(parts.optimizers, kept, optimizer)
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
@@ -149,6 +154,14 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
     if share is not None:
         generators.restore(own["generators"], own_tensors, parts.device)
     return state_of(shared)
+
+
+def _values(checkpoint: Checkpoint, mesh: Mesh, of_first: dict[str, Any]) -> dict[str, Any]:
+    """What is no tensor of all that optimizers kept: of a pipeline each stage wrote its own."""
+    values = dict(of_first)
+    for rank in range(1, mesh.size if mesh.pp > 1 else 1):
+        values |= record_in(checkpoint, f"rank_{rank}.json").get("optimizer", {})
+    return values
 
 
 def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -165,9 +178,12 @@ def _joined(checkpoint: Checkpoint, share: int, takes_totals: bool) -> tuple[dic
     """What all ranks wrote, as one rank of another mesh needs it; `share`: the one that it takes the rest of."""
     everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
     counts, tensors = everyone[share]
-    for name, tensor in tensors.items():
+    for name, tensor in {name: tensor for _, of in everyone for name, tensor in of.items()}.items():
         if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
-            tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
+            alike = [of[name].double() for _, of in everyone if name in of]  # of a pipeline each stage has its own
+            tensors[name] = torch.stack(alike).mean(0).to(tensor.dtype)
+        else:
+            tensors.setdefault(name, tensor)
     counting = [(of["meter"], tensors["totals"]) for of, tensors in everyone if of.get("counts", True)]
     totals = torch.stack([totals for _, totals in counting]).sum(0)
     tensors["totals"] = totals if takes_totals else torch.zeros_like(totals)
