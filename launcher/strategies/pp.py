@@ -74,8 +74,8 @@ class PP(Sharded):
             raise ConfigError("optim: LBFGS evaluates all of a model again as it goes; type optim=adamw, or strategy=ddp")
         if train["channels_last"]:
             raise ConfigError("train.channels_last=true: what stages send is sent as it lies in memory; type train.channels_last=false")
-        if train["compile"]:
-            raise ConfigError("train.compile=true compiles a model whole, and no process has the whole; type train.compile=false")
+        if train["compile"] is True:
+            raise ConfigError("train.compile=true compiles a model whole, and no process has the whole; type train.compile=blocks")
 
     def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
         if split.coordinate.mesh.pp == 1:

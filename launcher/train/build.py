@@ -19,7 +19,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate, Split, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.train import activations, arithmetic, data_set, optimizers, seeds
+from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.pieces import alike
 from launcher.train.checkpoint.saver import Interval, Saver
@@ -121,8 +121,10 @@ def _trained(
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
     known = layout.of(config["model"])
-    model: nn.Module = strategy.build(lambda: _model(config["model"], train, known.blocks), device)
+    model: nn.Module = strategy.build(lambda: _model(config["model"], train, known.blocks, device), device)
     task = targets.build(config["task"])
+    if process.ranks.is_first and (doubt := activations.smaller_batch(model, train, coordinate.dp_size)):
+        print(f"warning: {doubt}")
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
@@ -142,13 +144,14 @@ def _trained(
     return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
 
 
-def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -> nn.Module:
+def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device) -> nn.Module:
     model = targets.build(node)
+    if train.fp8:
+        model = faster.in_8_bits(model, device)
     activations.spare(model, blocks, train.activation_checkpointing)
     if train.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if train.compile:
-        model.compile()
+    faster.compile_it(model, blocks, train)
     return model
 
 
