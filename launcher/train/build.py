@@ -145,7 +145,7 @@ def _trained(
 
 
 def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device) -> nn.Module:
-    model = targets.build(node)
+    model: Any = targets.build(node)
     if train.fp8:
         model = faster.in_8_bits(model, device)
     activations.spare(model, blocks, train.activation_checkpointing)
