@@ -14,7 +14,7 @@ import torch
 
 from launcher.train.guard.guard import BadNumbers
 
-_NAMES = {
+NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -94,7 +94,7 @@ def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
     entries, end = {}, 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)  # what follows is aligned for whoever maps the file
     return len(text).to_bytes(8, "little") + text
