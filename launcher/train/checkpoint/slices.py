@@ -108,7 +108,8 @@ class Files:
     def _run(self, name: str, dtype: torch.dtype, position: int, into: torch.Tensor) -> None:
         """What lies in one piece in the file, and anyhow in memory."""
         if into.device.type == "cpu" and into.dtype == dtype and into.is_contiguous():
-            self._fill(name, position, into.view(-1).view(torch.uint8).numpy().data)
+            flat = into.as_strided((into.numel(),), (1,))  # a single element may have any stride, and be contiguous
+            self._fill(name, position, flat.view(torch.uint8).numpy().data)
             return
         size = into.numel() * dtype.itemsize
         if size <= _BLOCK:
