@@ -1,5 +1,5 @@
-"""What a rank of tests/store_ranks.py saves where it is one of two that train a small transformer under fsdp: its pieces, and what goes with
-them. Each update follows from the step alone, so that a run of many attempts ends with the bits of one."""
+"""What a rank of tests/store_ranks.py saves where it is one of two that train a small transformer under fsdp: its pieces, and what goes
+with them. Each update follows from the step alone, so that a run of many attempts ends with the bits of one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def preload() -> None:
     import torch._dynamo
     import torch.distributed.fsdp
     import torch.distributed.tensor
-    import torch.fx.experimental.symbolic_shapes
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
     import launcher.strategies.deferred
     import launcher.strategies.fsdp
-    import launcher.train.checkpoint.state
+    import launcher.train.checkpoint.state  # noqa: F401
     import models.transformer  # noqa: F401
 
 

@@ -19,8 +19,8 @@ PLACES = [(point, rank) for point in POINTS for rank in (0, 1) if rank == 0 or p
 
 
 def kill_often(folder: Path, kills: int, **what: bool) -> dict[tuple[str, int], int]:
-    """One run of `kills` attempts, each ended at one of the points in turn. Returns how often at which; a loss is an AssertionError. `what`:
-    `naive` or `sharded`, of store_ranks."""
+    """One run of `kills` attempts, each ended at one of the points in turn. Returns how often at which; a loss is an AssertionError.
+    `what`: `naive` or `sharded`, of store_ranks."""
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     seen: dict[tuple[str, int], int] = {}
