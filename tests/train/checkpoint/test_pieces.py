@@ -102,6 +102,29 @@ def test_a_rank_opens_what_it_needs_and_nothing_else(tmp_path: Path, monkeypatch
     assert opened == {"state.json", "rank_4.json", "rank_4.safetensors", "rank_0.json", "rank_1.json", *owners}
 
 
+def alone(here: Parts) -> Parts:
+    """Without the bias: no rank holds anything that rank 0 writes."""
+    del here.model.bias
+    here.optimizers = Optimizers([torch.optim.AdamW(here.model.parameters(), lr=0.1)], here.model)
+    here.ema = Ema(here.model, 0.9)
+    here.pieces = {"weight": here.pieces["weight"]}
+    return here
+
+
+def test_a_rank_that_there_was_none_of_finds_what_optimizers_remember(tmp_path: Path) -> None:
+    ranks = [alone(parts(rank, 2)) for rank in range(2)]
+    for rank, each in enumerate(ranks):
+        each.model.weight.grad = torch.full((6, 3), 1.0 + rank)
+        each.optimizers.step()
+    checkpoint = saved(tmp_path / "step_000000003", ranks)
+    for rank in range(4):
+        got = alone(parts(rank, 4, seed=7))
+        restore(got, checkpoint, rank)
+        state = got.optimizers.each[0].state[got.model.weight]
+        assert torch.equal(state["exp_avg"], torch.full((3, 3), 0.1 * (1 + rank // 2)))
+        assert state["step"] == 1
+
+
 @pytest.mark.parametrize("shards", [1, 2, 4])
 @pytest.mark.parametrize("there", [1, 2])
 def test_a_part_of_a_larger_model_is_no_model(tmp_path: Path, shards: int, there: int, monkeypatch: pytest.MonkeyPatch) -> None:
