@@ -14,6 +14,7 @@ from torch.nn import functional as F
 INIT_STD = 0.02
 
 BLOCKS = ("Block",)
+STAGES = ("embed", "blocks.*", "norm", "head")
 TENSOR_PARALLEL = {
     "embed": "row",
     "blocks.*_norm": "sequence",

@@ -1,7 +1,9 @@
 """What a model's file says of how the model can be split, read from its source as its signature is (targets.py): literals at the top.
 
 - `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
-- `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py).
+- `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py);
+- `STAGES = ("embed", "blocks.*", "head")`: the modules that are called one after the other, which a pipeline is cut between
+  (launcher/strategies/stages.py).
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from launcher.plan import Layout
 def of(model: Mapping[str, Any]) -> Layout:
     """Of the files of all targets in that node. Raises ConfigError where one says it in another form."""
     blocks: dict[str, None] = {}
+    stages: dict[str, None] = {}
     table: dict[str, str] = {}
     for _, node in tree.walk({"model": model}):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
             module = target.rpartition(".")[0]
-            blocks |= dict.fromkeys(_names(module))
+            blocks |= dict.fromkeys(_names(module, "BLOCKS", "Block"))
+            stages |= dict.fromkeys(_names(module, "STAGES", "blocks.*"))
             table |= _table(module)
-    return Layout(tuple(blocks), table)
+    return Layout(tuple(blocks), table, tuple(stages))
 
 
 def _table(module: str) -> dict[str, str]:
@@ -34,10 +38,10 @@ def _table(module: str) -> dict[str, str]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _names(module: str) -> tuple[str, ...]:
-    value = _literal(module, "BLOCKS", ())
+def _names(module: str, key: str, example: str) -> tuple[str, ...]:
+    value = _literal(module, key, ())
     if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):  # pyright: ignore
-        raise ConfigError(f'{module}.BLOCKS={value!r} is no tuple of names of classes; write BLOCKS = ("Block",) there')
+        raise ConfigError(f'{module}.{key}={value!r} is no tuple of names; write {key} = ("{example}",) there')
     return value  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -33,12 +33,13 @@ from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
+from launcher.train.loss import Loss, Shares
 from launcher.train.norm import Norm
 from launcher.train.prepare import exit_code, user_line
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
 from launcher.train.record.metrics import MetricsFile
-from launcher.train.step import Shares, Stepper
+from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
@@ -77,7 +78,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     watch = _watch(process, train)
     seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = (None, loader) if loader is not None else _open(process, config, train)
-    parts, stepper, task = _trained(process, config, train, watch, clock)
+    parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
     store = CheckpointStore(
         process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
     )
@@ -92,7 +93,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         stepper=stepper,
         schedule=targets.build(config["schedule"]),
         task=task,
-        evaluated=arithmetic.computing(parts.model, process.accelerator.device, process.precision),
+        evaluated=evaluated,
         loader=loader,
         evaluates_at=Evaluations(train.eval_every, loader.steps_per_epoch, steps),
         coordinate=process.coordinate,
@@ -105,7 +106,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         store=store,
         saver=Saver(store, interval, deadline, ranks.rank),
         guard=Guard(train.spike),
-        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(parts.pieces)),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(ranks.rank, parts.pieces)),
         metrics=metrics,
         class_names=tuple(getattr(data, "class_names", ())),
         is_standin=bool(getattr(data, "standin", False)),
@@ -115,7 +116,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
 
 def _trained(
     process: Process, config: Mapping[str, Any], train: TrainConfig, watch: Watch | NoWatch, clock: Clock
-) -> tuple[Parts, Stepper, Any]:
+) -> tuple[Parts, Stepper, Any, Any]:
     """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
@@ -136,8 +137,9 @@ def _trained(
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
-    stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, norm, watch, clock, skipper, closure)
-    return parts, stepper, task
+    loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.pp > 1)
+    stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)
+    return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
 
 
 def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -> nn.Module:

@@ -35,15 +35,24 @@ def written_by(rank: int, pieces: Mapping[str, Piece], tensors: Mapping[str, Any
     """Of `tensors`, whose names are those of parameters or begin with one and a `|`, what this rank writes."""
 
     def is_ours(name: str) -> bool:
-        piece = pieces.get(name.rpartition("|")[0] or name)
+        piece = _of(name, pieces)
         return rank == (piece.owner if piece else 0)
 
     return {name: tensor for name, tensor in tensors.items() if is_ours(name)}
 
 
-def alike(pieces: Mapping[str, Piece]) -> list[int]:
+def held(rank: int, pieces: Mapping[str, Piece], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `tensors`, whose names are as for `written_by`, those of parameters of which this rank has a part, or that nothing is said of."""
+    return {name: tensor for name, tensor in tensors.items() if not (piece := _of(name, pieces)) or rank in piece.replicas}
+
+
+def _of(name: str, pieces: Mapping[str, Piece]) -> Piece | None:
+    return pieces.get(name.rpartition("|")[0] or name)
+
+
+def alike(rank: int, pieces: Mapping[str, Piece]) -> list[int]:
     """The ranks that hold the same as this one of every parameter, itself among them; empty where nothing is said."""
-    groups = [set(piece.replicas) for piece in pieces.values()]
+    groups = [set(piece.replicas) for piece in pieces.values() if rank in piece.replicas]
     return sorted(set.intersection(*groups)) if groups else []
 
 
@@ -159,16 +168,17 @@ class Kept(Mapping[str, torch.Tensor]):
     it is asked for, into memory of the host that is the caller's."""
 
     def __init__(self, files: Files, parameters: Mapping[str, torch.Tensor], held: Mapping[str, Piece]) -> None:
+        """`parameters`: those of which this rank has a part."""
         self._stored = Stored(files, "optimizer")
         self._parameters = parameters
         self._held = held
 
     def __iter__(self) -> Iterator[str]:
-        """Those of this rank's parameters; where there is one without any, as in another split, of all."""
-        names = self._stored.names({piece.owner for piece in self._held.values()} or {0})
+        """Those of its parameters, and those of which nothing is said; where it has one without any, as in another split, of all files."""
+        names = self._stored.names({self._held[name].owner for name in self._parameters if name in self._held} or {0})
         if not self._parameters.keys() <= {name.rpartition("|")[0] for name in names}:
             names = self._stored.names(range(self._stored.world))
-        return iter(names)
+        return (name for name in names if (owner := name.rpartition("|")[0]) in self._parameters or owner not in self._held)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

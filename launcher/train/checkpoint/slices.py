@@ -183,33 +183,37 @@ class Held(Mapping[str, torch.Tensor]):
 
 
 class Means(Mapping[str, torch.Tensor]):
-    """Of several such the mean, for names that begin so and numbers that have one; else what `share` has, but for `instead`."""
+    """Of several such the mean over those that have a name (of a pipeline each stage has its own), where it begins so and numbers have one;
+    else what `share` has, or the first that has it, but for `instead`."""
 
     def __init__(
         self, each: Sequence[Mapping[str, torch.Tensor]], share: int, prefixes: tuple[str, ...], instead: Mapping[str, torch.Tensor]
     ) -> None:
-        self._each = each
-        self._ours = each[share]
+        self._each = [each[share], *each]
         self._prefixes = prefixes
         self._instead = instead
 
     def __contains__(self, key: object) -> bool:
-        return key in self._ours
+        return any(key in each for each in self._each)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ours)
+        return iter(dict.fromkeys(key for each in self._each for key in each))
 
     def __len__(self) -> int:
-        return len(self._ours)
+        return sum(1 for _ in self)
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        ours = self._instead[key] if key in self._instead else self._ours[key]
+        having = [each for each in self._each if key in each]
+        if key in self._instead or not having:
+            return self._instead[key]
+        ours = having[0][key]
         if not key.startswith(self._prefixes) or not ours.is_floating_point():
             return ours
+        having = [each for each in self._each[1:] if key in each]
         total = torch.zeros_like(ours, dtype=torch.float64)
-        for each in self._each:
+        for each in having:
             total += each[key]
-        return (total / len(self._each)).to(ours.dtype)
+        return (total / len(having)).to(ours.dtype)
 
 
 def _run_bytes(entry: Entry, shape: tuple[int, ...]) -> int:

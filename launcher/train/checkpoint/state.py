@@ -98,6 +98,8 @@ class Snapshot:
                 parts.optimizers.wait_for(file.copied)
                 files[pieces.file_name(kind, rank)] = file
         known = {"generators": generators.on_host(), "meter": counts, "counts": parts.coordinate.counts}
+        if rank:
+            known["optimizer"] = pieces.written_by(rank, parts.pieces, values["values"])
         files[f"rank_{rank}.json"] = _json({**known, **pieces.layout(rank, parts.pieces, parameters)})
         if rank != 0:
             return files
@@ -136,13 +138,16 @@ def _restore(parts: Parts, files: Files, rank: int) -> TrainState:
         share = next((each for each in range(before.size) if before.at(each).dp_rank == parts.coordinate.dp_rank), None)
         own, own_tensors = _joined(files, share or 0, parts.coordinate.is_first_to_count)
     with torch.no_grad():
-        parameters = _parameters(parts.model)
+        parameters = pieces.held(rank, parts.pieces, _parameters(parts.model))
         _fill(Stored(files, "model"), parameters, parts.pieces)
         averages, own_averages = _averages(parts)
+        averages = pieces.held(rank, parts.pieces, averages)
         _fill(Stored(files, "ema"), averages, parts.pieces)
         for name, tensor in {**_buffers(parts.model), **own_averages}.items():
             tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
-    optimizer_state.fold(parts.optimizers, Kept(files, parameters, parts.pieces), shared["optimizer"])
+    optimizer = shared["optimizer"]
+    optimizer["values"] = pieces.held(rank, parts.pieces, _values(checkpoint, before, optimizer["values"]))
+    optimizer_state.fold(parts.optimizers, Kept(files, parameters, parts.pieces), optimizer)
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
@@ -150,6 +155,14 @@ def _restore(parts: Parts, files: Files, rank: int) -> TrainState:
     if share is not None:
         generators.restore(own["generators"], own_tensors, parts.device)
     return state_of(shared)
+
+
+def _values(checkpoint: Checkpoint, mesh: Mesh, of_first: dict[str, Any]) -> dict[str, Any]:
+    """What is no tensor of all that optimizers kept: of a pipeline each stage wrote its own."""
+    values = dict(of_first)
+    for rank in range(1, mesh.size if mesh.pp > 1 else 1):
+        values |= record_in(checkpoint, f"rank_{rank}.json").get("optimizer", {})
+    return values
 
 
 def _own(files: Files, rank: int) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
