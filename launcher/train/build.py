@@ -129,6 +129,7 @@ def _trained(
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
+    optim.is_staged = coordinate.mesh.pp > 1
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     scaler, meter, fp16 = arithmetic.scaler(device, process.precision), Meter(device), process.precision == "fp16"
     skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
