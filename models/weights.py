@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ NAMES = {
 """A module of models/transformer.py, and what it is called in the files; `*` is the number of a block. Both turn the halves of a head."""
 KINDS = ("llama", "mistral", "qwen2")
 """`model_type`. Others may have the same names and another arithmetic: Gemma's norms multiply by 1 + weight."""
+INDEX = "model.safetensors.index.json"
 DTYPES = ("F64", "F32", "F16", "BF16")
 _MOST = 16 << 20
 """Bytes of a file of JSON."""
@@ -72,6 +73,13 @@ def load(model: nn.Module, directory: str, asked: Mapping[str, Any]) -> None:
     be other ones, for files that are not all there, that are damaged, or of a model that computes something else.
     """
     here = _Directory(Path(directory).expanduser())
+    try:
+        _load(model, here, asked)
+    except OSError as error:
+        raise here.refusal(f"it cannot be read ({_line(error)}); type the path of one that can") from error
+
+
+def _load(model: nn.Module, here: _Directory, asked: Mapping[str, Any]) -> None:
     stated = here.config()
     here.refuse_other_arithmetic(stated)
     with contextlib.ExitStack() as stack:
@@ -165,7 +173,7 @@ class _Directory:
         ):
             if value != ours:
                 has = "without it" if ours in (None, "default") else f"with {ours}"
-                raise self.refusal(f"its config.json asks for {name} {_shown(value)}, which this model does not compute; take weights {has}")
+                raise self.refusal(f"its config.json asks for {name} {_shown(value)}, which this model has not; take weights {has}")
 
     def refuse_other_keys(self, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         other = [key for key in found if asked[key] != found[key]]
@@ -198,7 +206,7 @@ class _Directory:
 
     @staticmethod
     def _names(opened: Any) -> set[str]:
-        return {name for name in opened.keys() if not _KNOWN_APART.fullmatch(name)}  # noqa: SIM118: it is no mapping
+        return {name for name in opened.keys() if not _KNOWN_APART.fullmatch(name)}  # noqa: SIM118 (no mapping)
 
     def refuse_other_names(self, needed: set[str], found: set[str], tied: bool) -> None:
         """A tied head may be stored again: it is the embedding, whatever its file holds."""
@@ -218,9 +226,6 @@ class _Directory:
             return opened.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise self.refusal(f"{name} cannot be read ({_line(error)}); copy its file again") from error
-
-
-INDEX = "model.safetensors.index.json"
 
 
 def _some(names: list[str]) -> str:

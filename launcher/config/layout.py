@@ -1,7 +1,9 @@
-"""What a model's file says of how the model can be split, read from its source as its signature is (targets.py): literals at the top.
+"""What a model's file says of the model, read from its source as its signature is (targets.py): literals at the top. How it can be split:
 
 - `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
 - `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py).
+
+And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def of(model: Mapping[str, Any]) -> Layout:
     for _, node in tree.walk({"model": model}):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
             module = target.rpartition(".")[0]
-            blocks |= dict.fromkeys(_names(module))
+            blocks |= dict.fromkeys(names(module, "BLOCKS", '("Block",)'))
             table |= _table(module)
     return Layout(tuple(blocks), table)
 
@@ -34,10 +36,11 @@ def _table(module: str) -> dict[str, str]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _names(module: str) -> tuple[str, ...]:
-    value = _literal(module, "BLOCKS", ())
-    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):  # pyright: ignore
-        raise ConfigError(f'{module}.BLOCKS={value!r} is no tuple of names of classes; write BLOCKS = ("Block",) there')
+def names(module: str, name: str, example: str) -> tuple[str, ...]:
+    """The tuple of texts of that name at the top of a module; empty where it has none. Raises ConfigError for anything else."""
+    value = _literal(module, name, ())
+    if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):  # pyright: ignore
+        raise ConfigError(f"{module}.{name}={value!r} is no tuple of names; write {name} = {example} there")
     return value  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -17,7 +17,7 @@ from launcher.code import packages
 from launcher.compose import trusted
 from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
-from launcher.config import targets
+from launcher.config import pretrained, targets
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, rundir, sweep
 from launcher.rundir.rundir import RunDir
@@ -75,16 +75,21 @@ def _refuse_a_mixture(frozen: Sequence[Frozen]) -> None:
 def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen]:
     """Data is prepared once for all members that have the same."""
     pinned: dict[str, dict[str, Any]] = {}
+    tried: list[dict[str, Any]] = []
     found: list[Frozen] = []
     for number, member in enumerate(members):
         config = member.config
         config.id = f"{sweep_id}-{number}"
-        data = resolve(config)["data"]
+        values = resolve(config)
+        data, model = values["data"], values["model"]
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in pinned:
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
             pinned[key] = submit.prepare_data(data)
+        if pretrained.is_named(model) and model not in tried:
+            submit.try_model(model)
+            tried.append(model)
         pin(config, data, pinned[key])
         found.append(freeze(config, member.overrides, code))
     return found

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from launcher.config import layout, targets
+from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
@@ -21,6 +21,7 @@ from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
 from launcher.train import activations, arithmetic, data_set, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.manifest import by_step
 from launcher.train.checkpoint.pieces import alike
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
@@ -119,8 +120,8 @@ def _trained(
     """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
-    known = layout.of(config["model"])
-    model: nn.Module = strategy.build(lambda: _model(config["model"], train, known.blocks), device)
+    known, node = layout.of(config["model"]), _initial(process, config["model"])
+    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks), device)
     task = targets.build(config["task"])
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
@@ -138,6 +139,13 @@ def _trained(
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
     stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, norm, watch, clock, skipper, closure)
     return parts, stepper, task
+
+
+def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the model, without what names its initial weights where there are checkpoints: one of them is loaded, or the run ends."""
+    if not pretrained.is_named(node):
+        return node
+    return pretrained.without(node) if process.ranks.from_first(bool(by_step(process.run.checkpoints))) else node
 
 
 def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -> nn.Module:

@@ -71,7 +71,7 @@ def test_degrees_multiply_to_the_world(command: Command, words: tuple[str, ...],
     ("name", "line", "said"),
     [
         ("sum", "BLOCKS = [name for name in ()]", "mine.sum.BLOCKS is no literal, and is read without running the file"),
-        ("text", "BLOCKS = 'Block'", "mine.text.BLOCKS='Block' is no tuple of names of classes"),
+        ("text", "BLOCKS = 'Block'", "mine.text.BLOCKS='Block' is no tuple of names; write BLOCKS"),
     ],
 )
 def test_what_a_file_says_of_its_blocks_is_read_and_not_run(command: Command, tmp_path: Path, name: str, line: str, said: str) -> None:
