@@ -36,9 +36,11 @@ from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
 from launcher.train.norm import Norm
 from launcher.train.prepare import exit_code, user_line
+from launcher.train.record import peaks
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
 from launcher.train.record.metrics import MetricsFile
+from launcher.train.record.throughput import Throughput, flops_of
 from launcher.train.step import Shares, Stepper
 from launcher.train.stop import Stopper
 from launcher.train.watch import NoWatch, Watch
@@ -108,6 +110,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         guard=Guard(train.spike),
         replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(parts.pieces)),
         metrics=metrics,
+        throughput=_throughput(process, parts, task, train.deterministic),
         class_names=tuple(getattr(data, "class_names", ())),
         is_standin=bool(getattr(data, "standin", False)),
         where=process.where,
@@ -156,6 +159,13 @@ def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -
     if train.compile:
         model.compile()
     return model
+
+
+def _throughput(process: Process, parts: Parts, task: Any, deterministic: bool) -> Throughput:
+    """As if all devices were this process's."""
+    peak = peaks.of(process.accelerator.device, process.precision, deterministic)
+    flops = flops_of(parts.model, parts.pieces)
+    return Throughput(getattr(task, "unit", ""), flops, None if peak is None else peak * process.ranks.size)
 
 
 def _watch(process: Process, train: TrainConfig) -> Watch | NoWatch:
