@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -103,6 +104,8 @@ def test_of_a_model_that_is_filled_later_only_the_block_that_is_filled_is_read(t
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, wanted.get_parameter(name)), name
     assert model.head.weight is model.embed.weight
+    gc.collect()
+    assert mapped(tmp_path) == 0, "the files are let go of"
 
 
 # ---------------------------------------------------------------- what does not fit
