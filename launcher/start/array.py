@@ -80,18 +80,18 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
     for number, member in enumerate(members):
         config = member.config
         config.id = f"{sweep_id}-{number}"
-        values = resolve(config)
-        data, model = values["data"], values["model"]
+        data = resolve(config)["data"]
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in pinned:
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
             pinned[key] = submit.prepare_data(data)
+        pin(config, data, pinned[key])
+        found.append(freeze(config, member.overrides, code))
+        model = resolve(config)["model"]
         if pretrained.is_named(model) and model not in tried:
             submit.try_model(model)
             tried.append(model)
-        pin(config, data, pinned[key])
-        found.append(freeze(config, member.overrides, code))
     return found
 
 

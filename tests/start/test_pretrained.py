@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import Command, Launch, refused, refused_process
+from fake_slurm import FakeSlurm
+from helpers import ON_SLURM, Command, Launch, refused, refused_process
 from pretrained_files import SIZES, published
 from processes import finish, kill_tree, lines, losses, running, wait_for
 from split_runs import SPLITS, language, trained, words
 
+from launcher.clusters import submit
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze
 from launcher.config import pretrained
@@ -114,3 +116,18 @@ def test_before_it_has_saved_it_needs_the_directory(tmp_path: Path, directory: P
     done = finish(tmp_path, ["resume", str(run)])
     assert done.returncode == 2, done.stderr
     assert f"model.weights={directory}: there is no such directory" in done.stderr
+
+
+def test_members_of_a_sweep_with_the_same_model_are_looked_at_once(
+    command: Command, fake: FakeSlurm, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(submit, "try_model", lambda node: seen.append((node["weights"], fake.submitted)))
+    monkeypatch.chdir(directory.parent)
+    words = ("+exp=shakespeare", *ON_SLURM, "cluster.shared_filesystem=true", f"runs_dir={tmp_path / 'runs'}", "model.weights=published")
+    answer = command("-m", *words, "seed=1,2", "model.layers=2,3")
+    assert answer.code == 0, answer.err
+    assert [weights for weights, _ in seen] == [str(directory)] * 2, "one of two layers, one of three"
+    assert not any(submitted for _, submitted in seen), "before anything is submitted"
+    configs = list((tmp_path / "runs" / "shakespeare").glob("*/config.yaml"))
+    assert [yaml.safe_load(path.read_text())["model"]["weights"] for path in configs] == [str(directory)] * 4
