@@ -221,6 +221,8 @@ class Layout(NamedTuple):
     """Names of the classes of which the model is a stack."""
     tensor_parallel: Mapping[str, str] = MappingProxyType({})
     """Patterns of names of modules, as `blocks.*.norm`, and how such a module is cut over processes (launcher/strategies/tp.py)."""
+    stages: tuple[str, ...] = ()
+    """Patterns of names of modules in the order in which they are called, each with what the one before gives (strategies/stages.py)."""
 
 
 class Split(NamedTuple):
@@ -230,6 +232,18 @@ class Split(NamedTuple):
     device_mesh: Any
     """torch's DeviceMesh of the dimensions that have more than one process; None where each process has the whole model."""
     layout: Layout
+
+
+class Compute(Protocol):
+    """What a strategy calls with a micro-batch; the model that it calls in its turn is the strategy's."""
+
+    def __call__(self, micro_batch: Any, /) -> None:
+        """Forward and backward."""
+        ...
+
+    def forward(self, micro_batch: Any, /) -> Any:
+        """The loss, a 0-d tensor, whose backward pass leaves the gradients that `__call__` does."""
+        ...
 
 
 class Strategy(Protocol):
@@ -267,9 +281,13 @@ class Strategy(Protocol):
         """A context in which backward leaves gradients unreduced, for all micro-batches of an update but the last."""
         ...
 
-    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
         """The gradients of one update: the mean over data-parallel ranks of what their backward passes leave. `micro_batches` has `count`,
-        each made when it is asked for; `compute(micro_batch)` goes forward and backward over one of them."""
+        each made when it is asked for."""
+        ...
+
+    def evaluated(self, prepared: Any, model: Any) -> Any:
+        """What an evaluation calls; `model` is what `build` made."""
         ...
 
     def release(self, prepared: Any) -> None:
@@ -277,7 +295,7 @@ class Strategy(Protocol):
         ...
 
     def pieces(self, model: Any, coordinate: Coordinate) -> Mapping[str, Piece]:
-        """Of each parameter, by name, what this rank holds."""
+        """Of each parameter, by name, what this rank holds, or who holds it."""
         ...
 
 

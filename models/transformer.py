@@ -16,6 +16,7 @@ from models.weights import load
 INIT_STD = 0.02
 
 BLOCKS = ("Block",)
+STAGES = ("embed", "blocks.*", "norm", "head")
 TENSOR_PARALLEL = {
     "embed": "row",
     "blocks.*_norm": "sequence",
@@ -65,7 +66,7 @@ class Transformer(nn.Module):
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"model.kv_heads={kv_heads}: as many of model.heads={heads} share each; type a divisor of {heads}")
         hidden = 64 * math.ceil(dim * 8 / 3 / 64) if hidden is None else hidden
-        self.rope_theta, self.head_dim, self.soft_cap, self.tied = rope_theta, dim // heads, soft_cap, tied
+        self.rope_theta, self.head_dim, self.soft_cap = rope_theta, dim // heads, soft_cap
         self.embed = nn.Embedding(vocab_size, dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -76,6 +77,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(dim, vocab_size, bias=False)
         if tied:
             self.head.weight = self.embed.weight
+        looked_up = 0 if tied else self.embed.weight.numel()
+        self._multiplied = sum(parameter.numel() for parameter in self.parameters()) - looked_up  # of a stage there are fewer later
         if weights is None:
             self.reset_parameters()
             return
@@ -98,9 +101,7 @@ class Transformer(nn.Module):
         """Of a forward and a backward pass over sequences of `length`: 6 N + 12 L H Q T (Chowdhery et al., 2022,
         https://arxiv.org/abs/2204.02311, appendix B), attention as if nothing were masked. An embedding that is not the head too is looked
         up and multiplies nothing: it is no part of N."""
-        looked_up = 0 if self.tied else self.embed.weight.numel()
-        multiplied = sum(parameter.numel() for parameter in self.parameters()) - looked_up
-        return 6 * multiplied + 12 * len(self.blocks) * self.embed.embedding_dim * length
+        return 6 * self._multiplied + 12 * len(self.blocks) * self.embed.embedding_dim * length
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.dropout(self.embed(tokens))

@@ -119,7 +119,7 @@ GUARDS = (
           "checkpoints::a_hostile_checkpoint_is_passed_over"),
     guard(10, "a checkpoint holds what a run writes",
           Cut("launcher/train/checkpoint/stored.py",
-              "except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError, SafetensorError)",
+              "except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError)",
               "except ZeroDivisionError"),
           "checkpoints::a_hostile_checkpoint_is_passed_over", "checkpoints::where_all_are_hostile_the_run_does_not_start_over"),
     guard(10, "the state of a run has its types",

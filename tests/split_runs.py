@@ -21,8 +21,16 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "hsdp(2x2)": ("strategy=hsdp", "strategy.dp_shard=2", "cluster.processes_per_node=4"),
     "tp(2)": ("strategy=tp", "cluster.processes_per_node=2"),
     "tp x fsdp(2x2)": ("strategy=tp", "strategy.tp=2", "cluster.processes_per_node=4"),
+    "pp(2)": ("strategy=pp", "train.accumulate=4", "cluster.processes_per_node=2"),
+    "pp x ddp(2x2)": ("strategy=pp", "strategy.pp=2", "train.accumulate=2", "cluster.processes_per_node=4"),
+    "pp x fsdp(2x2)": ("strategy=pp", "strategy.pp=2", "strategy.dp_shard=all", "train.accumulate=2", "cluster.processes_per_node=4"),
 }
 """By the name that docs/strategies.md gives each."""
+
+
+def moved_to(split: str) -> tuple[str, ...]:
+    """What `resume` is told for it."""
+    return ("strategy=ddp", "cluster.processes_per_node=1", "train.accumulate=1", *SPLITS[split])
 
 
 def language(home: Path, name: str, *more: str) -> list[str]:

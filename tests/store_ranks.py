@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from processes import environment
+from sharded_ranks import Sharded, preload
 
 WORLD, SAVES = 2, 4
 """Processes, and how often a trial saves where nothing ends it."""
@@ -43,7 +44,8 @@ def ranks(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 def ask(process: subprocess.Popen[str], **trial: Any) -> dict[str, Any]:
     """`folder`, `attempt`, `crash` (as LAUNCHER_CRASH_AT) and `naive` of one trial; `overlap`: when a rank is stopped at the point, the
-    next attempt runs to its end before it goes on.
+    next attempt runs to its end before it goes on. `sharded`: what is saved is a model under fsdp (tests/sharded_ranks.py); `saves`: how
+    often; `passes`: over so many checkpoints when it loads.
 
     Returns {"loaded": [step …], "saved": [step …], "died": [rank …], "errors": [str …]}: what each rank loaded at first, what each knew to
     be saved at last (-1: nothing), the ranks that were killed at the point, and what went wrong that is not the loss of the other rank.
@@ -65,7 +67,23 @@ def content(step: int, rank: int, attempt: int) -> dict[str, list[bytes]]:
 
 def writer(path: Path) -> int:
     """The attempt that wrote a checkpoint."""
+    if (path / "state.json").exists():
+        return int(json.loads((path / "state.json").read_text())["state"]["seconds"])
     return int((path / "rank_1.bin").read_bytes()[-6:])
+
+
+class Bytes:
+    """What a rank has that saves no model."""
+
+    def __init__(self, rank: int, attempt: int) -> None:
+        self._rank, self._attempt = rank, attempt
+
+    def load(self, checkpoint: Any) -> None:
+        for name, pieces in content(checkpoint.step, self._rank, writer(checkpoint.path)).items():
+            assert checkpoint.read(name) == b"".join(pieces), f"{name} of step {checkpoint.step} is not what was saved"
+
+    def content(self, step: int) -> dict[str, list[bytes]]:
+        return content(step, self._rank, self._attempt)
 
 
 def main() -> None:
@@ -79,15 +97,17 @@ def main() -> None:
         print(json.dumps(_trial(**json.loads(line))), flush=True)
 
 
-def _trial(folder: str, attempt: int, crash: str = "", naive: bool = False, overlap: bool = False) -> dict[str, Any]:
+def _trial(folder: str, attempt: int, crash: str = "", overlap: bool = False, **more: Any) -> dict[str, Any]:
     place = Path(folder)
+    if more.get("sharded"):
+        preload()
     (place / f"meet.{attempt}").unlink(missing_ok=True)
-    children = [_start(place, rank, attempt, crash, naive) for rank in range(WORLD)]
+    children = [_start(place, rank, attempt, crash, more) for rank in range(WORLD)]
     if overlap:
         stopped = children[int(crash.split(":")[1])]
         while Path(f"/proc/{stopped}/stat").read_text().rpartition(") ")[2][0] != "T":
             time.sleep(0.002)
-        newer = _trial(folder, attempt + 1, naive=naive)
+        newer = _trial(folder, attempt + 1, **more)
         os.kill(stopped, signal.SIGCONT)
     died = _reap(children)
     told = [_said(place, attempt, rank) for rank in range(WORLD)]
@@ -96,12 +116,12 @@ def _trial(folder: str, attempt: int, crash: str = "", naive: bool = False, over
     return {**newer, "old": result} if overlap else result
 
 
-def _start(place: Path, rank: int, attempt: int, crash: str, naive: bool) -> int:
+def _start(place: Path, rank: int, attempt: int, crash: str, more: dict[str, Any]) -> int:
     child = os.fork()
     if child:
         return child
     try:
-        _rank(place, rank, attempt, crash, naive)
+        _rank(place, rank, attempt, crash, **more)
     except RuntimeError:
         os._exit(1)  # the other rank was killed
     except BaseException as error:
@@ -133,7 +153,9 @@ def _said(place: Path, attempt: int, rank: int) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else [-1]
 
 
-def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None:
+def _rank(
+    place: Path, rank: int, attempt: int, point: str, naive: bool = False, sharded: bool = False, saves: int = SAVES, passes: int = 0
+) -> None:
     import torch.distributed as dist
 
     os.environ.update(RANK=str(rank), LAUNCHER_CRASH_AT=point, GLOO_SOCKET_IFNAME="lo")
@@ -152,18 +174,18 @@ def _rank(place: Path, rank: int, attempt: int, point: str, naive: bool) -> None
     group = Ranks(rank, WORLD)
     group.wait()
     store = (naive_store() if naive else CheckpointStore)(place / "checkpoints", group, claim, attempt, 2)
+    held = Sharded(rank, attempt) if sharded else Bytes(rank, attempt)
     passed_over: list[str] = []
     loaded = store.load(passed_over.append)
-    assert not passed_over, passed_over
+    assert len(passed_over) == (passes if rank == 0 else 0), passed_over
     first = -1 if loaded is None else loaded.step
     if loaded is not None:
-        for name, pieces in content(first, rank, writer(loaded.path)).items():
-            assert loaded.read(name) == b"".join(pieces), f"{name} of step {first} is not what was saved"
+        held.load(loaded)
     with (place / f"said.{attempt}.{rank}").open("a") as said:
         said.write(f"{first}\n")
         said.flush()
-        for step in range(max(first, 0) + 1, max(first, 0) + 1 + SAVES):
-            store.save(step, content(step, rank, attempt))
+        for step in range(max(first, 0) + 1, max(first, 0) + 1 + saves):
+            store.save(step, held.content(step))
             said.write(f"{step}\n")
             said.flush()
 
@@ -185,11 +207,15 @@ def naive_store() -> type[Any]:
             for _, path in by_step(self.path)[self.keep :]:
                 self._prune(path)
 
-        def _newest_good(self, say: Any, newest: float) -> Any:
+        def load(self, say: Any, newest: float = 0) -> Any:
+            told = self._first(self._believed)
+            return None if told is None else Checkpoint(Path(told[0]), *told[1:], WORLD)
+
+        def _believed(self) -> Any:
             for step, path in by_step(self.path):
                 held = {each.name: each.read_bytes() for each in path.iterdir()}
                 files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in held.items()}
-                return Checkpoint(path, step, files, WORLD)
+                return str(path), step, files
             return None
 
     return Naive

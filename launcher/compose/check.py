@@ -20,6 +20,7 @@ from launcher.trust import search_path
 
 Config = Mapping[str, Any]
 
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 RESUME = ("auto", "never")
 RUNS_MODES = ("private", "group")
@@ -60,6 +61,8 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),
     ("train.accumulate", _whole(1), "a whole number from 1"),
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
+    ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
+    ("train.compile_mode", lambda value: value in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES)),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
     ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),
@@ -121,12 +124,25 @@ def check_values(config: Config) -> None:
 
 def check_blocks(config: Config, layout: Layout) -> None:
     """Raises ConfigError where the model's file names no blocks and the config needs them."""
-    how = config["train"].get("activation_checkpointing", "none")
-    if how != "none" and not layout.blocks:
-        raise ConfigError(
-            f"train.activation_checkpointing={how}: {config['model']['_target_']} names no blocks to do it by; write "
-            'BLOCKS = ("Block",) into its file, or type train.activation_checkpointing=none'
-        )
+    train, what = config["train"], config["model"]["_target_"]
+    asked = {"activation_checkpointing": "none", "compile": False}
+    for key, without in asked.items():
+        how = train.get(key, without)
+        if how not in (True, without) and not layout.blocks:
+            raise ConfigError(
+                f"train.{key}={how}: {what} names no blocks to do it by; write "
+                f'BLOCKS = ("Block",) into its file, or type train.{key}={str(without).lower()}'
+            )
+
+
+def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
+    """Raises ConfigError where nothing computes in 8 bits."""
+    if not config["train"].get("fp8"):
+        return
+    if world.device == "cpu":
+        raise ConfigError("train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false, or cluster.device=cuda")
+    if mesh.tp > 1:
+        raise ConfigError("train.fp8=true: what torchao puts in the place of a layer cannot be cut; type train.fp8=false, or strategy=fsdp")
 
 
 def _check_optim_groups(config: Config) -> None:

@@ -84,6 +84,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     strategy.check(world, values, known)
     check.check_blocks(values, known)
     check.check_world(values, world, mesh)
+    check.check_fp8(values, world, mesh)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])
     written: Any = OmegaConf.to_container(config)

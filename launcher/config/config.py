@@ -29,8 +29,15 @@ class TrainConfig:
     """Micro-batches per update; gradients are reduced across processes once, with the last."""
     precision: str = "auto"
     """auto | bf16 | fp16 | fp32. auto takes bf16 where the device computes it, fp16 on GPUs that have only that; it logs why."""
-    compile: bool = False
-    """torch.compile the model. Slower on a CPU, and half a minute of start-up."""
+    compile: Any = False
+    """torch.compile the model: true: whole; blocks: each block (BLOCKS in its file), of which one is compiled for all that are alike.
+    Slower on a CPU, and half a minute of start-up, once: what was compiled is kept in ~/.cache/launcher/torchinductor."""
+    compile_mode: str = "default"
+    """default | reduce-overhead | max-autotune | max-autotune-no-cudagraphs, as torch.compile has them."""
+    compile_dynamic: bool | None = None
+    """Whether it is compiled for all shapes at once; null: when a second one comes."""
+    fp8: bool = False
+    """Products of linear layers in 8 bits, by torchao, on GPUs of compute capability 8.9 and later; the rest as `precision` says."""
     activation_checkpointing: str = "none"
     """none | selective | full: what a block of the model (BLOCKS in its file) computes is made again in the backward pass instead of kept;
     selective: but for products and attention, which cost most."""

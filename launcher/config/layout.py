@@ -1,7 +1,9 @@
 """What a model's file says of the model, read from its source as its signature is (targets.py): literals at the top. How it can be split:
 
 - `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
-- `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py).
+- `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py);
+- `STAGES = ("embed", "blocks.*", "head")`: the modules that are called one after the other, which a pipeline is cut between
+  (launcher/strategies/stages.py).
 
 And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
 """
@@ -20,13 +22,15 @@ from launcher.plan import Layout
 def of(model: Mapping[str, Any]) -> Layout:
     """Of the files of all targets in that node. Raises ConfigError where one says it in another form."""
     blocks: dict[str, None] = {}
+    stages: dict[str, None] = {}
     table: dict[str, str] = {}
     for _, node in tree.walk({"model": model}):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
             module = target.rpartition(".")[0]
-            blocks |= dict.fromkeys(names(module, "BLOCKS", '("Block",)'))
+            blocks |= dict.fromkeys(names(module, "BLOCKS", "Block"))
+            stages |= dict.fromkeys(names(module, "STAGES", "blocks.*"))
             table |= _table(module)
-    return Layout(tuple(blocks), table)
+    return Layout(tuple(blocks), table, tuple(stages))
 
 
 def _table(module: str) -> dict[str, str]:
@@ -36,11 +40,11 @@ def _table(module: str) -> dict[str, str]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def names(module: str, name: str, example: str) -> tuple[str, ...]:
+def names(module: str, key: str, example: str) -> tuple[str, ...]:
     """The tuple of texts of that name at the top of a module; empty where it has none. Raises ConfigError for anything else."""
-    value = _literal(module, name, ())
-    if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):  # pyright: ignore
-        raise ConfigError(f"{module}.{name}={value!r} is no tuple of names; write {name} = {example} there")
+    value = _literal(module, key, ())
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):  # pyright: ignore
+        raise ConfigError(f'{module}.{key}={value!r} is no tuple of names; write {key} = ("{example}",) there')
     return value  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -60,6 +60,6 @@ def _places(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any],
     """(place of a node, the node, its keyword), of the keywords that have a value."""
     for where, node in tree.walk(config):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
-            for key in layout.names(target.rpartition(".")[0], "PRETRAINED", '("weights",)'):
+            for key in layout.names(target.rpartition(".")[0], "PRETRAINED", "weights"):
                 if isinstance(node.get(key), str):
                     yield where, node, key

@@ -1,5 +1,5 @@
 """`resume RUN cluster.…=… strategy=…`: the same run in another world, or split in another way. The samples of each update stay the same,
-who computes which does not."""
+who computes which, and how many at once, does not."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from launcher.errors import ConfigError
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.start.rendered import mark
 
-_WORD = re.compile(r"\+{0,2}(cluster|strategy)\.(?!_target_)[^=]+=|strategy=")
+_WORD = re.compile(r"\+{0,2}(cluster|strategy)\.(?!_target_)[^=]+=|strategy=|train\.accumulate=")
 
 
 def check(words: list[str]) -> None:
     """Raises ConfigError for what a run that is there cannot change, whatever became of it."""
     if strange := [word for word in words if not _WORD.match(word)]:
         raise ConfigError(
-            f"resume {strange[0]}: only where a run runs can change, with cluster.…=… and strategy=…; for example "
+            f"resume {strange[0]}: only where a run runs can change, with cluster.…=…, strategy=… and train.accumulate=…; for example "
             "cluster.processes_per_node=1; for anything else start a new run"
         )
 

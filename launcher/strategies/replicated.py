@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from launcher.plan import Coordinate, Layout, Mesh, Piece, Split, World
+from launcher.plan import Compute, Coordinate, Layout, Mesh, Piece, Split, World
 
 
 class Replicated:
@@ -32,12 +32,15 @@ class Replicated:
     def no_sync(self, prepared: Any) -> Any:
         return contextlib.nullcontext()
 
-    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
         if count > 1:
             with self.no_sync(prepared):  # gradients cross the network once, with the last micro-batch
                 for _ in range(count - 1):
                     compute(next(micro_batches))
         compute(next(micro_batches))
+
+    def evaluated(self, prepared: Any, model: Any) -> Any:
+        return model  # a rank with fewer batches than another must not wait for it
 
     def release(self, prepared: Any) -> None:
         """Nothing is gathered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import ConfigError
@@ -43,14 +43,14 @@ class Sharded(Replicated):
         holders: dict[frozenset[str], tuple[int, ...]] = {}
         found: dict[str, Piece] = {}
         for name, tensor in model.named_parameters():
-            offset, over = _place(tensor)
+            offset, over = place(tensor)
             if over not in holders:
-                holders[over] = _alike(coordinate, over | {"pp"})
+                holders[over] = alike(coordinate, over)
             found[name] = Piece(tuple(tensor.shape), offset, holders[over])
         return found
 
 
-def _place(tensor: Any) -> tuple[tuple[int, ...], frozenset[str]]:
+def place(tensor: Any) -> tuple[tuple[int, ...], frozenset[str]]:
     """Where this process's piece begins in the whole, and the dimensions of the mesh that split it."""
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -62,13 +62,14 @@ def _place(tensor: Any) -> tuple[tuple[int, ...], frozenset[str]]:
     return tuple(offset), frozenset(name for name, how in zip(names, placements, strict=True) if not how.is_replicate())
 
 
-def _alike(coordinate: Coordinate, over: frozenset[str]) -> tuple[int, ...]:
-    """The ranks with the same piece of what is split over those dimensions."""
+def alike(coordinate: Coordinate, over: frozenset[str], stages: frozenset[int] | None = None) -> tuple[int, ...]:
+    """The ranks with the same piece of what is split over those dimensions, and in those stages; None: in this process's."""
     mesh: Mesh = coordinate.mesh
     return tuple(
         rank
         for rank in range(mesh.size)
-        if all(getattr(mesh.at(rank), name) == getattr(coordinate, name) for name in ORDER if name in over)
+        if mesh.at(rank).pp in (stages or (coordinate.pp,))
+        and all(getattr(mesh.at(rank), name) == getattr(coordinate, name) for name in ORDER if name in over)
     )
 
 
@@ -84,28 +85,30 @@ def degree(key: str, asked: int | str, meaning: str, world: World) -> int:
     return found
 
 
-def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard: bool, policy: Mapping[str, Any]) -> Any:
+def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard: bool, policy: Mapping[str, Any], whole: Any = None) -> Any:
     """The model with its pieces on `device`, by fully_shard: the weights of each of `blocks`, inner ones first, are gathered together, and
-    what is in none of them. One process has it whole."""
+    what is in none of them. Where nothing is sharded a process has it whole. `whole`: what `build` made, where `model` is but a part."""
     from launcher.strategies import deferred
 
-    if split.device_mesh is None:
-        deferred.fill(model, [model])
+    whole = model if whole is None else whole
+    if split.device_mesh is None or split.coordinate.mesh.dp_shard == 1:
+        deferred.fill(whole, [model])
         return model.to(device)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     names = [name for name in ("dp_replicate", "dp_shard") if getattr(split.coordinate.mesh, name) > 1]
     over = split.device_mesh[tuple(names)]
     for module in (*blocks, model):
-        deferred.fill(model, [module])
+        deferred.fill(whole, [module])
         fully_shard(module, mesh=over, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy))
     return model
 
 
-def of_class(model: Any, names: Sequence[str]) -> list[Any]:
-    """The modules below it of the classes with those names, inner ones first. Raises ConfigError where it has none of any name."""
+def of_class(model: Any, names: Sequence[str], anyway: bool = False) -> list[Any]:
+    """The modules below it of the classes with those names, inner ones first. Raises ConfigError where it has none of any name, unless it
+    may have none: `anyway`."""
     found = [module for module in model.modules() if type(module).__name__ in names and module is not model]
-    if names and not found:
+    if names and not found and not anyway:
         kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
         raise ConfigError(f"strategy.wrap={list(names)}: no module of the model is one; it has {kinds}")
     return found[::-1]
@@ -128,3 +131,25 @@ def _of_size(module: Any, least: int) -> tuple[list[Any], int]:
         else:
             left += rest
     return found, left
+
+
+Place = tuple[Any, str]
+"""Of a parameter: a module, and its name there."""
+
+
+def tied(model: Any) -> Iterator[tuple[Place, Place]]:
+    """Each place of a parameter that has another before it, and that one."""
+    seen: dict[int, Place] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if (first := seen.setdefault(id(parameter), (module, name))) != (module, name):
+                yield (module, name), first
+
+
+def tie(places: Sequence[tuple[Place, Place]]) -> None:
+    """What `tied` gave, once more: a strategy has put other parameters in one of the places. An empty one follows the other."""
+    for (module, name), (first, first_name) in places:
+        if getattr(first, first_name).numel():
+            setattr(module, name, getattr(first, first_name))
+        else:
+            setattr(first, first_name, getattr(module, name))

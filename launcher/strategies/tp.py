@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.plan import Layout, Mesh, Split, World
-from launcher.strategies.sharded import Sharded, degree, of_class, shard
+from launcher.plan import Compute, Layout, Mesh, Split, World
+from launcher.strategies.sharded import Sharded, degree, of_class, shard, tie, tied
 
 STYLES = ("column", "row", "sequence", "whole", "head")
 """How a module is cut. column: its outputs, as of a projection into heads; row: its inputs, and outputs are summed; sequence: not at all,
@@ -59,7 +59,7 @@ class TP(Sharded):
             return shard(model, of_class(model, split.layout.blocks), split, accelerator.device, reshard=True, policy={})
         return model
 
-    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
         super().forward_backward(prepared, micro_batches, count, compute)
         for parameter in prepared.parameters():  # of a norm each process has the gradient of its part of the sequence
             if parameter.grad is not None and any(how.is_partial() for how in getattr(parameter.grad, "placements", ())):
@@ -73,27 +73,17 @@ def cut(model: Any, device_mesh: Any, table: Mapping[str, str]) -> None:
 
     from launcher.strategies import deferred
 
-    tied = list(_tied(model))
+    twins = list(tied(model))
     for name, module in list(model.named_modules()):
         if kind := next((kind for pattern, kind in table.items() if fnmatch.fnmatchcase(name, pattern)), None):
             if kind != "whole":  # of that more is cut below
                 deferred.fill(model, [module])
             parallelize_module(module, device_mesh, _style(kind, module), src_data_rank=None)  # every process has made the same
-    for (module, name), (first, first_name) in tied:
-        setattr(module, name, getattr(first, first_name))
+    tie(twins)
     for name, parameter in model.named_parameters():
         if not hasattr(parameter, "placements"):
             raise ConfigError(f"model: TENSOR_PARALLEL in its file has no pattern for {name}; add one, as sequence for a norm")
     deferred.fill(model, [model])
-
-
-def _tied(model: Any) -> Iterator[tuple[tuple[Any, str], tuple[Any, str]]]:
-    """(module, name) of each parameter that is another's, and of that other."""
-    seen: dict[int, tuple[Any, str]] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if (first := seen.setdefault(id(parameter), (module, name))) != (module, name):
-                yield (module, name), first
 
 
 def _style(kind: str, module: Any) -> Any:

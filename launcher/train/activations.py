@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError
 
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -46,6 +47,18 @@ def spare(model: nn.Module, blocks: Sequence[str], how: str) -> None:
                 )
             inside.update(map(id, module.modules()))
             module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False, **context)
+
+
+def smaller_batch(model: nn.Module, train: TrainConfig, dp_size: int) -> str:
+    """What to warn of where BatchNorm sees less than a batch at once; empty where it does not, or there is none."""
+    shares = train.accumulate * dp_size
+    if shares == 1 or not any(isinstance(each, BATCH_NORM) and each.track_running_stats for each in model.modules()):
+        return ""
+    return (
+        f"the model has BatchNorm, whose statistics are now of {train.batch_size // shares} samples, those of one micro-batch of one "
+        f"process, and not of the {train.batch_size} of a batch: numbers differ from those of one process; with a norm of each sample they "
+        "do not (model.groups=8 of our ResNets)"
+    )
 
 
 def _policy(context: Any, operation: Any, *args: Any, **named: Any) -> CheckpointPolicy:

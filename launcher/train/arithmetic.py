@@ -38,7 +38,11 @@ def computing(model: Callable[..., Any], device: torch.device, precision: str) -
 
 def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
     """Gradients of fp16 are scaled, or small ones would be zero."""
-    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+    if precision != "fp16":
+        return None
+    made = torch.amp.GradScaler(device.type)
+    made.scale(torch.zeros((), device=device))  # makes its scale, for a stage that has no loss to scale
+    return made
 
 
 def set_speed(device: torch.device, deterministic: bool) -> str:

@@ -19,7 +19,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate, Split, Strategy
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.train import activations, arithmetic, data_set, optimizers, seeds
+from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.manifest import by_step
 from launcher.train.checkpoint.pieces import alike
@@ -34,6 +34,7 @@ from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
 from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
+from launcher.train.loss import Loss, Shares
 from launcher.train.norm import Norm
 from launcher.train.prepare import exit_code, user_line
 from launcher.train.record import peaks
@@ -41,7 +42,7 @@ from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
 from launcher.train.record.metrics import MetricsFile
 from launcher.train.record.throughput import Throughput, flops_of
-from launcher.train.step import Shares, Stepper
+from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
@@ -80,7 +81,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     watch = _watch(process, train)
     seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = (None, loader) if loader is not None else _open(process, config, train)
-    parts, stepper, task = _trained(process, config, train, watch, clock)
+    parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
     store = CheckpointStore(
         process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
     )
@@ -95,7 +96,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         stepper=stepper,
         schedule=targets.build(config["schedule"]),
         task=task,
-        evaluated=arithmetic.computing(parts.model, process.accelerator.device, process.precision),
+        evaluated=evaluated,
         loader=loader,
         evaluates_at=Evaluations(train.eval_every, loader.steps_per_epoch, steps),
         coordinate=process.coordinate,
@@ -108,9 +109,9 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         store=store,
         saver=Saver(store, interval, deadline, ranks.rank),
         guard=Guard(train.spike),
-        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(parts.pieces)),
+        replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(ranks.rank, parts.pieces)),
         metrics=metrics,
-        throughput=_throughput(process, parts, task, train.deterministic),
+        throughput=_throughput(process, parts, task, train),
         class_names=tuple(getattr(data, "class_names", ())),
         is_standin=bool(getattr(data, "standin", False)),
         where=process.where,
@@ -119,17 +120,20 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
 
 def _trained(
     process: Process, config: Mapping[str, Any], train: TrainConfig, watch: Watch | NoWatch, clock: Clock
-) -> tuple[Parts, Stepper, Any]:
+) -> tuple[Parts, Stepper, Any, Any]:
     """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
     known, node = layout.of(config["model"]), _initial(process, config["model"])
-    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks), device)
+    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks, device), device)
     task = targets.build(config["task"])
+    if process.ranks.is_first and (doubt := activations.smaller_batch(model, train, coordinate.dp_size)):
+        print(f"warning: {doubt}")
     process.ranks.wait()  # over gloo, before DDP makes the first call of NCCL: that one waits without a phase that anybody watches
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
+    optim.is_staged = coordinate.mesh.pp > 1
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     scaler, meter, fp16 = arithmetic.scaler(device, process.precision), Meter(device), process.precision == "fp16"
     skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
@@ -140,8 +144,9 @@ def _trained(
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
-    stepper = Stepper(strategy, prepared, computing, task, optim, scaler, meter, shares, norm, watch, clock, skipper, closure)
-    return parts, stepper, task
+    loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.pp > 1)
+    stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)
+    return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
 
 
 def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -151,19 +156,20 @@ def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:
     return pretrained.without(node) if process.ranks.from_first(bool(by_step(process.run.checkpoints))) else node
 
 
-def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str]) -> nn.Module:
-    model = targets.build(node)
+def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device) -> nn.Module:
+    model: Any = targets.build(node)
+    if train.fp8:
+        model = faster.in_8_bits(model, device)
     activations.spare(model, blocks, train.activation_checkpointing)
     if train.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if train.compile:
-        model.compile()
+    faster.compile_it(model, blocks, train)
     return model
 
 
-def _throughput(process: Process, parts: Parts, task: Any, deterministic: bool) -> Throughput:
-    """As if all devices were this process's."""
-    peak = peaks.of(process.accelerator.device, process.precision, deterministic)
+def _throughput(process: Process, parts: Parts, task: Any, train: TrainConfig) -> Throughput:
+    """As if all devices were this process's; of a model whose products are of two precisions there is no one peak."""
+    peak = None if train.fp8 else peaks.of(process.accelerator.device, process.precision, train.deterministic)
     flops = flops_of(parts.model, parts.pieces)
     return Throughput(getattr(task, "unit", ""), flops, None if peak is None else peak * process.ranks.size)
 

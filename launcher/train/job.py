@@ -42,7 +42,7 @@ class Job:
     schedule: Callable[[int, int], float]
     task: Task
     evaluated: Model
-    """What the task calls in evaluation: the model itself, for a rank with fewer batches than another must not wait for it."""
+    """What the task calls in evaluation."""
     loader: Any
     """data/loader.py."""
     evaluates_at: Callable[[int], bool]

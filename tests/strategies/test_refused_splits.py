@@ -9,6 +9,7 @@ import pytest
 from helpers import TOY, Command
 
 TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
+LOOPED = ("strategy.schedule=interleaved",)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,44 @@ TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
         ((TEXT, TWO, "strategy.comm_hook=bf16"), "gloo, by which CPUs talk, cannot add bfloat16; type fp16"),
         ((TEXT, TWO, "strategy.static_graph=true", "train.accumulate=2"), "type train.accumulate=1"),
         ((TEXT, TWO, "strategy.comm_hook=powersgd", "strategy.powersgd_start=1"), "strategy.powersgd_start=1 cannot be"),
+        ((TEXT, TWO, "strategy=pp", "train.accumulate=1"), "train.accumulate=1: too few micro-batches for 2 stages; type a multiple of 2"),
+        ((TEXT, TWO, "strategy=pp", "train.accumulate=1"), "with 2 a process idles for 33% of the time, with 8 a process idles for 11%"),
+        ((*TOY, TWO, "strategy=pp", "train.accumulate=2"), "does not say what it is a row of; write STAGES into its file"),
+        ((TEXT, TWO, "strategy=pp", "strategy.pp=1"), "strategy.pp=1: one stage is no pipeline; type strategy=ddp"),
+        ((TEXT, TWO, "strategy=pp", "strategy.pp=3"), "strategy.pp=3: stages do not fill a world of 2 (1 x 2)"),
+        (
+            (TEXT, "cluster.processes_per_node=4", "strategy=pp", "strategy.pp=2", "strategy.dp_shard=3"),
+            "strategy.dp_shard=3: groups of so many processes for each stage do not fill a world of 2",
+        ),
+        ((TEXT, TWO, "strategy=pp", "strategy.schedule=2f2b"), "type one of gpipe, 1f1b, interleaved, zero_bubble"),
+        ((TEXT, TWO, "strategy=pp", "train.accumulate=2", "strategy.stages_per_process=2"), "or a larger number with interleaved"),
+        (
+            (
+                TEXT,
+                TWO,
+                "strategy=pp",
+                "train.accumulate=3",
+                "train.batch_size=48",
+                "strategy.stages_per_process=2",
+                "strategy.schedule=interleaved",
+            ),
+            "train.accumulate=3: too few micro-batches for 2 stages; type a multiple of 2",
+        ),
+        (
+            (TEXT, "cluster.processes_per_node=4", "strategy=pp", "strategy.pp=2", "strategy.dp_shard=2", "strategy.schedule=zero_bubble"),
+            "torch cannot hold its stages in pieces; type strategy.dp_shard=1",
+        ),
+        (
+            (*TOY, TWO, "model=resnet8", "model.num_classes=4", "strategy=pp", "train.accumulate=2", "optim=lbfgs"),
+            "LBFGS evaluates all of a model again",
+        ),
+        ((TEXT, TWO, "strategy=pp", "train.accumulate=2", "train.compile=true"), "type train.compile=blocks"),
+        (("+exp=cifar", TWO, "strategy=pp", "train.accumulate=2", "model=resnet20"), "type train.channels_last=false"),
+        ((TEXT, "train.fp8=true"), "train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false"),
+        ((*TOY, "train.compile=blocks"), "names no blocks to do it by"),
+        ((TEXT, "train.compile=sometimes"), "train.compile=sometimes cannot be; type true, false or blocks"),
+        ((TEXT, "train.compile_mode=fast"), "train.compile_mode=fast cannot be; type one of default, reduce-overhead"),
+        ((TEXT, TWO, "strategy=cp"), "strategy=cp: no such choice"),
         ((*TOY, TWO, "strategy=fsdp", "train.channels_last=false"), "names no blocks, so its weights would all be gathered at once"),
     ],
 )
@@ -71,7 +110,7 @@ def test_degrees_multiply_to_the_world(command: Command, words: tuple[str, ...],
     ("name", "line", "said"),
     [
         ("sum", "BLOCKS = [name for name in ()]", "mine.sum.BLOCKS is no literal, and is read without running the file"),
-        ("text", "BLOCKS = 'Block'", "mine.text.BLOCKS='Block' is no tuple of names; write BLOCKS"),
+        ("text", "BLOCKS = 'Block'", "mine.text.BLOCKS='Block' is no tuple of names"),
     ],
 )
 def test_what_a_file_says_of_its_blocks_is_read_and_not_run(command: Command, tmp_path: Path, name: str, line: str, said: str) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 from launcher.errors import CheckpointError, LaunchError, RunError
 from launcher.rundir.claim import Claim
 from launcher.train.checkpoint import crash
-from launcher.train.checkpoint.manifest import FORMAT, MANIFEST, Checkpoint, by_step, directory_name, seal, verify
+from launcher.train.checkpoint.manifest import FORMAT, MANIFEST, Checkpoint, by_step, describe, directory_name, seal, verify
+from launcher.train.checkpoint.shares import shares
 from launcher.train.guard.guard import BadNumbers
 from launcher.train.world.ranks import Ranks
 from launcher.trust import writing
@@ -48,10 +49,10 @@ class CheckpointStore:
         attempt: int,
         keep: int,
         before_commit: Callable[[], None] = lambda: None,
-        examine: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        examine: Callable[[Checkpoint, Iterable[str]], None] = Checkpoint.verify,
     ) -> None:
         """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError.
-        `examine`, on rank 0: raises CheckpointError where the files of one that verifies are not what they are named.
+        `examine`: reads some of a checkpoint's files, all of each, and raises CheckpointError where one is not as it was written.
         """
         self.path = path
         self.keep = keep
@@ -84,39 +85,64 @@ class CheckpointStore:
         crash.here("save_agreed")
 
     def load(self, say: Callable[[str], None], newest: float = math.inf) -> Checkpoint | None:
-        """The newest checkpoint that verifies, the same on every rank; None where there never was one.
+        """The newest checkpoint that verifies, the same on every rank; None where there never was one. Each rank reads a share of the
+        files, so that each file is read once.
 
-        Tells through `say` which were passed over, and sets them aside, with those of a step after `newest`. Raises CheckpointError when
-        there are checkpoints and none is good: starting over would throw a run away in silence.
+        Tells through `say`, on rank 0, which were passed over, and sets them aside, with those of a step after `newest`. Raises
+        CheckpointError, on all ranks, when there are checkpoints and none is good, for starting over would throw a run away in silence; and
+        where a rank cannot read what rank 0 reads well.
         """
-        found = self._newest_good(say, newest) if self._ranks.is_first else None
-        told = self._ranks.from_first({**vars(found), "path": str(found.path)} if isinstance(found, Checkpoint) else found)
-        if isinstance(told, str):
-            raise CheckpointError(told)
-        return None if told is None else Checkpoint(**{**told, "path": Path(told["path"])})
-
-    def _newest_good(self, say: Callable[[str], None], newest: float) -> Checkpoint | str | None:
-        steps = by_step(self.path)
-        candidates = [(number, path) for number, path in steps if number <= newest]
-        for _, path in steps[: len(steps) - len(candidates)]:  # spoilt: nobody is to resume from them, whatever there is before
-            _set_aside(path)
-        for number, path in candidates:
-            try:
-                good = verify(path)
-                self._examine(good)
-            except CheckpointError as error:
-                say(f"checkpoint {path.name} is damaged and passed over: {error}")
-                continue
-            for later, other in candidates:
-                if later > number:  # its name is needed again when training comes back to that step
-                    _set_aside(other)
-            return good
+        candidates = self._first(lambda: self._forget_after(newest))  # spoilt: nobody is to resume from later ones, whatever is before
+        for step in candidates:
+            found = self._judged(step)
+            if isinstance(found, Checkpoint):
+                self._first(lambda step=step: self._forget_after(step))
+                return found
+            if self._ranks.is_first:
+                say(f"checkpoint {directory_name(step)} is damaged and passed over: {found}")
         if not candidates:
             return None
-        return (
+        raise CheckpointError(
             f"{self.path}: all {len(candidates)} checkpoints are damaged, and the run does not start over by itself; restore one, "
             "or type the run's command again with its id=… and resume=never"
         )
+
+    def _forget_after(self, newest: float) -> list[int]:
+        """The steps that are left: the names of later ones are needed again when training comes back to them."""
+        for step, path in by_step(self.path):
+            if step > newest:
+                _set_aside(path)
+        return [step for step, _ in by_step(self.path)]
+
+    def _judged(self, step: int) -> Checkpoint | str:
+        """A checkpoint, each file of which one rank found good, or what is wrong with it. Raises CheckpointError, on all ranks, where one
+        rank alone finds something wrong: what is good is not to be passed over for a bad node."""
+        told = self._first(lambda: _described(self.path / directory_name(step)))
+        if isinstance(told, str):
+            return told
+        checkpoint = Checkpoint(**{**told, "path": Path(told["path"])})
+        parts = shares({name: entry["bytes"] for name, entry in checkpoint.files.items()}, self._ranks.size)
+        ours = parts[self._ranks.members.index(self._ranks.rank)]
+        problems = self._ranks.gather(_problem(lambda: self._examine(checkpoint, ours)))
+        unread = [name for part, problem in zip(parts, problems, strict=True) if problem for name in part]
+        if not unread:
+            return checkpoint
+        if problem := problems[0] or self._first(lambda: _problem(lambda: self._examine(checkpoint, unread))):
+            return problem
+        rank, problem = next((rank, problem) for rank, problem in zip(self._ranks.members, problems, strict=True) if problem)
+        raise CheckpointError(
+            f"on rank {rank} {problem}, and rank {self._ranks.members[0]} finds it as it was written: the mount, the disk or the memory "
+            f"of the node of rank {rank} is bad; leave it out, and resume the run"
+        )
+
+    def _first(self, action: Callable[[], Any]) -> Any:
+        """What rank 0 makes of it, on every rank; CheckpointError on all where it fails there."""
+        told: list[Any] = []
+        problem = _problem(lambda: told.append(action())) if self._ranks.is_first else ""
+        result, problem = self._ranks.from_first((told[0] if told else None, problem))
+        if problem:
+            raise CheckpointError(problem)
+        return result
 
     def _agree(self, action: Callable[[], Any] | None) -> list[Any]:
         """Do one stage here, learn how it went everywhere: no rank goes on alone, none hangs behind one that failed."""
@@ -221,6 +247,25 @@ class CheckpointStore:
         crash.here("in_prune")
         shutil.rmtree(gone, ignore_errors=True)
         crash.here("after_prune")
+
+
+def _problem(action: Callable[[], object]) -> str:
+    """What went wrong with it; empty where nothing did."""
+    try:
+        action()
+    except OSError as error:
+        return f"{error.filename or 'a checkpoint'} cannot be read ({error.strerror or error})"
+    except LaunchError as error:
+        return str(error)
+    return ""
+
+
+def _described(path: Path) -> dict[str, Any] | str:
+    """For JSON, or what is wrong with its manifest."""
+    try:
+        return {**vars(describe(path)), "path": str(path)}
+    except CheckpointError as error:
+        return str(error)
 
 
 def _joined(path: Path, problems: dict[str, bool]) -> LaunchError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from launcher.errors import CheckpointError, RunError
 from launcher.train.checkpoint.manifest import Checkpoint, verify
@@ -36,6 +36,8 @@ class _Part(NamedTuple):
     shape: tuple[int, ...]
     offset: tuple[int, ...] | None
     """Of its first element in the whole; None: it is the whole."""
+    whole: tuple[int, ...] | None = None
+    """The shape of that; None where nobody says."""
 
 
 class _Whole(NamedTuple):
@@ -88,12 +90,14 @@ def _parameters(checkpoint: Checkpoint, kind: str) -> dict[str, _Whole]:
     lost: dict[str, str] = {}
     for rank in range(checkpoint.world):
         file = f"{kind}.safetensors" if rank == 0 else f"{kind}.{rank}.safetensors"
-        offsets = record_in(checkpoint, f"rank_{rank}.json").get("pieces", {})  # an older launcher had none
+        record = record_in(checkpoint, f"rank_{rank}.json")
+        offsets, shapes = record.get("pieces", {}), record.get("shapes", {})  # older launchers had neither, or offsets alone
         held = _header(checkpoint, file) if file in checkpoint.files else {}
         lost |= dict.fromkeys(offsets.keys() - held.keys(), file)
         for key, (dtype, size, shape) in held.items():
             offset = tuple(map(int, offsets[key])) if key in offsets else None
-            parts.setdefault(key, []).append(_Part(file, key, shape, offset))
+            whole = tuple(map(int, shapes[key])) if key in shapes else None
+            parts.setdefault(key, []).append(_Part(file, key, shape, offset, whole))
             types.setdefault(key, set()).add((dtype, size))
     for name in sorted(lost.keys() if kind == "model" else lost.keys() & parts.keys()):  # of what is not averaged nobody has a piece
         raise CheckpointError(f"{checkpoint.path} is not all there: {lost[name]} lacks its piece of {name}")
@@ -107,7 +111,7 @@ def _joined(checkpoint: Checkpoint, name: str, types: set[tuple[str, int]], part
     if len(parts) == 1 and parts[0].offset is None:
         return _Whole(dtype, size, parts[0].shape, tuple(parts))
     shape = _filled(parts)
-    if shape is None:
+    if shape is None or any(part.whole not in (shape, None) for part in parts):
         raise CheckpointError(f"{checkpoint.path} is not all there: the {len(parts)} pieces of {name} that it has do not make a whole")
     return _Whole(dtype, size, shape, tuple(parts))
 
@@ -152,9 +156,19 @@ def _header(checkpoint: Checkpoint, file: str) -> dict[str, tuple[str, int, tupl
     """Type, bytes of an element and shape of each tensor in it, without reading one."""
     if file not in checkpoint.files:
         raise CheckpointError(f"{checkpoint.path} has no {file}")
-    with safe_open(checkpoint.path / file, "pt") as opened:
+    with _opened(checkpoint, file) as opened:
         known = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         return {name: (each.get_dtype(), _bytes_of(each.get_dtype()), tuple(each.get_shape())) for name, each in known.items()}
+
+
+@contextlib.contextmanager
+def _opened(checkpoint: Checkpoint, file: str) -> Iterator[Any]:
+    """Raises CheckpointError."""
+    try:
+        with safe_open(checkpoint.path / file, "pt") as opened:
+            yield opened
+    except SafetensorError as error:
+        raise CheckpointError(f"{checkpoint.path} does not hold what a run writes ({file}: {error})") from error
 
 
 def _bytes_of(dtype: str) -> int:
@@ -221,7 +235,7 @@ def _tensor(checkpoint: Checkpoint, whole: _Whole) -> torch.Tensor:
 
 def _part(checkpoint: Checkpoint, part: _Part) -> torch.Tensor:
     """The file is let go of with the tensor."""
-    with safe_open(checkpoint.path / part.file, "pt") as opened:
+    with _opened(checkpoint, part.file) as opened:
         return opened.get_tensor(part.key)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def on_host() -> dict[str, Any]:
     }
 
 
-def restore(host: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+def restore(host: dict[str, Any], tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(tensors["generator|cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["generator|cuda"], device)

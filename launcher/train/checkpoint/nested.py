@@ -9,7 +9,7 @@ import torch
 
 from launcher.errors import CheckpointError
 
-_TENSOR, _TUPLE, _MAPPING = "tensor", "tuple", "mapping"
+TENSOR, _TUPLE, _MAPPING = "tensor", "tuple", "mapping"
 """An object of the JSON has one of these keys. A list is a list, and what JSON knows is itself: floats come back to the last bit."""
 
 
@@ -19,7 +19,7 @@ def unfold(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return value
     if isinstance(value, torch.Tensor):
         tensors[name] = value
-        return {_TENSOR: name}
+        return {TENSOR: name}
     if isinstance(value, Mapping):
         pairs = cast("Mapping[Any, Any]", value).items()
         return {_MAPPING: [[unfold(name, key, tensors), unfold(f"{name}/{key}", each, tensors)] for key, each in pairs]}
@@ -39,13 +39,20 @@ def fold(value: Any, take: Callable[[str], torch.Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, inside),) = cast("dict[str, Any]", value).items()
-    if kind == _TENSOR:
+    if kind == TENSOR:
         return take(inside)
     if kind == _TUPLE:
         return tuple(fold(each, take) for each in inside)
     if kind == _MAPPING:
         return {fold(key, take): fold(each, take) for key, each in inside}
     raise ValueError(f"{kind} is no kind of state")
+
+
+def names_in(value: Any) -> list[str]:
+    """Of the tensors in what `unfold` gave."""
+    names: list[str] = []
+    fold(value, lambda name: (names.append(name), torch.empty(0))[1])
+    return names
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -59,15 +66,3 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for each in cast("list[Any]", value):
             yield from tensors_in(each)
-
-
-def mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """`value` with each of its tensors changed."""
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: mapped(each, change) for key, each in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        items = [mapped(each, change) for each in cast("list[Any]", value)]
-        return items if isinstance(value, list) else tuple(items)
-    return value

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import safetensors.torch as safetensors
 import torch
 from torch import nn
 
@@ -28,7 +27,8 @@ from launcher.plan import Coordinate, Mesh, Piece
 from launcher.train.checkpoint import generators, optimizer_state, pieces
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint
-from launcher.train.checkpoint.pieces import Stored
+from launcher.train.checkpoint.pieces import Kept, Stored
+from launcher.train.checkpoint.slices import Files, Held, Means
 from launcher.train.checkpoint.stored import TrainState, as_written, record_in, state_of
 from launcher.train.checkpoint.tensorfile import HostMemory
 from launcher.train.ema import Ema, NoEma
@@ -98,7 +98,9 @@ class Snapshot:
                 parts.optimizers.wait_for(file.copied)
                 files[pieces.file_name(kind, rank)] = file
         known = {"generators": generators.on_host(), "meter": counts, "counts": parts.coordinate.counts}
-        files[f"rank_{rank}.json"] = _json({**known, "pieces": pieces.layout(rank, parts.pieces, parameters)})
+        if rank:
+            known["optimizer"] = pieces.written_by(rank, parts.pieces, values["values"])
+        files[f"rank_{rank}.json"] = _json({**known, **pieces.layout(rank, parts.pieces, parameters)})
         if rank != 0:
             return files
         scaler = parts.scaler.state_dict() if parts.scaler else None
@@ -120,28 +122,32 @@ def restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
     In another mesh than it was written in: every rank gets the mean of the ranks' buffers, rank 0 the sum of their running totals; those of
     one share of the data have that share's generators, and keep what they have where there was no such share.
     """
-    with as_written(checkpoint):
-        return _restore(parts, checkpoint, rank)
+    with as_written(checkpoint), Files(checkpoint) as files:
+        return _restore(parts, files, rank)
 
 
-def _restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
+def _restore(parts: Parts, files: Files, rank: int) -> TrainState:
+    checkpoint = files.checkpoint
     shared = record_in(checkpoint, "state.json")
     before = Mesh(**shared["mesh"]) if "mesh" in shared else Mesh(dp_replicate=checkpoint.world)  # an older launcher knew no other
     if before.size != checkpoint.world:
         raise CheckpointError(f"{checkpoint.path}: a mesh of {before} does not fill a world of {checkpoint.world}")
     if before == parts.coordinate.mesh:
-        share, (own, own_tensors) = rank, _own(checkpoint, rank)
+        share, (own, own_tensors) = rank, _own(files, rank)
     else:
         share = next((each for each in range(before.size) if before.at(each).dp_rank == parts.coordinate.dp_rank), None)
-        own, own_tensors = _joined(checkpoint, share or 0, parts.coordinate.is_first_to_count)
+        own, own_tensors = _joined(files, share or 0, parts.coordinate.is_first_to_count)
     with torch.no_grad():
-        parameters = _parameters(parts.model)
-        _fill(Stored(checkpoint, "model"), parameters, parts.pieces)
+        parameters = pieces.held(rank, parts.pieces, _parameters(parts.model))
+        _fill(Stored(files, "model"), parameters, parts.pieces)
         averages, own_averages = _averages(parts)
-        _fill(Stored(checkpoint, "ema"), averages, parts.pieces)
+        averages = pieces.held(rank, parts.pieces, averages)
+        _fill(Stored(files, "ema"), averages, parts.pieces)
         for name, tensor in {**_buffers(parts.model), **own_averages}.items():
             tensor.copy_(_taken(checkpoint, own_tensors, name, tensor))
-    optimizer_state.fold(parts.optimizers, _optimizer_parts(checkpoint, parameters, parts.pieces), shared["optimizer"])
+    optimizer = shared["optimizer"]
+    optimizer["values"] = pieces.held(rank, parts.pieces, _values(checkpoint, before, optimizer["values"]))
+    optimizer_state.fold(parts.optimizers, Kept(files, parameters, parts.pieces), optimizer)
     if parts.scaler and shared["scaler"]:
         parts.scaler.load_state_dict(shared["scaler"])
     parts.meter.load(own_tensors, own["meter"])
@@ -151,57 +157,51 @@ def _restore(parts: Parts, checkpoint: Checkpoint, rank: int) -> TrainState:
     return state_of(shared)
 
 
-def _own(checkpoint: Checkpoint, rank: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _values(checkpoint: Checkpoint, mesh: Mesh, of_first: dict[str, Any]) -> dict[str, Any]:
+    """What is no tensor of all that optimizers kept: of a pipeline each stage wrote its own."""
+    values = dict(of_first)
+    for rank in range(1, mesh.size if mesh.pp > 1 else 1):
+        values |= record_in(checkpoint, f"rank_{rank}.json").get("optimizer", {})
+    return values
+
+
+def _own(files: Files, rank: int) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     """What a rank wrote."""
-    own, tensors = record_in(checkpoint, f"rank_{rank}.json"), safetensors.load(checkpoint.read(f"rank_{rank}.safetensors"))
+    own, tensors = record_in(files.checkpoint, f"rank_{rank}.json"), Held(files, f"rank_{rank}.safetensors")
     if "meter" in tensors:  # of an older launcher, which knew samples and sums
-        sums, *left_out = tensors.pop("meter").split(2)
-        tensors["totals"] = torch.cat([torch.zeros(2 - len(left_out)), *left_out, sums])
+        sums, *left_out = tensors["meter"].split(2)
         own["meter"] = {"weight": own["meter"]["samples"], "steps": own["meter"]["steps"]}
+        tensors.more["totals"] = torch.cat([torch.zeros(2 - len(left_out)), *left_out, sums])
     return own, tensors
 
 
-def _joined(checkpoint: Checkpoint, share: int, takes_totals: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _joined(files: Files, share: int, takes_totals: bool) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     """What all ranks wrote, as one rank of another mesh needs it; `share`: the one that it takes the rest of."""
-    everyone = [_own(checkpoint, each) for each in range(checkpoint.world)]
-    counts, tensors = everyone[share]
-    for name, tensor in tensors.items():
-        if name.startswith(("buffer|", "average|")) and tensor.is_floating_point():
-            tensors[name] = torch.stack([of[name].double() for _, of in everyone]).mean(0).to(tensor.dtype)
+    everyone = [_own(files, each) for each in range(files.checkpoint.world)]
+    counts = everyone[share][0]
     counting = [(of["meter"], tensors["totals"]) for of, tensors in everyone if of.get("counts", True)]
     totals = torch.stack([totals for _, totals in counting]).sum(0)
-    tensors["totals"] = totals if takes_totals else torch.zeros_like(totals)
+    totals = totals if takes_totals else torch.zeros_like(totals)
     weight = sum(meter["weight"] for meter, _ in counting) if takes_totals else 0
-    return {**counts, "meter": {**counts["meter"], "weight": weight}}, tensors
+    means = Means([tensors for _, tensors in everyone], share, ("buffer|", "average|"), {"totals": totals})
+    return {**counts, "meter": {**counts["meter"], "weight": weight}}, means
 
 
 def _json(value: Any) -> Content:
     return (json.dumps(value).encode(),)
 
 
-def _taken(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
-    if name not in tensors or tensors[name].shape != like.shape:
-        found = f"shape {tuple(tensors[name].shape)}" if name in tensors else "nothing"
+def _taken(checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != like.shape:
+        found = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
         raise CheckpointError(f"{checkpoint.path} is of another model: {name} needs shape {tuple(like.shape)} and it has {found}")
-    return tensors[name]
+    return tensor
 
 
 def _fill(stored: Stored, into: Mapping[str, torch.Tensor], held: Mapping[str, Piece]) -> None:
     for name, tensor in into.items():
-        tensor.copy_(stored.part(name, tensor.shape, held.get(name)))
-
-
-def _optimizer_parts(checkpoint: Checkpoint, parameters: Mapping[str, torch.Tensor], held: Mapping[str, Piece]) -> dict[str, torch.Tensor]:
-    """By name, as this rank holds them: what lies as its parameter does in pieces, the rest as it is."""
-    stored, found = Stored(checkpoint, "optimizer"), dict[str, torch.Tensor]()
-    for name, shards in stored.shards.items():
-        parameter = parameters.get(name.rpartition("|")[0])
-        piece = held.get(name.rpartition("|")[0])
-        split = (
-            parameter is not None and piece is not None and (shards[0].offset is not None or piece.shape == tuple(shards[0].tensor.shape))
-        )
-        found[name] = stored.part(name, parameter.shape, piece) if split and parameter is not None else shards[0].tensor
-    return found
+        stored.fill(name, tensor, held.get(name))
 
 
 def _parameters(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from launcher.errors import CheckpointError
 from launcher.train.checkpoint.manifest import Checkpoint, by_step, describe
+from launcher.train.checkpoint.slices import header
 from launcher.trust import reading
 
 
@@ -57,17 +57,23 @@ def stored_precision(folder: Path) -> str:
     return ""
 
 
-def examine(checkpoint: Checkpoint) -> None:
-    """What can be said of its files without a model. Raises CheckpointError: one that verifies may still be of somebody who meant harm."""
+def examine(checkpoint: Checkpoint, names: Iterable[str]) -> None:
+    """Every byte of those of its files, and what can be said of them without a model. Raises CheckpointError: one that verifies may still
+    be of somebody who meant harm."""
     if len(checkpoint.files) < 2 * checkpoint.world:
         raise CheckpointError(f"{checkpoint.path} has too few files for a world of {checkpoint.world}")
-    state_of(record_in(checkpoint, "state.json"))
-    for name in checkpoint.files:
-        if name.endswith(".json"):
+    if "state.json" not in checkpoint.files:
+        raise CheckpointError(f"{checkpoint.path} has no state.json")
+    for name in names:
+        if name == "state.json":
+            state_of(record_in(checkpoint, name))
+        elif name.endswith(".json"):
             record_in(checkpoint, name)
-        elif name.endswith(".safetensors"):
-            with as_written(checkpoint), safe_open(checkpoint.path / name, "pt"):
-                pass
+        else:
+            checkpoint.verify([name])
+            if name.endswith(".safetensors"):
+                with as_written(checkpoint):
+                    header(checkpoint, name)
 
 
 @contextlib.contextmanager
@@ -77,7 +83,7 @@ def as_written(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{checkpoint.path} does not hold what a run writes ({type(error).__name__}: {error})") from error
 
 

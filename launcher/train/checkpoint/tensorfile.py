@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 from launcher.train.guard.guard import BadNumbers
 
-_NAMES = {
+NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -31,6 +33,12 @@ _NAMES = {
 
 _PIECE = 32_768
 """Elements in a piece. Torch takes one thread for so many: the check below does not compete with training for all cores."""
+
+
+_LOOSE = 1.05
+"""Times what is needed, so much may a slab have that is used again."""
+_PORTABLE = 1
+"""cudaHostRegisterPortable: pinned for whatever device a process uses."""
 
 
 class TensorFile:
@@ -63,10 +71,10 @@ class TensorFile:
 
 
 class HostMemory:
-    """Where tensors are copied to: allocated at the first save (pinned for a GPU's), kept for all others."""
+    """Where tensors are copied to: one slab for each file, allocated at the first save (pinned for a GPU's), used again at all others."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], torch.Tensor] = {}
+        self._slabs: dict[str, torch.Tensor] = {}
 
     def copy(
         self, file: str, tensors: Mapping[str, torch.Tensor], stream: torch.cuda.Stream | None = None, *, finite: bool = False
@@ -75,26 +83,46 @@ class HostMemory:
         at return (pytorch#144657).
         """
         ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # each lies at a multiple of its size
-        copied = None
+        on_device = any(tensor.is_cuda for tensor in tensors.values())
+        slab, begin, copied = self._slab(file, sum(tensor.nbytes for tensor in tensors.values()), on_device), 0, None
+        copies: dict[str, torch.Tensor] = {}
         with torch.cuda.stream(stream):
-            copies = {name: self._copy((file, name), tensor.detach()) for name, tensor in ordered}
-            if any(tensor.is_cuda for tensor in tensors.values()):
+            for name, tensor in ordered:
+                place = slab[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+                copies[name] = place.copy_(tensor.detach(), non_blocking=True)
+                begin += tensor.nbytes
+            if on_device:
                 copied = torch.cuda.Event(blocking=True)
                 copied.record()
         return TensorFile(copies, copied, finite=finite)
 
-    def _copy(self, key: tuple[str, str], tensor: torch.Tensor) -> torch.Tensor:
-        kept = self._kept.get(key)
-        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-            kept = self._kept[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        return kept.copy_(tensor, non_blocking=True)
+    def _slab(self, file: str, size: int, pinned: bool) -> torch.Tensor:
+        kept = self._slabs.get(file)
+        if kept is None or not size <= kept.numel() <= _LOOSE * size:
+            self._slabs.pop(file, None)
+            del kept  # before there is another
+            self._slabs[file] = new_slab(size, pinned)
+        return self._slabs[file]
+
+
+def new_slab(size: int, pinned: bool) -> torch.Tensor:
+    """That many bytes of the host. What torch pins by itself is rounded up to a power of two, which may be twice as much; so plain memory
+    is made known to the driver, as torch does for what processes share (torch/cuda/_pin_memory_utils.py)."""
+    slab = torch.empty(size, dtype=torch.uint8)
+    if not pinned or not size:
+        return slab
+    runtime: Any = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(slab.data_ptr(), size, _PORTABLE)):
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    weakref.finalize(slab, runtime.cudaHostUnregister, slab.data_ptr()).atexit = False
+    return slab
 
 
 def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
     entries, end = {}, 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        entries[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)  # what follows is aligned for whoever maps the file
     return len(text).to_bytes(8, "little") + text

@@ -42,7 +42,11 @@ class Layers:
         self, model: nn.Module, every: int, pieces: Mapping[str, Piece] = MappingProxyType({}), rank: int = 0, world: int = 1
     ) -> None:
         """`pieces`: what this rank holds of each parameter; nothing said: all of it, as every rank does."""
-        self._named = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad and tensor.numel()]
+        trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+        self._named = [(name, tensor) for name, tensor in trained if tensor.numel()]
+        elsewhere = {name for name, piece in pieces.items() if rank not in piece.replicas}
+        self._places = {name: place for place, name in enumerate(name for name, tensor in trained if tensor.numel() or name in elsewhere)}
+        """Of every layer that some rank has, the same on all."""
         self._is_split = any(len(piece.replicas) < world for piece in pieces.values())
         self._not_counted = {name for name, piece in pieces.items() if self._is_split and piece.owner != rank}
         """Another rank counts what is held there too."""
@@ -54,7 +58,7 @@ class Layers:
         self._every = every if self._is_split or rank == 0 else 0
         self._silent: dict[str, torch.Tensor] = {}
         """Outputs that have had no gradient in any look."""
-        self._looked: list[tuple[str, torch.Tensor]] = []
+        self._looked: list[str] = []
         self._pending: tuple[int, Fetch] | None = None
         self._seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._told: set[str] = set()
@@ -67,20 +71,29 @@ class Layers:
 
     @torch.no_grad()
     def _look(self, step: int, update: Callable[[], None]) -> None:
-        self._looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
-        norms = torch._foreach_norm(gradients(tensor for _, tensor in self._looked))  # pyright: ignore[reportPrivateImportUsage]
-        dead = torch.stack([self._dead(name, tensor) for name, tensor in self._looked])
-        weights = [_sample(tensor) for _, tensor in self._looked]
+        looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
+        norms = torch._foreach_norm(gradients(tensor for _, tensor in looked))  # pyright: ignore[reportPrivateImportUsage]
+        dead = torch.stack([self._dead(name, tensor) for name, tensor in looked])
+        weights = [_sample(tensor) for _, tensor in looked]
         before = [weight.double() for weight in weights]
         update()
         moved = [(now.double() - then).norm() for now, then in zip(weights, before, strict=True)]
         norms, moved, were = (_squares(each) for each in (norms, moved, [then.norm() for then in before]))
-        sums = torch.stack([norms, moved, were, dead])
+        sums = torch.stack([norms, moved, were, dead, torch.ones_like(dead)])
+        self._looked = [name for name, _ in looked]
         if self._is_split:
-            sums *= torch.tensor([name not in self._not_counted for name, _ in self._looked], device=sums.device)
-            dist.all_reduce(sums)
-        norms, moved, were, dead = sums
-        self._pending = step, Fetch(torch.stack([norms.sqrt(), moved.sqrt() / were.sqrt().clamp_min(1e-12), dead]))
+            sums = self._summed(sums)
+        norms, moved, were, dead, looks = sums
+        self._pending = step, Fetch(torch.stack([norms.sqrt(), moved.sqrt() / were.sqrt().clamp_min(1e-12), dead, looks]))
+
+    def _summed(self, here: torch.Tensor) -> torch.Tensor:
+        """Over the ranks, of every layer that some rank has; `here` (5, layers looked at)."""
+        counted = [place for place, name in enumerate(self._looked) if name not in self._not_counted]
+        sums = here.new_zeros(len(here), len(self._places))
+        sums[:, [self._places[self._looked[place]] for place in counted]] = here[:, counted]
+        dist.all_reduce(sums)
+        self._looked = list(self._places)
+        return sums
 
     def _dead(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The share of outputs (first dimension), of those that are here, that have had no gradient in any look; 0 for vectors, whose
@@ -97,8 +110,8 @@ class Layers:
         if self._pending is None or self._pending[0] == step:
             return []
         (looked, fetch), self._pending = self._pending, None
-        norms, moved, dead = fetch.value().tolist()
-        names = [name for name, _ in self._looked]
+        seen = zip(self._looked, *fetch.value().tolist(), strict=True)
+        names, norms, moved, dead, _ = zip(*(each for each in seen if each[-1]), strict=True)
         for kind, values in (("grad_norm", norms), ("update_ratio", moved), ("dead", dead)):
             board.layers(looked, kind, dict(zip(names, values, strict=True)))
         return [line for line in map(self._judge, names, norms, moved, dead, [statistics.median(moved)] * len(names)) if line]

@@ -43,6 +43,9 @@ class Lines:
         self._clock = clock
         self._pending: _Line | None = None
         self._stragglers = Stragglers()
+        self._is_staged = job.coordinate.mesh.pp > 1
+        self._width = 0
+        """Numbers that those have who count, where not all know it."""
 
     def begin(self, norm: torch.Tensor | None) -> None:
         """Close the steps since the last line: start the copies, read the clock."""
@@ -97,7 +100,8 @@ class Lines:
         job.board.scalars(line.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}
         left = (job.steps - line.step) * line.seconds_per_step
-        if slow := self._stragglers.judge(times, line.seconds_per_step * line.updates, line.updates):
+        whole = line.seconds_per_step * line.updates
+        if slow := "" if self._is_staged else self._stragglers.judge(times, whole, line.updates):  # a stage waits for the one before
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=line.step, why=slow)
         print(step_line(line.step, job.steps, shown, values["samples_per_second"], left))
@@ -105,7 +109,9 @@ class Lines:
     def _joined(self, line: _Line) -> tuple[list[float], Totals, float]:
         """Of all ranks: seconds of each until it was ready; totals and weight of those that count, summed."""
         ranks, own = self._job.ranks, [line.weight, *line.totals.value().tolist()]
-        counted = own if self._job.coordinate.counts else [0.0] * len(own)
+        if self._is_staged and not self._width:
+            self._width = max(ranks.gather(len(own)))
+        counted = own if self._job.coordinate.counts else [0.0] * (self._width or len(own))
         times = [line.until_ready if rank == ranks.rank else 0.0 for rank in range(ranks.size)]
         summed = ranks.sum(torch.tensor([*times, *counted], dtype=torch.float64)).tolist()
         weight, *totals = summed[ranks.size :]

@@ -22,7 +22,7 @@ class Meter:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._columns: list[list[torch.Tensor]] = []
         """Of losses, and of each statistic."""
         self._weights: list[torch.Tensor] = []
@@ -93,16 +93,17 @@ class Meter:
 
     def load(self, tensors: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> None:
         """What `state` gave."""
-        self._totals = tensors["totals"].to(self._device, torch.float64)
+        self._totals = tensors["totals"].to(self.device, torch.float64)
         self._columns, self._weights, self._left_out = [], [], []
         self.weight, self.steps = counts["weight"], counts["steps"]
 
     def _fold(self) -> None:
-        if not self._columns:
+        if not self._columns and not self._left_out:
             return
         columns = [self._weights, self._left_out, *self._columns]
-        sums = torch.stack([_sum(column, self._device) for column in columns])
-        self._totals = sums + torch.nn.functional.pad(self._totals, (0, len(sums) - len(self._totals)))
+        sums = torch.stack([_sum(column, self.device) for column in columns])
+        length = max(len(sums), len(self._totals))
+        self._totals = _padded(sums, length) + _padded(self._totals, length)
         for column in columns:
             column.clear()
 
@@ -111,6 +112,10 @@ def _sum(column: list[torch.Tensor], device: torch.device) -> torch.Tensor:
     if not column:
         return torch.zeros((), dtype=torch.float64, device=device)
     return torch.stack(column).sum(dtype=torch.float64)
+
+
+def _padded(sums: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.nn.functional.pad(sums, (0, length - len(sums)))
 
 
 class Totals(NamedTuple):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.plan import Compute
 from launcher.strategies.replicated import Replicated
 
 
 @dataclass(frozen=True)
 class Averaging(Replicated):
-    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Callable[[Any], None]) -> None:
+    def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
         import torch.distributed as dist
 
         super().forward_backward(prepared, micro_batches, count, compute)

@@ -10,11 +10,12 @@ from torch import nn
 
 from launcher.strategies.replicated import Replicated
 from launcher.train.closure import Closure
+from launcher.train.loss import Loss, Shares
 from launcher.train.norm import Norm
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
-from launcher.train.step import Shares, Stepper
+from launcher.train.step import Stepper
 from launcher.train.tasks.task import Step
 from launcher.train.watch import NoWatch
 from launcher.train.world.ranks import Ranks
@@ -54,8 +55,9 @@ def test_the_first_update_after_a_save_waits_for_its_copies_and_no_other_does(cl
     optimizers = Optimizers([made], model)
     around = Closure(optimizers, model, meter, Ranks(0, 1), True, 0, False) if closure else None
     shares = Shares(batch_size=4, accumulate=1, dp_size=1)
-    task, norm = Told(seen), Norm(optimizers, 0)
-    stepper = Stepper(Replicated(), model, model, task, optimizers, None, meter, shares, norm, NoWatch(), Clock(), None, around)  # pyright: ignore
+    watch, clock, norm = NoWatch(), Clock(), Norm(optimizers, 0)
+    loss = Loss(Told(seen), model, meter, shares, None, watch, clock)  # pyright: ignore
+    stepper = Stepper(Replicated(), model, loss, optimizers, None, meter, 1, norm, watch, clock, None, around)
     for _ in range(2):  # as many as a save has files
         optimizers.wait_for(Copied(seen))  # pyright: ignore
     optimizers.wait_for(None)  # of a CPU

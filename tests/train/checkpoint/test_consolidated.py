@@ -59,7 +59,7 @@ def split(tmp_path: Path, shards: int, replicas: int = 1) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["one", "ddp(2)", "fsdp(2)", "tp x fsdp(2x2)"])
+@pytest.mark.parametrize("how", ["one", "ddp(2)", "fsdp(2)", "tp x fsdp(2x2)", "pp(2)", "pp x fsdp(2x2)"])
 def test_it_is_to_the_bit_what_one_process_loads(tmp_path: Path, how: str) -> None:
     run = RunDir(trained(tmp_path, "a", how, "train.steps=6", "model.attention_bias=true"))
     path = run.checkpoints / "step_000000006"
@@ -174,7 +174,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_what_is_in_memory_is_the_largest_tensor_and_not_the_model(tmp_path: Path) -> None:
-    """Sixteen of 16 MiB, in two pieces each."""
+    """Sixteen of 16 MiB, in two pieces each, which are mapped as one is put together; and what torch takes for itself."""
     path = split(tmp_path, 2)
     shape = (2048, 1024)
     for rank, file in enumerate(("model.safetensors", "model.1.safetensors")):
@@ -185,7 +185,7 @@ def test_what_is_in_memory_is_the_largest_tensor_and_not_the_model(tmp_path: Pat
     largest = 4096 * 1024 * 4
     assert (tmp_path / "out").stat().st_size > 16 * largest
     print(f"{int(done.stdout) / largest:.1f} times the largest tensor, of a model of 16 times")
-    assert int(done.stdout) < 4 * largest
+    assert int(done.stdout) < 6 * largest
     got = safetensors.load_file(tmp_path / "out")["t5"]
     assert torch.equal(got, torch.cat((torch.full(shape, 5.0), torch.full(shape, 6.0))))
 
@@ -229,6 +229,15 @@ def test_what_is_not_all_there_is_one_line_and_leaves_nothing(tmp_path: Path, ch
         consolidate(sealed(path, 3), tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_row_that_nobody_has_is_missed_by_the_shape_of_the_whole(tmp_path: Path) -> None:
+    """What there is lies side by side from the beginning."""
+    path = split(tmp_path, 3)
+    for name in ("model.2.safetensors", "rank_2.json", "rank_2.safetensors"):
+        (path / name).unlink()
+    with pytest.raises(CheckpointError, match="the 2 pieces of weight that it has do not make a whole"):
+        consolidate(sealed(path, 2), tmp_path / "out")
 
 
 def test_one_piece_that_is_alone_is_no_whole(tmp_path: Path) -> None:

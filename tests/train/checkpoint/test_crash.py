@@ -18,8 +18,9 @@ FIRST_ONLY = {"room_made", "in_manifest", "before_rename", "after_rename", "afte
 PLACES = [(point, rank) for point in POINTS for rank in (0, 1) if rank == 0 or point not in FIRST_ONLY]
 
 
-def kill_often(folder: Path, kills: int, *, naive: bool = False) -> dict[tuple[str, int], int]:
-    """One run of `kills` attempts, each ended at one of the points in turn. Returns how often at which; a loss is an AssertionError."""
+def kill_often(folder: Path, kills: int, **what: bool) -> dict[tuple[str, int], int]:
+    """One run of `kills` attempts, each ended at one of the points in turn. Returns how often at which; a loss is an AssertionError.
+    `what`: `naive` or `sharded`, of store_ranks."""
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     seen: dict[tuple[str, int], int] = {}
@@ -28,15 +29,15 @@ def kill_often(folder: Path, kills: int, *, naive: bool = False) -> dict[tuple[s
         for attempt in range(kills):
             point, rank = PLACES[attempt % len(PLACES)]
             crash = f"{point}:{rank}:{rng.randint(1, 3)}"
-            told = ask(process, folder=str(folder), attempt=attempt, crash=crash, naive=naive)
+            told = ask(process, folder=str(folder), attempt=attempt, crash=crash, **what)
             assert not told["errors"], f"attempt {attempt}, after {crash}: {told['errors']}"
             assert told["died"] == [rank], f"nobody came to {crash}: {told}"
             seen[point, rank] = seen.get((point, rank), 0) + 1
             assert min(told["loaded"]) >= known, f"attempt {attempt} lost step {known}: it loaded {told['loaded']}"
             known = max(known, *told["saved"])
-            if known > 0 and not naive:
+            if known > 0 and not what.get("naive"):
                 assert _verified(folder), f"no checkpoint verifies after {crash}"
-        told = ask(process, folder=str(folder), attempt=kills, naive=naive)
+        told = ask(process, folder=str(folder), attempt=kills, **what)
         assert told["died"] == []
         assert told["saved"] == [max(told["loaded"][0], 0) + SAVES] * 2
     return seen
@@ -66,19 +67,19 @@ def test_an_attempt_taken_for_dead_that_goes_on_in_the_middle_of_a_save(tmp_path
     assert fenced >= overlaps // 2
 
 
-def overlap_often(folder: Path, overlaps: int, *, naive: bool = False) -> int:
-    """Two writers is an AssertionError. Returns how many of the old attempts ended with a message."""
+def overlap_often(folder: Path, overlaps: int, **what: bool) -> int:
+    """Two writers is an AssertionError. Returns how many of the old attempts ended with a message. `what` as above."""
     rng, fenced = random.Random(SEED), 0
     with ranks(folder) as process:
         for number in range(overlaps):
             point = POINTS[number % len(POINTS)]
             crash = f"{point}:0:{rng.randint(1, 3)}:STOP"
-            told = ask(process, folder=str(folder), attempt=2 * number, crash=crash, overlap=True, naive=naive)
+            told = ask(process, folder=str(folder), attempt=2 * number, crash=crash, overlap=True, **what)
             assert told["errors"] == []
             newest = max((folder / "checkpoints").glob("step_*"))
             assert newest.name == f"step_{told['saved'][0]:09d}"
             assert told["saved"] == [max(told["loaded"][0], 0) + SAVES] * 2, point
-            written = [writer(path if naive else verify(path).path) for path in (folder / "checkpoints").glob("step_*")]
+            written = [writer(path if what.get("naive") else verify(path).path) for path in (folder / "checkpoints").glob("step_*")]
             assert set(written) == {2 * number + 1}, f"{point}: an old attempt wrote after the newer one had begun"
             fenced += any("has taken over" in error or "could not be written" in error for error in told["old"]["errors"])
     return fenced

@@ -17,6 +17,7 @@ from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
+from launcher.trust import reading
 
 CPU = torch.device("cpu")
 ROWS = 12
@@ -88,6 +89,52 @@ def test_each_piece_is_written_once(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "step_000000003", [parts(rank, 2, 2) for rank in range(4)])
     kinds = sorted(name for name in checkpoint.files if not name.startswith(("rank_", "state")))
     assert kinds == ["ema.1.safetensors", "ema.safetensors", "model.1.safetensors", "model.safetensors", "optimizer.safetensors"]
+
+
+def test_a_rank_opens_what_it_needs_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own, and what the first of its replicas has written: rank 4 of 3 x 2 holds the rows of rank 1, and the bias of all."""
+    checkpoint = saved(tmp_path / "step_000000003", [trained(parts(rank, 3, 2)) for rank in range(6)])
+    opened: set[str] = set()
+    whole = reading.opened
+    monkeypatch.setattr(reading, "opened", lambda path: (opened.add(path.name), whole(path))[1])
+    restore(parts(4, 3, 2, seed=7), checkpoint, 4)
+    owners = {f"{kind}{number}.safetensors" for kind in ("model", "optimizer", "ema") for number in ("", ".1")}
+    assert opened == {"state.json", "rank_4.json", "rank_4.safetensors", "rank_0.json", "rank_1.json", *owners}
+
+
+def alone(here: Parts) -> Parts:
+    """Without the bias: no rank holds anything that rank 0 writes."""
+    del here.model.bias
+    here.optimizers = Optimizers([torch.optim.AdamW(here.model.parameters(), lr=0.1)], here.model)
+    here.ema = Ema(here.model, 0.9)
+    here.pieces = {"weight": here.pieces["weight"]}
+    return here
+
+
+def test_a_rank_that_there_was_none_of_finds_what_optimizers_remember(tmp_path: Path) -> None:
+    ranks = [alone(parts(rank, 2)) for rank in range(2)]
+    for rank, each in enumerate(ranks):
+        each.model.weight.grad = torch.full((6, 3), 1.0 + rank)
+        each.optimizers.step()
+    checkpoint = saved(tmp_path / "step_000000003", ranks)
+    for rank in range(4):
+        got = alone(parts(rank, 4, seed=7))
+        restore(got, checkpoint, rank)
+        state = got.optimizers.each[0].state[got.model.weight]
+        assert torch.equal(state["exp_avg"], torch.full((3, 3), 0.1 * (1 + rank // 2)))
+        assert state["step"] == 1
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+@pytest.mark.parametrize("there", [1, 2])
+def test_a_part_of_a_larger_model_is_no_model(tmp_path: Path, shards: int, there: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of twice as many rows the first ones are all there."""
+    monkeypatch.setitem(globals(), "ROWS", 2 * ROWS)
+    checkpoint = saved(tmp_path / "step_000000003", [trained(parts(rank, shards)) for rank in range(shards)])
+    monkeypatch.undo()
+    for rank in range(there):
+        with pytest.raises(CheckpointError, match=r"weight needs shape \(12, 3\) and it has shape \(24, 3\)"):
+            restore(parts(rank, there, seed=7), checkpoint, rank)
 
 
 def test_a_piece_that_is_missing_is_refused_by_name(tmp_path: Path) -> None:
