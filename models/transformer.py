@@ -6,6 +6,7 @@ grouped-query attention (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245)
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -37,9 +38,10 @@ class Transformer(nn.Module):
     """Tokens (B, T) int64 to scores of the next one (B, T, vocab_size), in the type of its weights. Any T: positions are rotations.
 
     kv_heads: heads of keys and values, each shared by heads / kv_heads of the queries; null: as many. hidden: width of the gated layer;
-    null: 8/3 of dim, up to the next multiple of 64. tied: embedding and head share one matrix. attention_bias: of queries, keys and
-    values, as Qwen 2 has it. soft_cap: scores are cap * tanh(scores / cap), as Gemma 2 has it; 0: as they are. weights: a directory to take
-    the initial ones from (models/weights.py); null: drawn.
+    null: 8/3 of dim, up to the next multiple of 64. tied: embedding and head share one matrix. attention_bias: of queries, keys and values,
+    as Qwen 2 has it. rope_llama3: (factor, low, high, length) of `stretched`, as Llama 3.1 and 3.2 have it; null: no stretching. soft_cap:
+    scores are cap * tanh(scores / cap), as Gemma 2 has it; 0: as they are. weights: a directory to take the initial ones from
+    (models/weights.py); null: drawn.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Transformer(nn.Module):
         kv_heads: int | None = None,
         hidden: int | None = None,
         rope_theta: float = 10_000.0,
+        rope_llama3: Sequence[float] | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         tied: bool = True,
@@ -66,7 +69,11 @@ class Transformer(nn.Module):
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"model.kv_heads={kv_heads}: as many of model.heads={heads} share each; type a divisor of {heads}")
         hidden = 64 * math.ceil(dim * 8 / 3 / 64) if hidden is None else hidden
-        self.rope_theta, self.head_dim, self.soft_cap = rope_theta, dim // heads, soft_cap
+        if rope_llama3 is not None and (len(rope_llama3) != 4 or min(rope_llama3) <= 0 or rope_llama3[1] >= rope_llama3[2]):
+            raise ValueError(
+                f"model.rope_llama3={list(rope_llama3)}: four numbers, the second less than the third; type [32.0,1.0,4.0,8192] or null"
+            )
+        self.rope_theta, self.rope_llama3, self.head_dim, self.soft_cap = rope_theta, rope_llama3, dim // heads, soft_cap
         self.embed = nn.Embedding(vocab_size, dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -83,7 +90,14 @@ class Transformer(nn.Module):
             self.reset_parameters()
             return
         sizes = {"vocab_size": vocab_size, "dim": dim, "layers": layers, "heads": heads, "kv_heads": kv_heads, "hidden": hidden}
-        options = {"rope_theta": rope_theta, "norm_eps": norm_eps, "tied": tied, "attention_bias": attention_bias, "soft_cap": soft_cap}
+        options = {
+            "rope_theta": rope_theta,
+            "rope_llama3": rope_llama3 and [float(each) for each in rope_llama3],
+            "norm_eps": norm_eps,
+            "tied": tied,
+            "attention_bias": attention_bias,
+            "soft_cap": soft_cap,
+        }
         load(self, weights, {**sizes, **options})
 
     def reset_parameters(self) -> None:
@@ -105,7 +119,7 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.dropout(self.embed(tokens))
-        rotation = rotary(tokens.shape[1], self.head_dim, self.rope_theta, x.device)
+        rotation = rotary(tokens.shape[1], self.head_dim, self.rope_theta, x.device, self.rope_llama3)
         for block in self.blocks:
             x = block(x, rotation)
         scores = self.head(self.norm(x))
@@ -158,12 +172,14 @@ class GatedMLP(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-def rotary(length: int, head_dim: int, theta: float, device: torch.device) -> torch.Tensor:
+def rotary(length: int, head_dim: int, theta: float, device: torch.device, llama3: Sequence[float] | None = None) -> torch.Tensor:
     """Cosines and sines of each position's angles, (2, length, head_dim / 2) float32: angle i of position t is t * theta^(-2i / head_dim).
 
     Made anew in each pass, for a buffer would be saved, averaged and cast with the weights.
     """
     frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    if llama3 is not None:
+        frequencies = stretched(frequencies, *llama3)
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     return torch.stack((angles.cos(), angles.sin()))
 
@@ -174,3 +190,12 @@ def rotated(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     cos, sin = rotation.to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+
+
+def stretched(frequencies: torch.Tensor, factor: float, low: float, high: float, length: float) -> torch.Tensor:
+    """Llama 3.1's, for texts longer than the `length` that it was trained on first (Llama Team, 2024, https://arxiv.org/abs/2407.21783; in
+    numbers in Meta's published model code): what turns less than `low` times in so many positions turns `factor` times slower, what turns
+    more than `high` times as before, and between both goes from one to the other."""
+    turns = length * frequencies / (2 * math.pi)
+    share = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - share) * frequencies / factor + share * frequencies

@@ -113,16 +113,31 @@ def _keys(stated: Mapping[str, Any], here: _Directory) -> dict[str, Any]:
     found["kv_heads"] = found["heads"] if found["kv_heads"] is None else found["kv_heads"]
     if silent := [each.name for each in STATED if not isinstance(found[each.key], int | float)]:
         raise here.refusal(f"its config.json does not say {silent[0]}; copy the whole directory again")
-    return {**found, "soft_cap": 0.0}
+    return {**found, "rope_llama3": _llama3(stated, here), "soft_cap": 0.0}
 
 
-def _scaling(rotations: Any) -> str:
+def _llama3(stated: Mapping[str, Any], here: _Directory) -> list[float] | None:
+    """What `rope_llama3` is; None where nothing is stretched. Raises ValueError where a number is missing."""
+    rotations = next((each for key in ("rope_parameters", "rope_scaling") if _kind(each := stated.get(key)) == "llama3"), None)
+    if rotations is None:
+        return None
+    names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    if silent := [name for name in names if not isinstance(rotations.get(name), int | float)]:
+        raise here.refusal(f"its config.json does not say {silent[0]} of its rotations; copy the whole directory again")
+    return [float(rotations[name]) for name in names]
+
+
+def _kind(rotations: Any) -> str:
     """How positions are stretched for longer texts than a model was trained on; `type` is older than `rope_type`."""
     if not rotations:
         return "default"
     if not isinstance(rotations, dict) or any(isinstance(each, dict) for each in rotations.values()):
         return str(rotations)  # of each kind of layer its own
     return str(rotations.get("rope_type") or rotations.get("type") or "default")
+
+
+def _known(kind: str) -> str:
+    return "default" if kind == "llama3" else kind
 
 
 class _Directory:
@@ -162,8 +177,7 @@ class _Directory:
         dim, heads = stated.get("hidden_size"), stated.get("num_attention_heads")
         even = dim // heads if isinstance(dim, int) and isinstance(heads, int) and heads else None
         for name, value, ours in (
-            ("rope_parameters", _scaling(stated.get("rope_parameters")), "default"),
-            ("rope_scaling", _scaling(stated.get("rope_scaling")), "default"),
+            *((key, _known(_kind(stated.get(key))), "default") for key in ("rope_parameters", "rope_scaling")),
             ("hidden_act", stated.get("hidden_act", "silu"), "silu"),
             ("partial_rotary_factor", stated.get("partial_rotary_factor") or 1, 1),
             ("sliding_window", stated.get("sliding_window") if slides else None, None),
@@ -234,7 +248,9 @@ def _some(names: list[str]) -> str:
 
 def _shown(value: Any) -> str:
     """As a command has it; of other people's text not more than a line."""
-    return str(value).lower() if isinstance(value, bool) or value is None else _line(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else _line(value)
 
 
 def _line(value: object) -> str:

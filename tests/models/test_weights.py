@@ -54,6 +54,30 @@ def test_scores_are_those_of_transformers(tmp_path: Path, kind: str, tied: bool,
     assert (ours.head.weight is ours.embed.weight) == tied
 
 
+@needs_transformers
+def test_positions_are_stretched_as_llama_3_has_them(tmp_path: Path) -> None:
+    asked = {"vocab_size": 128, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2}
+    stretch = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**asked, rope_parameters={"rope_type": "llama3", "rope_theta": 10_000.0, **stretch})
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    theirs.save_pretrained(tmp_path)
+    sizes = {"vocab_size": 128, "dim": 64, "layers": 2, "heads": 2, "hidden": 80, "norm_eps": 1e-6, "tied": False}
+    tokens = torch.arange(64).view(1, 64)
+    ours = Transformer(**sizes, rope_llama3=list(stretch.values()), weights=str(tmp_path)).eval()
+    with torch.no_grad():
+        wanted, got = theirs(tokens).logits, ours(tokens)
+        plain = Transformer(**sizes)
+        plain.load_state_dict(ours.state_dict())
+        assert not torch.allclose(plain.eval()(tokens), wanted, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"model\.rope_llama3=null.*type model\.rope_llama3=\[8\.0,1\.0,4\.0,16\.0\]"):
+        Transformer(**sizes, weights=str(tmp_path))
+
+
 # ---------------------------------------------------------------- of the files
 
 
@@ -152,7 +176,7 @@ def test_all_keys_that_are_others_are_in_one_line(tmp_path: Path) -> None:
     ("stated", "said"),
     [
         ({"model_type": "gemma2"}, "model_type gemma2; type the path of weights of llama, mistral, qwen2"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling llama3, which this model has not"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "does not say low_freq_factor of its rotations"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling linear"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters yarn"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "rope_parameters {'full_attention'"),
