@@ -26,9 +26,9 @@ MUTANTS = (
     ("what two stages share has the gradients of both",
      Cut("launcher/strategies/pipeline.py", "gradient += theirs", "pass"), f"{LOSSES}[pp(2)]"),
     ("gradients of a stage are a mean over its replicas",
-     Cut("launcher/strategies/pipeline.py", "flat /= dist.get_world_size(group)", "pass"), f"{LOSSES}[pp x ddp(2x2)]"),
+     Cut("launcher/strategies/crossing.py", "flat /= dist.get_world_size(group)", "pass"), f"{LOSSES}[pp x ddp(2x2)]"),
     ("a stage takes what the one before gave",
-     Cut("launcher/strategies/stages.py", "module(self._mail.received,", "module(self._mail.received * 1.01,"), f"{LOSSES}[pp(2)]"),
+     Cut("launcher/strategies/stages.py", "forward(received, *given[1:]", "forward(received * 1.01, *given[1:]"), f"{LOSSES}[pp(2)]"),
     ("what an evaluation has gathered is let go",
      Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
 )  # fmt: skip

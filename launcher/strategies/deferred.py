@@ -52,7 +52,7 @@ class _Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         named, described = kwargs or {}, None
-        if any(map(self._is_written, pytree.tree_leaves((args, kwargs)))):
+        if any(map(self.knows, pytree.tree_leaves((args, kwargs)))):
             with contextlib.suppress(NotImplementedError, RuntimeError):  # more than a shape can tell
                 described = func(*args, **_on("meta", named))
         elif any(argument.name == "device" for argument in func._schema.arguments):
@@ -93,10 +93,13 @@ class _Tape(TorchDispatchMode):
         """What stays as it is now, whatever becomes of `value`: `.data` may be given another storage, and what is real other numbers."""
         if not isinstance(value, torch.Tensor):
             return value
-        return value.detach().clone() if not self._is_written(value) and value.numel() <= LARGE else value.detach()
+        return value.detach().clone() if not self.knows(value) and value.numel() <= LARGE else value.detach()
 
-    def _is_written(self, value: Any) -> bool:
+    def knows(self, value: Any) -> bool:
         return isinstance(value, torch.Tensor) and value.is_meta and _name(value) in self._written
+
+    def real_or_as_it_is(self, value: Any) -> Any:
+        return self.real(value) if self.knows(value) else value
 
     def real(self, tensor: torch.Tensor, before: float = math.inf) -> torch.Tensor:
         """On the host, as it was before the operation of that number."""
@@ -117,7 +120,7 @@ class _Tape(TorchDispatchMode):
         """Of any nesting, with real tensors; `own`: storages that are being made."""
 
         def of(value: Any) -> Any:
-            if not self._is_written(value):
+            if not self.knows(value):
                 return value
             return _viewed(own[_name(value)], value) if _name(value) in own else self.real(value, before)
 
@@ -163,6 +166,8 @@ def _viewed(storage: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return storage.view(like.dtype).as_strided(like.shape, like.stride(), like.storage_offset())
 
 
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""What every module has."""
 _TAPES: WeakKeyDictionary[nn.Module, _Tape] = WeakKeyDictionary()
 
 
@@ -188,6 +193,9 @@ def fill(model: nn.Module, parts: Sequence[nn.Module]) -> None:
             for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
                 if buffer.is_meta:
                     setattr(module, name, tape.real(buffer))
+            for name, value in list(vars(module).items()):  # tensors that are neither, as a table of rotations
+                if name not in _OF_TORCH and any(tape.knows(leaf) for leaf in pytree.tree_leaves(value)):
+                    setattr(module, name, pytree.tree_map(tape.real_or_as_it_is, value))
     torch.set_rng_state(state)
     if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         del _TAPES[model]  # with all that was written down, mapped files too

@@ -22,17 +22,17 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import schedules
 from torch.utils import _pytree as pytree
 
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, LaunchError
 from launcher.plan import Compute
+from launcher.strategies import crossing, draws
 from launcher.strategies.stages import Reached, Stage
 
-_HEADER = 16
-"""Numbers that say what a tensor looks like: its type, how many dimensions, and each."""
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 _KEPT = 8
 """Schedules for micro-batches of other shapes; each has memory for what it receives."""
-_BUCKET = 25 << 20
-"""Bytes of gradients that are averaged together, as DDP has it."""
+_UNEQUAL = "strategy=pp: the micro-batches of an update have to be of one shape, and so what stages give; pad them, or type strategy=fsdp"
+
+Shapes = dict[int, tuple[torch.Tensor, torch.Tensor]]
+"""What each stage takes and gives, on the meta device."""
 
 
 class _Probed(BaseException):
@@ -49,8 +49,8 @@ class Pipeline:
         self._model, self._count, self._group, self._device = model, count, group, device
         self._place, self._size = dist.get_rank(group), dist.get_world_size(group)
         self._kind = schedules.get_schedule_class(schedule)
-        self._schedules: dict[Any, Any] = {}
-        """By the shapes of a micro-batch."""
+        self._schedules: dict[Any, tuple[Any, Shapes]] = {}
+        """By the shapes of a micro-batch, with what stages take and give."""
         self._calls: Sequence[Callable[[], Any]] = ()
         """What a stage's `forward` does: of each micro-batch, in the order in which every schedule takes them."""
         self._turns: Counter[int] = Counter()
@@ -61,13 +61,18 @@ class Pipeline:
         """The group of those that have the same stages whole."""
         self._at: Stage | None = None
         """Which is computing."""
-        self._seen: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = None
-        """While shapes are found out: what each stage takes and gives, on the meta device."""
+        self._seed: int | None = None
+        """Of the micro-batch that is computed, in an update; None when it is with the model."""
+        self._expected: Shapes = {}
+        self._seen: Shapes | None = None
+        """While shapes are found out."""
         for stage in stages:
             stage.module.forward = functools.partial(self._forward, stage)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         if self._at is not None:
+            if self._expected:
+                self._enter()
             module = self._at.module
             return type(module).forward(module, *inputs, **named)
         outputs = self._pass(*self._told((inputs, named)))
@@ -75,17 +80,28 @@ class Pipeline:
             raise _Probed
         return outputs
 
+    def _enter(self) -> None:
+        """In an update the model is called. What is drawn within is this stage's own."""
+        if self._at is None or self._seed is None:
+            raise ConfigError(
+                "strategy=pp: the task calls the model twice for one micro-batch, and a stage has one call; type strategy=fsdp"
+            )
+        draws.plant(self._seed + 1 + self._at.number)
+        self._seed = None
+
     def _forward(self, stage: Stage, received: torch.Tensor) -> Any:
         """Of one stage: what it gives the next one, or of the last whatever it was called for."""
         call = self._calls[self._turns[stage.number]]
         self._turns[stage.number] += 1
         stage.follow()
-        stage.mail.received = received if stage.number else None
+        stage.mail.open(received if stage.number else None)
         self._at = stage
         try:
-            return call()
+            result = call()
+            stage.mail.close()
+            return result
         except Reached as end:
-            return end.activation.contiguous()
+            return self._checked(stage.number, end.activation).contiguous()
         finally:
             self._at = stage.mail.received = None
 
@@ -94,39 +110,62 @@ class Pipeline:
         batches = [next(micro_batches) for _ in range(count)]
         looks = [_look(batch) for batch in batches]
         if len(set(looks)) > 1:
-            raise ConfigError("strategy=pp: the micro-batches of an update have to be of one shape, and these are not; type strategy=fsdp")
+            raise ConfigError(_UNEQUAL)
         if looks[0] not in self._schedules:
             if len(self._schedules) >= _KEPT:
                 self._schedules.clear()
             self._schedules[looks[0]] = self._schedule(count, functools.partial(compute.forward, batches[0]))
-        self._calls, self._turns = [functools.partial(compute.forward, batch) for batch in batches], Counter()
+        schedule, self._expected = self._schedules[looks[0]]
+        seeds = torch.randint(2**62, (count,)).tolist()  # the same in all stages, whatever order they go in
+        pairs = zip(batches, seeds, strict=True)
+        self._calls, self._turns = [functools.partial(self._compute, compute, batch, seed) for batch, seed in pairs], Counter()
         numbers = torch.arange(count)
-        self._schedules[looks[0]].step(*((numbers,) if 0 in self.stages else ()), target=numbers, return_outputs=False)
-        self._calls = ()
+        with draws.kept(self._device), _in_one_line():
+            schedule.step(*((numbers,) if 0 in self.stages else ()), target=numbers, return_outputs=False)
+        self._calls, self._expected = (), {}
         for parameter, place in self.twins:
             self._add_tied(parameter, place)
         if self.replicas is not None:
-            average(list(self._model.parameters()), self.replicas)
+            crossing.average(list(self._model.parameters()), self.replicas)
 
-    def _schedule(self, count: int, compute: Callable[[], Any]) -> Any:
+    def _compute(self, compute: Compute, batch: Any, seed: int) -> Any:
+        """What a task draws is the same in all stages."""
+        draws.plant(seed)
+        self._seed = seed
+        return compute.forward(batch)
+
+    def _checked(self, number: int, activation: torch.Tensor) -> torch.Tensor:
+        """As torch has memory for it. Raises ConfigError."""
+        expected = self._expected.get(number)
+        if expected is not None and (activation.shape, activation.dtype) != (expected[1].shape, expected[1].dtype):
+            raise ConfigError(_UNEQUAL)
+        return activation
+
+    def _schedule(self, count: int, compute: Callable[[], Any]) -> tuple[Any, Shapes]:
         seen = self._probe(compute)
         stages = [
             pipelining.PipelineStage(stage.module, number, self._count, self._device, *seen[number], group=self._group)
             for number, stage in self.stages.items()
         ]
         single = issubclass(self._kind, schedules.PipelineScheduleSingle)
-        return self._kind(stages[0] if single else stages, count, loss_fn=lambda loss, target: loss, scale_grads=False)
+        return self._kind(stages[0] if single else stages, count, loss_fn=lambda loss, target: loss, scale_grads=False), seen
 
-    def _probe(self, compute: Callable[[], Any]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
-        """One pass without gradients that changes nothing."""
+    def _probe(self, compute: Callable[[], Any]) -> Shapes:
+        """One pass without gradients that changes nothing. Raises ConfigError where the model cannot be run in stages."""
         trains = any(each.requires_grad for each in self._model.parameters())
         self._seen = {}
-        devices = [self._device] if self._device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices), _evaluating(self._model):
+        with torch.no_grad(), draws.kept(self._device), _evaluating(self._model):
             try:
                 compute()
             except _Probed:
                 pass
+            except LaunchError:
+                raise
+            except Exception as error:
+                why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+                raise ConfigError(
+                    f"strategy=pp: the model cannot be run in stages, if it can at all ({why}); type strategy=fsdp"
+                ) from error
             finally:
                 seen, self._seen = self._seen, None
         return {
@@ -141,13 +180,16 @@ class Pipeline:
             if stage is None:
                 continue
             if number and before != self._place:
-                activation = self._receive(before)
+                activation = crossing.receive(dist.get_global_rank(self._group, before), self._group, self._device)
             given = activation
             self._calls, self._turns = [functools.partial(self, *inputs, **named)], Counter()
+            version = 0 if given is None else given._version
             activation = stage.module(given)
             if number + 1 < self._count and after != self._place:
-                self._send(activation, after)
+                crossing.send(activation, dist.get_global_rank(self._group, after), self._group, self._device)
             if self._seen is not None:
+                stage.mail.copies = given is not None and given._version > version
+                _check_chain(stage.number, given, activation)
                 self._seen[number] = self._looks(number, given, activation)
         self._calls = ()
         return self._outputs(activation)
@@ -157,21 +199,6 @@ class Pipeline:
         takes = torch.empty(1, dtype=torch.int64, device="meta") if given is None else torch.empty_like(given, device="meta")
         is_last = number + 1 == self._count
         return takes, torch.empty((), device="meta") if is_last else torch.empty_like(gives, device="meta")
-
-    def _send(self, tensor: torch.Tensor, place: int) -> None:
-        header = torch.zeros(_HEADER, dtype=torch.int64)
-        header[: 2 + tensor.ndim] = torch.tensor([_DTYPES.index(tensor.dtype), tensor.ndim, *tensor.shape])
-        to = dist.get_global_rank(self._group, place)
-        dist.send(header.to(self._device), to, group=self._group)
-        dist.send(tensor, to, group=self._group)
-
-    def _receive(self, place: int) -> torch.Tensor:
-        header, source = torch.zeros(_HEADER, dtype=torch.int64, device=self._device), dist.get_global_rank(self._group, place)
-        dist.recv(header, source, group=self._group)
-        dtype, ndim, *sizes = header.tolist()
-        tensor = torch.empty(sizes[:ndim], dtype=_DTYPES[dtype], device=self._device)
-        dist.recv(tensor, source, group=self._group)
-        return tensor
 
     def _told(self, inputs: Any) -> Any:
         """As the last stage has them: of what it draws from outputs, as the next token of a text, the others know nothing."""
@@ -184,13 +211,13 @@ class Pipeline:
 
     def _outputs(self, outputs: Any) -> Any:
         """Those of the last stage; elsewhere zeros in their place."""
-        text = json.dumps(_described(outputs)).encode() if self._has_last else b""
+        text = json.dumps(crossing.described(outputs)).encode() if self._has_last else b""
         length = torch.tensor([len(text)], device=self._device)
         dist.broadcast(length, self._last, group=self._group)
         told = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.empty(int(length), dtype=torch.uint8)
         told = told.to(self._device)
         dist.broadcast(told, self._last, group=self._group)
-        return outputs if self._has_last else _zeros(json.loads(bytes(told.tolist())), self._device)
+        return outputs if self._has_last else crossing.zeros(json.loads(bytes(told.tolist())), self._device)
 
     @property
     def _has_last(self) -> bool:
@@ -209,12 +236,33 @@ class Pipeline:
 
     def _add_tied(self, parameter: torch.Tensor, place: int) -> None:
         """The gradient that another process of the pipeline has of the same parameter: both come to the same sum."""
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
         gradient: Any = getattr(parameter.grad, "_local_tensor", parameter.grad)
         theirs, peer = torch.empty_like(gradient), dist.get_global_rank(self._group, place)
         both = [dist.P2POp(dist.isend, gradient, peer, self._group), dist.P2POp(dist.irecv, theirs, peer, self._group)]
         for work in dist.batch_isend_irecv(both):
             work.wait()
         gradient += theirs
+
+
+@contextmanager
+def _in_one_line() -> Generator[None]:
+    """torch's stages put what fails in them into an error of their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, LaunchError) else error) from error.__cause__
+
+
+def _check_chain(number: int, given: Any, gives: Any) -> None:
+    """Raises ConfigError where what earlier modules gave, for which NaN stands, has come into what a stage gives."""
+    floating = [leaf for leaf in pytree.tree_leaves(gives) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    if number and not given.isnan().any() and any(leaf.isnan().any() for leaf in floating):
+        raise ConfigError(
+            "strategy=pp: forward does more with what a module of STAGES gives than to pass it on to the next (adds it, or takes it again "
+            "later), and a later stage has only what the last one gave; put that into the modules, or type strategy=fsdp"
+        )
 
 
 def _look(batch: Any) -> tuple[Any, ...]:
@@ -233,38 +281,3 @@ def _evaluating(model: nn.Module) -> Generator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def average(parameters: Sequence[torch.Tensor], group: Any) -> None:
-    """Of their gradients over the processes of the group, in buckets."""
-    bucket: list[torch.Tensor] = []
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for number, gradient in enumerate(gradients, 1):
-        bucket.append(gradient)
-        if number == len(gradients) or sum(each.nbytes for each in bucket) >= _BUCKET or gradients[number].dtype != gradient.dtype:
-            flat = torch.cat([each.flatten() for each in bucket])
-            dist.all_reduce(flat, group=group)
-            flat /= dist.get_world_size(group)
-            for each, mean in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
-                each.copy_(mean.view_as(each))
-            bucket.clear()
-
-
-def _described(outputs: Any) -> Any:
-    """Of tensors in tuples, lists and dicts, for JSON. Raises ConfigError for anything else."""
-    if isinstance(outputs, torch.Tensor):
-        return {"tensor": list(outputs.shape), "dtype": _DTYPES.index(outputs.dtype)}
-    if isinstance(outputs, dict):
-        return {"dict": [[key, _described(value)] for key, value in outputs.items()]}
-    if isinstance(outputs, list | tuple):
-        return {type(outputs).__name__: [_described(value) for value in outputs]}
-    raise ConfigError(f"strategy=pp: the model gives a {type(outputs).__name__}; it has to give tensors, or tuples, lists or dicts of them")
-
-
-def _zeros(told: Any, device: torch.device) -> Any:
-    if "tensor" in told:
-        return torch.zeros((), dtype=_DTYPES[told["dtype"]], device=device).expand(told["tensor"])
-    if "dict" in told:
-        return {key: _zeros(value, device) for key, value in told["dict"]}
-    ((kind, values),) = told.items()
-    return [_zeros(value, device) for value in values] if kind == "list" else tuple(_zeros(value, device) for value in values)

@@ -94,7 +94,9 @@ class PP(Sharded):
             shard(stage.module, blocks, split, accelerator.device, reshard=True, policy={}, whole=model)
         tie(twins)
         made = Pipeline(model, own, count, split.device_mesh["pp"].get_group(), accelerator.device, _SCHEDULES[self.schedule])
-        made.twins = [(tensor, next(iter(places - {at}))) for tensor, places in stages.held(model, at) if len(places) > 1]
+        made.twins = [
+            (tensor, next(iter(places - {at}))) for tensor, places in stages.held(model, at) if len(places) > 1 and tensor.requires_grad
+        ]
         if split.coordinate.mesh.dp_shard == 1 and split.coordinate.mesh.dp_replicate > 1:
             made.replicas = split.device_mesh["dp_replicate"].get_group()
         return made

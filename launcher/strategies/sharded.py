@@ -96,6 +96,7 @@ def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard:
         return model.to(device)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    _check_parameters(model, blocks)
     names = [name for name in ("dp_replicate", "dp_shard") if getattr(split.coordinate.mesh, name) > 1]
     over = split.device_mesh[tuple(names)]
     for module in (*blocks, model):
@@ -104,13 +105,27 @@ def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard:
     return model
 
 
+def _check_parameters(model: Any, blocks: Sequence[Any]) -> None:
+    """Raises ConfigError for a parameter that fully_shard cannot take."""
+    for name, parameter in model.named_parameters():
+        if not parameter.ndim:
+            raise ConfigError(f"model: {name} is a single number, and cannot be cut; make it a vector of one, or type strategy=ddp")
+    inside: set[int] = set()
+    for block in (block for block in blocks[::-1] if id(block) not in inside):  # outer ones first
+        inside.update(map(id, block.modules()))
+        for name, parameter in block.named_parameters():
+            if id(parameter) in inside:
+                raise ConfigError(f"model: {name} of a {type(block).__name__} is another's too; untie it, or type strategy=ddp")
+        inside.update(id(parameter) for parameter in block.parameters())
+
+
 def of_class(model: Any, names: Sequence[str], anyway: bool = False) -> list[Any]:
     """The modules below it of the classes with those names, inner ones first. Raises ConfigError where it has none of any name, unless it
     may have none: `anyway`."""
     found = [module for module in model.modules() if type(module).__name__ in names and module is not model]
     if names and not found and not anyway:
         kinds = ", ".join(sorted({type(module).__name__ for module in model.modules()}))
-        raise ConfigError(f"strategy.wrap={list(names)}: no module of the model is one; it has {kinds}")
+        raise ConfigError(f"no module of the model is a {' or '.join(names)}, as BLOCKS in its file or strategy.wrap says; it has {kinds}")
     return found[::-1]
 
 
@@ -148,8 +163,10 @@ def tied(model: Any) -> Iterator[tuple[Place, Place]]:
 
 def tie(places: Sequence[tuple[Place, Place]]) -> None:
     """What `tied` gave, once more: a strategy has put other parameters in one of the places. An empty one follows the other."""
-    for (module, name), (first, first_name) in places:
-        if getattr(first, first_name).numel():
-            setattr(module, name, getattr(first, first_name))
-        else:
-            setattr(first, first_name, getattr(module, name))
+    twins: dict[tuple[int, str], list[Place]] = {}
+    for place, first in places:
+        twins.setdefault((id(first[0]), first[1]), [first]).append(place)
+    for each in twins.values():
+        held = [getattr(module, name) for module, name in each]
+        for module, name in each:
+            setattr(module, name, next((parameter for parameter in held if parameter.numel()), held[0]))

@@ -29,40 +29,84 @@ class Reached(BaseException):
         self.activation = activation
 
 
-@dataclass
 class Mail:
-    """What came from the stage before."""
+    """What came from the stage before, and how far a call has come."""
 
-    received: torch.Tensor | None = None
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names`: of all modules of STAGES."""
+        self.received: torch.Tensor | None = None
+        self.copies = False
+        """Whether the first module changes in place what it is given."""
+        self._names, self._next = names, 0
+
+    def open(self, received: torch.Tensor | None) -> None:
+        """A call begins."""
+        self.received, self._next = received, 0
+
+    def come(self, place: int) -> None:
+        """To the module with that number. Raises ConfigError where another one was due."""
+        if place != self._next:
+            raise ConfigError(f"strategy=pp: forward calls {self._names[place]} {self._due()}")
+        self._next += 1
+
+    def close(self) -> None:
+        """A call has come to the model's end. Raises ConfigError where it left a module out."""
+        if self._next < len(self._names):
+            raise ConfigError(f"strategy=pp: forward ends {self._due()}")
+
+    def _due(self) -> str:
+        due = self._names[self._next] if self._next < len(self._names) else "its end"
+        return (
+            f"where {due} is due: STAGES in the model's file has to be the order in which they are called, each once in every call; "
+            "mend it there, or type strategy=fsdp"
+        )
 
 
-class _Passed(nn.Module):
-    """In the place of a module of an earlier stage."""
-
-    def __init__(self, mail: Mail) -> None:
+class _StandIn(nn.Module):
+    def __init__(self, mail: Mail, place: int) -> None:
         super().__init__()
-        self._mail = mail
-
-    def forward(self, *ignored: Any, **named: Any) -> torch.Tensor | None:
-        return self._mail.received if self._mail.received is None else self._mail.received.detach()
+        self._mail, self._place = mail, place
 
 
-class _Enter(nn.Module):
-    """The first module of a stage."""
+class _Passed(_StandIn):
+    """In the place of a module of an earlier stage. What it gives is no number: whatever is made of it is not to be used."""
 
-    def __init__(self, module: nn.Module, mail: Mail) -> None:
-        super().__init__()
-        self.module, self._mail = module, mail
+    def forward(self, *ignored: Any, **named: Any) -> torch.Tensor:
+        self._mail.come(self._place)
+        received = self._mail.received
+        assert received is not None
+        return received.detach().new_full((), float("nan")).expand_as(received) if received.is_floating_point() else received.detach()
 
-    def forward(self, ignored: Any, *rest: Any, **named: Any) -> Any:
-        return self.module(self._mail.received, *rest, **named)
+
+class _Own(_StandIn):
+    """A module of this stage."""
+
+    def __init__(self, module: nn.Module, mail: Mail, place: int) -> None:
+        super().__init__(mail, place)
+        self.module = module
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        self._mail.come(self._place)
+        return self.module(*given, **named)
 
 
-class _Leave(nn.Module):
+class _Enter(_Own):
+    """The first one."""
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        received = self._mail.received
+        received = received.clone() if received is not None and self._mail.copies else received
+        if given:
+            return super().forward(received, *given[1:], **named)
+        return super().forward(**{**named, next(iter(named)): received})
+
+
+class _Leave(_StandIn):
     """In the place of a module of a later stage."""
 
-    def forward(self, activation: torch.Tensor, *rest: Any, **named: Any) -> None:
-        raise Reached(activation)
+    def forward(self, *given: Any, **named: Any) -> None:
+        self._mail.come(self._place)
+        raise Reached(given[0] if given else next(iter(named.values())))
 
 
 @dataclass
@@ -121,10 +165,10 @@ def shares(model: nn.Module, names: Sequence[str], count: int, cut: Sequence[str
         begins = _balanced([sum(each.numel() for each in model.get_submodule(name).parameters()) for name in names], count)
     elif strange := [name for name in cut if name not in names[1:]]:
         raise ConfigError(f"strategy.cut: no stage can begin with {strange[0]}; type some of {', '.join(names[1:])}")
-    elif len(cut) != count - 1:
-        raise ConfigError(f"strategy.cut={list(cut)} makes {len(cut) + 1} stages, and there are {count}; name {count - 1} modules")
+    elif len(set(cut)) != count - 1:
+        raise ConfigError(f"strategy.cut={list(cut)} makes {len(set(cut)) + 1} stages, and there are {count}; name {count - 1} modules")
     else:
-        begins = [0, *sorted(names.index(name) for name in cut)]
+        begins = [0, *sorted(names.index(name) for name in set(cut))]
     return [names[begin:end] for begin, end in zip(begins, [*begins[1:], len(names)], strict=True)]
 
 
@@ -154,19 +198,20 @@ def _packed(sizes: Sequence[int], most: int) -> list[int]:
 
 def stage(model: nn.Module, parts: Sequence[Sequence[str]], number: int) -> Stage:
     """The one with that number of those that `shares` gave."""
-    mail = Mail()
+    mail = Mail([name for names in parts for name in names])
     made = Stage(number, _shallow(model), mail)
     made.copies.append((model, made.module))
-    for at, names in enumerate(parts):
-        for name in names:
-            parent, _, own = name.rpartition(".")
-            container = _own_container(made, model, parent)
-            if at < number:
-                setattr(container, own, _Passed(mail))
-            elif at > number:
-                setattr(container, own, _Leave())
-            elif number and name == names[0]:
-                setattr(container, own, _Enter(model.get_submodule(name), mail))
+    places = ((at, name) for at, names in enumerate(parts) for name in names)
+    for place, (at, name) in enumerate(places):
+        parent, _, own = name.rpartition(".")
+        container = _own_container(made, model, parent)
+        if at < number:
+            setattr(container, own, _Passed(mail, place))
+        elif at > number:
+            setattr(container, own, _Leave(mail, place))
+        else:
+            kind = _Enter if number and name == parts[number][0] else _Own
+            setattr(container, own, kind(model.get_submodule(name), mail, place))
     return made
 
 

@@ -77,15 +77,17 @@ class Loss:
     def weigh(self, parameters: Iterable[torch.Tensor]) -> None:
         """After the last backward pass of an update. Where the host does not know the weights, gradients were made for as much weight as
         there are samples; now those of all ranks are known."""
-        if not self._weights and not (self._is_staged and self._is_weighed()):
+        weighs = self._is_weighed() if self._is_staged else bool(self._weights)
+        if not weighs:
             return
         shares, device = self._shares, self._meter.device
         total = torch.stack(self._weights).sum(dtype=torch.float32) if self._weights else torch.zeros((), device=device)
         self._weights.clear()
         if dist.is_initialized():
             dist.all_reduce(total if shares.counts else total.zero_())
-        factor = torch.where(total > 0, shares.batch_size / total, 0.0)
-        torch._foreach_mul_(gradients(parameters), factor)  # pyright: ignore[reportPrivateImportUsage]
+        if here := gradients(parameters):  # a stage may be frozen
+            factor = torch.where(total > 0, shares.batch_size / total, 0.0)
+            torch._foreach_mul_(here, factor)  # pyright: ignore[reportPrivateImportUsage]
 
     def _is_weighed(self) -> bool:
         """Every rank asks at the same time, and once."""

@@ -48,7 +48,7 @@ class Norm:
             square += torch.stack(torch._foreach_norm(counted)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
         dist.all_reduce(square)
         norm = square.sqrt().float()
-        if self.clips:
+        if self.clips and (here := gradients(self._parameters)):  # a stage may be frozen
             factor = (self._most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grads_with_norm_ has it
-            torch._foreach_mul_(gradients(self._parameters), factor)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(here, factor)  # pyright: ignore[reportPrivateImportUsage]
         return norm

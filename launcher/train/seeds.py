@@ -13,10 +13,10 @@ from launcher.plan import Coordinate
 
 
 def of_coordinate(seed: int, coordinate: Coordinate, step: int = 0) -> int:
-    """Whole, from 0 to 2**63 - 1: another for each share of a batch, part of a sequence and stage, but the same for the parts of a layer,
-    which drop the same outputs. `step`: where the process joined a run that had begun without it; what it drew earlier, if it was there
-    before, is not drawn again."""
-    within = "".join(f", {name} {place}" for name, place in (("cp", coordinate.cp), ("pp", coordinate.pp)) if place)
+    """Whole, from 0 to 2**63 - 1: another for each share of a batch and part of a sequence, but the same for the parts of a layer, which
+    drop the same outputs, and for stages, whose tasks draw the same (strategies/draws.py has what is drawn within). `step`: where the
+    process joined a run that had begun without it; what it drew earlier, if it was there before, is not drawn again."""
+    within = f", cp {coordinate.cp}" if coordinate.cp else ""
     return _hashed(f"seed {seed}, rank {coordinate.dp_rank}{within}, from step {step}")
 
 

@@ -134,6 +134,9 @@ def _restore(parts: Parts, files: Files, rank: int) -> TrainState:
         raise CheckpointError(f"{checkpoint.path}: a mesh of {before} does not fill a world of {checkpoint.world}")
     if before == parts.coordinate.mesh:
         share, (own, own_tensors) = rank, _own(files, rank)
+        if any(name not in own_tensors for name in (*_buffers(parts.model), *_averages(parts)[1])):  # stages were cut elsewhere
+            others = [_own(files, each)[1] for each in range(checkpoint.world)]
+            own_tensors = Means(others, rank, ("buffer|", "average|"), {"totals": own_tensors["totals"]})
     else:
         share = next((each for each in range(before.size) if before.at(each).dp_rank == parts.coordinate.dp_rank), None)
         own, own_tensors = _joined(files, share or 0, parts.coordinate.is_first_to_count)

@@ -59,6 +59,7 @@ class Layers:
         self._silent: dict[str, torch.Tensor] = {}
         """Outputs that have had no gradient in any look."""
         self._looked: list[str] = []
+        self._device = next((local(tensor).device for _, tensor in trained), torch.device("cpu"))
         self._pending: tuple[int, Fetch] | None = None
         self._seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._told: set[str] = set()
@@ -72,6 +73,19 @@ class Layers:
     @torch.no_grad()
     def _look(self, step: int, update: Callable[[], None]) -> None:
         looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
+        if not looked:  # a stage that is frozen, and others are not
+            update()
+            sums = torch.zeros(5, 0, dtype=torch.float64, device=self._device)
+        else:
+            sums = self._changes(looked, update)
+        self._looked = [name for name, _ in looked]
+        if self._is_split:
+            sums = self._summed(sums)
+        norms, moved, were, dead, looks = sums
+        self._pending = step, Fetch(torch.stack([norms.sqrt(), moved.sqrt() / were.sqrt().clamp_min(1e-12), dead, looks]))
+
+    def _changes(self, looked: Sequence[tuple[str, torch.Tensor]], update: Callable[[], None]) -> torch.Tensor:
+        """Of these layers, by `update`: squares of the norm of the gradient, of the change and of what was there; dead outputs; ones."""
         norms = torch._foreach_norm(gradients(tensor for _, tensor in looked))  # pyright: ignore[reportPrivateImportUsage]
         dead = torch.stack([self._dead(name, tensor) for name, tensor in looked])
         weights = [_sample(tensor) for _, tensor in looked]
@@ -79,12 +93,7 @@ class Layers:
         update()
         moved = [(now.double() - then).norm() for now, then in zip(weights, before, strict=True)]
         norms, moved, were = (_squares(each) for each in (norms, moved, [then.norm() for then in before]))
-        sums = torch.stack([norms, moved, were, dead, torch.ones_like(dead)])
-        self._looked = [name for name, _ in looked]
-        if self._is_split:
-            sums = self._summed(sums)
-        norms, moved, were, dead, looks = sums
-        self._pending = step, Fetch(torch.stack([norms.sqrt(), moved.sqrt() / were.sqrt().clamp_min(1e-12), dead, looks]))
+        return torch.stack([norms, moved, were, dead, torch.ones_like(dead)])
 
     def _summed(self, here: torch.Tensor) -> torch.Tensor:
         """Over the ranks, of every layer that some rank has; `here` (5, layers looked at)."""
@@ -111,7 +120,9 @@ class Layers:
             return []
         (looked, fetch), self._pending = self._pending, None
         seen = zip(self._looked, *fetch.value().tolist(), strict=True)
-        names, norms, moved, dead, _ = zip(*(each for each in seen if each[-1]), strict=True)
+        if not (seen := [each for each in seen if each[-1]]):
+            return []
+        names, norms, moved, dead, _ = zip(*seen, strict=True)
         for kind, values in (("grad_norm", norms), ("update_ratio", moved), ("dead", dead)):
             board.layers(looked, kind, dict(zip(names, values, strict=True)))
         return [line for line in map(self._judge, names, norms, moved, dead, [statistics.median(moved)] * len(names)) if line]

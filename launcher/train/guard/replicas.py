@@ -65,7 +65,7 @@ class Replicas:
         own = {name: int(fetch.value().item()) for name, fetch in sums.items()}
         told = self._ranks.gather((own, socket.gethostname(), self._alike))
         for alike in dict.fromkeys(tuple(alike) for _, _, alike in told):
-            for name in sums:
+            for name in told[alike[0] if alike else 0][0]:  # a stage that is frozen has no optimizer state
                 self._judge(name, [_Said(rank, told[rank][1], told[rank][0][name]) for rank in alike or range(len(told))], step)
         self._equal_at = step
 
