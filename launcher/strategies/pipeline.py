@@ -103,7 +103,8 @@ class Pipeline:
         except Reached as end:
             return self._checked(stage.number, end.activation).contiguous()
         finally:
-            self._at = stage.mail.received = None
+            self._at = None
+            stage.mail.shut()
 
     def update(self, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
         """The gradients of one update on this process. Raises ConfigError where micro-batches are of unequal shapes."""
@@ -252,7 +253,10 @@ def _in_one_line() -> Generator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise (error.__cause__ if isinstance(error.__cause__, LaunchError) else error) from error.__cause__
+        cause = error.__cause__
+        while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise (cause if cause is not None else error) from None
 
 
 def _check_chain(number: int, given: Any, gives: Any) -> None:

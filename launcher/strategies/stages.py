@@ -37,14 +37,23 @@ class Mail:
         self.received: torch.Tensor | None = None
         self.copies = False
         """Whether the first module changes in place what it is given."""
-        self._names, self._next = names, 0
+        self._names, self._next, self._is_open = names, 0, False
 
     def open(self, received: torch.Tensor | None) -> None:
         """A call begins."""
-        self.received, self._next = received, 0
+        self.received, self._next, self._is_open = received, 0, True
+
+    def shut(self) -> None:
+        """It is over, or has failed."""
+        self.received, self._is_open = None, False
 
     def come(self, place: int) -> None:
         """To the module with that number. Raises ConfigError where another one was due."""
+        if not self._is_open:
+            raise ConfigError(
+                f"strategy=pp: {self._names[place]} is called when forward is over, as by torch.utils.checkpoint in the model; leave it "
+                "out and type train.activation_checkpointing=full, or strategy=fsdp"
+            )
         if place != self._next:
             raise ConfigError(f"strategy=pp: forward calls {self._names[place]} {self._due()}")
         self._next += 1

@@ -58,6 +58,20 @@ def test_a_convolutional_net_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_what_a_task_draws_and_weighs_is_the_same_in_all_stages(tmp_path: Path) -> None:
+    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=10")
+    drawn, looped = "task._target_=toyproject.drawn.Drawn", ("strategy.schedule=interleaved", "strategy.stages_per_process=2")
+    found: list[dict[int, float]] = []
+    for number, more in enumerate(((), SPLITS["pp(2)"], (*SPLITS["pp(2)"], *looped))):
+        done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={number}", *net, drawn, *more), timeout=60)
+        assert done.returncode == 0, done.stderr
+        found.append(losses(tmp_path / "runs" / "toy" / str(number)))
+    for got in found[1:]:
+        assert got == pytest.approx(found[0], rel=NEAR)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_micro_batches_and_a_norm_that_is_clipped_change_nothing(tmp_path: Path, one: dict[int, float]) -> None:
     for number, more in enumerate(("strategy.whole_gradients=false", "strategy.whole_gradients=true")):

@@ -74,7 +74,7 @@ def test_stages_one_after_the_other_are_the_model(soft_cap: float, cut: list[str
     activation: torch.Tensor | None = None
     for number in range(3):
         made = stages.stage(model, parts, number)
-        made.mail.received = activation
+        made.mail.open(activation)
         if number < 2:
             with pytest.raises(Reached) as end:
                 made.module(tokens)
@@ -112,3 +112,74 @@ def test_a_stage_trains_or_evaluates_as_the_model_does() -> None:
     made.follow()
     assert not made.module.training
     assert isinstance(made.module, nn.Module)
+
+
+class Row(nn.Module):
+    """Blocks, and how `forward` calls them: a program on `x`, `blocks` and `head`."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.blocks, self.head = nn.Linear(3, 4), nn.ModuleList(nn.Linear(4, 4) for _ in range(3)), nn.Linear(4, 2)
+        self.program = program
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        names = {"x": self.embed(x), "blocks": self.blocks, "torch": torch}
+        exec(self.program, names)
+        return self.head(names["x"])
+
+
+ROW = ("embed", "blocks.*", "head")
+
+
+def second(program: str) -> stages.Stage:
+    """The second stage of such a model, which begins with blocks.1."""
+    model = Row(program)
+    made = stages.stage(model, stages.shares(model, stages.units(model, ROW), 2, ["blocks.1"]), 1)
+    made.mail.open(torch.ones(5, 4))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("for b in reversed(blocks): x = b(x)", r"calls blocks\.2 where blocks\.0 is due"),
+        ("for b in blocks: x = b(b(x))", r"calls blocks\.0 where blocks\.1 is due"),
+        ("for b in (blocks[0], blocks[2]): x = b(x)", r"calls blocks\.2 where blocks\.1 is due"),
+        ("x = blocks[0](x)", r"calls head where blocks\.1 is due"),
+    ],
+)
+def test_a_forward_that_is_no_chain_is_named(program: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        second(program).module(torch.ones(5, 3))
+
+
+def test_a_forward_that_leaves_out_its_last_module_is_named() -> None:
+    made = second("for b in blocks: x = b(x)")
+    made.mail.open(torch.ones(5, 4))
+    for place in range(4):
+        made.mail.come(place)
+    with pytest.raises(ConfigError, match="forward ends where head is due"):
+        made.mail.close()
+
+
+def test_what_is_made_of_another_stages_numbers_is_none() -> None:
+    """A residual around the modules would add what this stage does not have."""
+    assert second("for b in blocks: x = x + b(x)").module(torch.ones(5, 3)).isnan().all()
+    assert not second("for b in blocks: x = torch.relu(b(x))").module(torch.ones(5, 3)).isnan().any()
+
+
+def test_modules_may_be_called_by_keyword_and_change_what_they_are_given() -> None:
+    assert not second("for b in blocks: x = b(input=x)").module(torch.ones(5, 3)).isnan().any()
+    made = second("for b in blocks: x = b(x)")
+    made.mail.copies = True
+    received = made.mail.received
+    made.module(torch.ones(5, 3))
+    assert received is made.mail.received
+
+
+def test_a_module_that_is_called_when_all_is_over_is_named() -> None:
+    made = second("for b in blocks: x = b(x)")
+    made.mail.shut()
+    with pytest.raises(ConfigError, match=r"as by torch\.utils\.checkpoint in the model; leave it out"):
+        made.module(torch.ones(5, 3))
