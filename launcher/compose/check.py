@@ -12,7 +12,7 @@ from launcher.compose.round_batch import shares
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
-from launcher.config.targets import fits, nearest, signature
+from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Layout, Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
@@ -133,6 +133,16 @@ def check_blocks(config: Config, layout: Layout) -> None:
                 f"train.{key}={how}: {what} names no blocks to do it by; write "
                 f'BLOCKS = ("Block",) into its file, or type train.{key}={str(without).lower()}'
             )
+
+
+def check_boundaries(config: Config) -> None:
+    """Raises ConfigError where the data number documents and the model cannot be told."""
+    target = config["model"]["_target_"]
+    if config["data"].get("boundaries") is True and (known := inputs(target)) is not None and len(known) < 2:
+        raise ConfigError(
+            f"data.boundaries=true: {target} takes no second input, the document of each token; type data.boundaries=false, or "
+            "model=transformer"
+        )
 
 
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:

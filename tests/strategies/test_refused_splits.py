@@ -73,6 +73,10 @@ LOOPED = ("strategy.schedule=interleaved",)
         ),
         ((TEXT, TWO, "strategy=pp", "train.accumulate=2", "train.compile=true"), "type train.compile=blocks"),
         (("+exp=cifar", TWO, "strategy=pp", "train.accumulate=2", "model=resnet20"), "type train.channels_last=false"),
+        (
+            (TEXT, "data.boundaries=true", "model=resnet9"),
+            "data.boundaries=true: models.resnet9.ResNet9 takes no second input, the document of each token; type data.boundaries=false",
+        ),
         ((TEXT, "train.fp8=true"), "train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false"),
         ((*TOY, "train.compile=blocks"), "names no blocks to do it by"),
         ((TEXT, "train.compile=sometimes"), "train.compile=sometimes cannot be; type true, false or blocks"),
