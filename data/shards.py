@@ -31,9 +31,11 @@ _ENDS = "ends.uint64"
 class Stream:
     """Tokens of several arrays one behind the other, read where they lie."""
 
-    def __init__(self, shards: Sequence[np.ndarray], names: Sequence[str] = (), ends: Sequence[np.ndarray] | None = None) -> None:
+    def __init__(
+        self, shards: Sequence[np.ndarray], names: Sequence[str] = (), ends: Sequence[np.ndarray] | None = None, kinds: int = 0
+    ) -> None:
         """`shards`: (n,) each, of one type. `names`: what each token stands for; none for bytes. `ends`: of each shard, behind how many of
-        its tokens a document ends, (documents,), rising; null: each is one document."""
+        its tokens a document ends, (documents,), rising; null: each is one document. `kinds`: tokens are 0..kinds-1, if that is known."""
         ends = [np.array([len(shard)]) for shard in shards] if ends is None else ends
         pairs = [(np.asarray(shard), np.asarray(end)) for shard, end in zip(shards, ends, strict=True)]
         pairs = [pair for pair in pairs if len(pair[0])] or pairs[:1]
@@ -41,7 +43,7 @@ class Stream:
         self._begins = np.array([0, *accumulate(map(len, self._shards))])
         self._before = np.array([0, *accumulate(map(len, self._ends))])
         """How many documents there are before those of each shard."""
-        self.names = names
+        self.names, self.kinds = names, kinds
 
     def __len__(self) -> int:
         return int(self._begins[-1])
@@ -110,18 +112,20 @@ class Maker:
         def make(number: int, arrays: cache.Arrays) -> dict[str, object]:
             if not self._digests:
                 check(self.fingerprint())
-            self._make(number, arrays, kept)
-            return {}
+            return {"kinds": self._make(number, arrays, kept)}
 
         names = [f"text-{number}-of-{len(self._shards)}-ends" for number in range(len(self._shards))]  # earlier ones had no ends
         try:
-            shards = [each.arrays for each in cache.open_or_build(kept, names, fingerprint, _TYPES, make, f"making tokens in {kept}")]
+            made = cache.open_or_build(kept, names, fingerprint, _TYPES, make, f"making tokens in {kept}")
         finally:
             self._progress.end()
+        shards = [each.arrays for each in made]
         found = [array for arrays in shards for name, array in arrays.items() if name not in (_NAMES, _ENDS)]
-        return Stream(found, json.loads(bytes(shards[0][_NAMES])), [arrays[_ENDS] for arrays in shards])
+        kinds = max(int(each.manifest["kinds"]) for each in made)
+        return Stream(found, json.loads(bytes(shards[0][_NAMES])), [arrays[_ENDS] for arrays in shards], kinds)
 
-    def _make(self, number: int, arrays: cache.Arrays, kept: Path) -> None:
+    def _make(self, number: int, arrays: cache.Arrays, kept: Path) -> int:
+        """Returns how many kinds of token it may have: of a tokenizer all, of bytes up to the largest that there is."""
         if self._tokenizer is None:
             self._tokenizer = opened(self._tokens, self._end)
             notice(f"Making tokens of {len(self._sources.files)} file(s) in {kept}, once")
@@ -134,16 +138,17 @@ class Maker:
             names += ["<end>"] if names and self._end == len(names) else []
             arrays.append(_NAMES, np.frombuffer(json.dumps(names).encode(), np.uint8))
         end = np.array([] if self._end is None else [self._end], np.uint32)
-        made = 0
+        made, largest = 0, -1
         for tokens, piece in self._tokenizer.encode(self._documents(number)):
             arrays.append(name, np.concatenate((tokens, end)) if piece.ends else tokens)
-            made += len(tokens) + len(end) * piece.ends
+            made, largest = made + len(tokens) + len(end) * piece.ends, max(largest, int(tokens.max(initial=0)))
             if piece.ends:
                 arrays.append(_ENDS, np.array([made]))
             self._progress(piece.done)
         for file in self._shards[number]:
             if sha256_file(file) != self._digests[file]:
                 raise ValueError(f"data.path={file}: has changed while it was read; start again when nobody writes to it")
+        return 1 + max(most if self._tokens else largest, -1 if self._end is None else self._end)
 
     def _documents(self, number: int) -> Iterator[documents.Piece]:
         """Those of a shard; what is done is in bytes of all files."""

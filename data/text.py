@@ -48,12 +48,13 @@ class Text:
         end: int | None = None,
         boundaries: bool = False,
         cache: str | None = None,
+        kinds: int | None = None,
     ) -> None:
         """`path`: null is $LAUNCHER_DATA/tinyshakespeare. `length`: of a window, in tokens. `validation`: share of the text, its end.
         `fingerprint`: refuse another text. `tokenizer`: path of a tokenizer.json; null is bytes. `field`: of JSON lines and of parquet,
         with the text. `end`: the token behind each document. `boundaries`: batches say which document each token is in, so that a model
         can keep them apart; a file of text is one. `cache`: where tokens go that are made; default $LAUNCHER_CACHE or ~/.cache/launcher.
-        Raises ValueError naming the option."""
+        `kinds`: refuse a text whose tokens are not all below it. Raises ValueError naming the option."""
         if length < 1:
             raise ValueError(f"data.length={length}: not possible; type a whole number from 1")
         if not 0 <= validation < 1:
@@ -63,7 +64,7 @@ class Text:
         self.path, self.tokenizer = (None if each is None else Path(each).expanduser().absolute() for each in (path, tokenizer))
         self.cache = Path(cache or os.environ.get("LAUNCHER_CACHE") or "~/.cache/launcher").expanduser().absolute()
         self.length, self.validation, self.fingerprint, self.field, self.end = length, validation, fingerprint, field, end
-        self.boundaries = boundaries
+        self.boundaries, self.kinds = boundaries, kinds
         self._stream: Stream | None = None
 
     @property
@@ -76,19 +77,22 @@ class Text:
         wrong with a file, and OSError, with its errno, where the cache cannot be written."""
         self.path, sources = self._find()
         if self._is_mapped(sources):
-            self._refuse_other(found := _fingerprint(_maps(sources)))
-            self.fingerprint = found
-            self._warn_of_one(len(sources.files))
-            return {"path": str(self.path), "fingerprint": found}
-        tokens = opened(self.tokenizer, self.end).size
-        maker = self._maker(sources)
-        self._refuse_other(found := maker.fingerprint())
-        self.fingerprint, self._stream = found, maker.open(self.cache, found, self._refuse_other)
-        most = max(tokens, 0 if self.end is None else self.end + 1)
-        if most > 256:
-            notice(f"{len(self._stream):,} tokens of {most:,} kinds; a model with fewer cannot read them: model.vocab_size={most}")
-        self._warn_of_one(self._stream.documents)
-        pinned: dict[str, object] = {"path": str(self.path), "fingerprint": found}
+            maps = _maps(sources)
+            self._refuse_other(found := _fingerprint(maps))
+            kinds, documents = 1 + max(int(text.max(initial=0)) for text in maps), len(maps)
+        else:
+            opened(self.tokenizer, self.end)  # what is wrong with it is said before all is read
+            maker = self._maker(sources)
+            self._refuse_other(found := maker.fingerprint())
+            self._stream = maker.open(self.cache, found, self._refuse_other)
+            kinds, documents = self._stream.kinds, self._stream.documents
+        self._refuse_more(kinds)
+        if self.boundaries and documents < 2:
+            notice(f"WARNING: data.boundaries=true changes nothing: {self.path} is one document")
+        if kinds > 256 and self._stream is not None:
+            notice(f"{len(self._stream):,} tokens of {kinds:,} kinds; a model with fewer cannot read them: model.vocab_size={kinds}")
+        self.fingerprint, self.kinds = found, kinds
+        pinned: dict[str, object] = {"path": str(self.path), "fingerprint": found, "kinds": kinds}
         return pinned if self.tokenizer is None else {**pinned, "tokenizer": str(self.tokenizer)}
 
     def part(self, split: str, device: torch.device | str) -> Windows | None:
@@ -140,9 +144,9 @@ class Text:
     def _maker(self, sources: documents.Sources) -> Maker:
         return Maker(sources, self.tokenizer, self.field, self.end)
 
-    def _warn_of_one(self, documents: int) -> None:
-        if self.boundaries and documents < 2:
-            notice(f"WARNING: data.boundaries=true changes nothing: {self.path} is one document")
+    def _refuse_more(self, kinds: int) -> None:
+        if self.kinds is not None and self.kinds < kinds:
+            raise ValueError(f"data.kinds={self.kinds}: {self.path} has tokens up to {kinds - 1}; type data.kinds=null")
 
     def _refuse_other(self, found: str) -> None:
         if self.fingerprint not in (None, found):

@@ -145,6 +145,18 @@ def check_boundaries(config: Config) -> None:
         )
 
 
+def check_vocabulary(config: Config) -> None:
+    """Raises ConfigError where the data have tokens that the model has no row for. They say so once they are prepared (data.kinds)."""
+    kinds, rows = config["data"].get("kinds"), config["model"].get("vocab_size")
+    if isinstance(kinds, int) and isinstance(rows, int) and rows < kinds:
+        tokenizer = config["data"].get("tokenizer")
+        whose = f"those of data.tokenizer={tokenizer}" if tokenizer else "bytes are 0 to 255, and those of this text"
+        raise ConfigError(
+            f"model.vocab_size={rows} is less than the {kinds} kinds of token that the data have ({whose} go up to {kinds - 1}); "
+            f"type model.vocab_size={kinds if tokenizer else max(kinds, 256)}"
+        )
+
+
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where nothing computes in 8 bits."""
     if not config["train"].get("fp8"):

@@ -234,6 +234,7 @@ def test_what_is_pinned_for_a_text_as_it_is_has_not_changed(folder: Path) -> Non
     assert Text(str(folder / "a.txt")).prepare() == {
         "path": str(folder / "a.txt"),
         "fingerprint": hashlib.sha256(b"to be, or not").hexdigest(),
+        "kinds": ord("t") + 1,
     }
     assert not (folder.parent / "cache").exists(), "nothing is made of it"
 
@@ -255,6 +256,16 @@ def test_a_long_document_is_cut_and_still_one(folder: Path, monkeypatch: pytest.
         assert [piece.text.decode() for piece in found] == pieces
         assert [piece.ends for piece in found] == [False] * (len(pieces) - 1) + [True]
     assert bytes(tokens_of(Text(str(folder / "a.txt"), end=0))) == text.encode() + b"\0"
+
+
+@pytest.mark.parametrize("end", [None, 0, 200, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_bytes_the_largest_that_there_is_is_pinned(folder: Path, kind: str, end: int | None) -> None:
+    pinned = Text(str(KINDS[kind](folder)), end=end).prepare()
+    assert pinned["kinds"] == 1 + max(max("Ä".encode()), end or 0)
+    again = Text(str(folder / "all") if kind == "a file" else str(pinned["path"]), end=end, kinds=195)
+    with pytest.raises(ValueError, match=r"^data\.kinds=195: .* has tokens up to \d+; type data\.kinds=null"):
+        again.prepare()
 
 
 # Shards.
@@ -420,7 +431,8 @@ def test_tokens_take_as_many_bytes_as_they_need(
     monkeypatch.setattr(shards, "opened", lambda path, end: Last())
     (folder / "tokenizer.json").touch()
     data = Text(str(as_lines(folder / "a.jsonl", DOCUMENTS)), tokenizer=str(folder / "tokenizer.json"), length=3, validation=0.0)
-    assert data.prepare()["tokenizer"] == str(folder / "tokenizer.json")
+    pinned = data.prepare()
+    assert (pinned["tokenizer"], pinned["kinds"]) == (str(folder / "tokenizer.json"), kinds)
     assert (f"18 tokens of {kinds:,} kinds" in capsys.readouterr().err) == (kinds > 256)
     windows = part(data)
     stream = windows._stream  # pyright: ignore[reportPrivateUsage]
