@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -18,3 +19,12 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """This process's pieces of those that are there."""
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+
+
+def summed(tensor: torch.Tensor) -> torch.Tensor:
+    """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL adds up
+    nothing else."""
+    if tensor.is_cpu and dist.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    dist.all_reduce(tensor)
+    return tensor

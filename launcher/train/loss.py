@@ -85,7 +85,9 @@ class Loss:
         if dist.is_initialized():
             dist.all_reduce(total if shares.counts else total.zero_())
         factor = torch.where(total > 0, shares.batch_size / total, 0.0)
-        torch._foreach_mul_(gradients(parameters), factor)  # pyright: ignore[reportPrivateImportUsage]
+        if of_weights := gradients(parameters):
+            factor = factor.to(of_weights[0].device)
+            torch._foreach_mul_(of_weights, factor)  # pyright: ignore[reportPrivateImportUsage]
 
     def _is_weighed(self) -> bool:
         """Every rank asks at the same time, and once."""

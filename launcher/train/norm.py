@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from launcher.plan import Piece
-from launcher.train.local import gradients, local
+from launcher.train.local import gradients, local, summed
 from launcher.train.optimizers import Optimizers
 
 NOTHING_SAID: Mapping[str, Piece] = MappingProxyType({})
@@ -46,9 +45,9 @@ class Norm:
         square = torch.zeros((), dtype=torch.float64, device=local(self._parameters[0]).device)
         if counted:
             square += torch.stack(torch._foreach_norm(counted)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
-        dist.all_reduce(square)
-        norm = square.sqrt().float()
+        norm = summed(square).sqrt().float()
         if self.clips:
             factor = (self._most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grads_with_norm_ has it
+            factor = factor.to(square.device)
             torch._foreach_mul_(gradients(self._parameters), factor)  # pyright: ignore[reportPrivateImportUsage]
         return norm

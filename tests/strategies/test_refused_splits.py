@@ -9,6 +9,7 @@ import pytest
 from helpers import TOY, Command
 
 TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
+GPUS = ("cluster=slurm", "cluster.nodes=1", "cluster.processes_per_node=2", "cluster.device=cuda")
 LOOPED = ("strategy.schedule=interleaved",)
 
 
@@ -25,6 +26,19 @@ LOOPED = ("strategy.schedule=interleaved",)
             (TEXT, TWO, "strategy=fsdp", "strategy.param_dtype=int8"),
             "strategy.param_dtype=int8 is no type that weights are sent in; type one of bfloat16",
         ),
+        (
+            (TEXT, TWO, "strategy=fsdp", "strategy.cpu_offload=true"),
+            "strategy.cpu_offload=true: on a CPU all lies in the host's memory as it is; type strategy.cpu_offload=false",
+        ),
+        (
+            (TEXT, *GPUS, "strategy=fsdp", "strategy.cpu_offload=true", "strategy.dp_shard=1"),
+            "strategy.cpu_offload=true: pieces are kept there, and strategy.dp_shard=1 leaves none",
+        ),
+        (
+            (TEXT, *GPUS, "strategy=hsdp", "strategy.cpu_offload=true", "train.precision=fp16"),
+            "the gradient scaler of fp16 looks at gradients on the GPU; type train.precision=bf16 or fp32",
+        ),
+        ((TEXT, TWO, "strategy=fsdp", "strategy.prefetch=-1"), "strategy.prefetch=-1 cannot be; type how many blocks ahead"),
         (("+exp=cifar", TWO, "strategy=fsdp"), "type train.channels_last=false"),
         ((*TOY, TWO, "strategy=fsdp", "optim=lbfgs", "strategy.wrap=[A]"), "optim: lbfgs works on whole matrices"),
         ((*TOY, TWO, "strategy=zero1", "optim=lbfgs"), "type optim=adamw or strategy=ddp"),

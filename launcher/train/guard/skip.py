@@ -48,4 +48,4 @@ class Skipper:
         self._meter.leave_out(bad, micro_batches)
         for optimizer in self._optimizers:
             optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
-            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+            optimizer.found_inf = bad.float().to(optimizer.param_groups[0]["params"][0].device)  # pyright: ignore[reportAttributeAccessIssue]
