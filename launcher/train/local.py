@@ -21,6 +21,12 @@ def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or all of it where it is a DTensor; differentiable."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
+
+
 def summed(tensor: torch.Tensor) -> torch.Tensor:
     """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL adds up
     nothing else."""

@@ -48,6 +48,10 @@ LOOPED = ("strategy.schedule=interleaved",)
             "model.heads=4 cannot be cut into strategy.tp=8 equal parts",
         ),
         ((TEXT, TWO, "strategy=tp", "model.kv_heads=1"), "model.kv_heads=1 cannot be cut into strategy.tp=2 equal parts"),
+        (
+            (TEXT, TWO, "strategy=tp", "strategy.loss_parallel=true", "task.z_loss=0.1"),
+            "strategy.loss_parallel=true: task.z_loss=0.1 would gather all scores again; type task.z_loss=0, or strategy.loss_parallel=",
+        ),
         ((TEXT, TWO, "strategy=tp", "data.length=63"), "data.length=63 cannot be cut"),
         (("+exp=cifar", TWO, "strategy=tp", "train.channels_last=false"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
         ((TEXT, TWO, "strategy.comm_hook=fp8"), "strategy.comm_hook=fp8 is none; type one of none, fp16, bf16, powersgd"),
