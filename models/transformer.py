@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.weights import load
+
 INIT_STD = 0.02
 
 BLOCKS = ("Block",)
@@ -28,6 +30,7 @@ TENSOR_PARALLEL = {
     "norm": "sequence",
     "head": "head",
 }
+PRETRAINED = ("weights",)
 
 
 class Transformer(nn.Module):
@@ -37,7 +40,8 @@ class Transformer(nn.Module):
 
     kv_heads: heads of keys and values, each shared by heads / kv_heads of the queries; null: as many. hidden: width of the gated layer;
     null: 8/3 of dim, up to the next multiple of 64. tied: embedding and head share one matrix. attention_bias: of queries, keys and
-    values, as Qwen 2 has it. soft_cap: scores are cap * tanh(scores / cap), as Gemma 2 has it; 0: as they are.
+    values, as Qwen 2 has it. soft_cap: scores are cap * tanh(scores / cap), as Gemma 2 has it; 0: as they are. weights: a directory to take
+    the initial ones from (models/weights.py); null: drawn.
     """
 
     def __init__(
@@ -54,8 +58,9 @@ class Transformer(nn.Module):
         tied: bool = True,
         attention_bias: bool = False,
         soft_cap: float = 0.0,
+        weights: str | None = None,
     ) -> None:
-        """Raises ValueError naming the keys that do not go together."""
+        """Raises ValueError naming the keys that do not go together, or with the weights."""
         super().__init__()
         if dim % heads or dim // heads % 2:
             raise ValueError(f"model.dim={dim}: each of model.heads={heads} needs an even share of it; type a multiple of {2 * heads}")
@@ -74,7 +79,14 @@ class Transformer(nn.Module):
         self.head = nn.Linear(dim, vocab_size, bias=False)
         if tied:
             self.head.weight = self.embed.weight
-        self.reset_parameters()
+        looked_up = 0 if tied else self.embed.weight.numel()
+        self._multiplied = sum(parameter.numel() for parameter in self.parameters()) - looked_up  # of a stage there are fewer later
+        if weights is None:
+            self.reset_parameters()
+            return
+        sizes = {"vocab_size": vocab_size, "dim": dim, "layers": layers, "heads": heads, "kv_heads": kv_heads, "hidden": hidden}
+        options = {"rope_theta": rope_theta, "norm_eps": norm_eps, "tied": tied, "attention_bias": attention_bias, "soft_cap": soft_cap}
+        load(self, weights, {**sizes, **options})
 
     def reset_parameters(self) -> None:
         """GPT-2's: normal with a deviation of 0.02, less for what adds to the residual stream (Radford et al., 2019, section 2.3)."""
@@ -86,6 +98,12 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=into_stream if name.endswith(("out.weight", "down.weight")) else INIT_STD)
             else:
                 nn.init.ones_(parameter)
+
+    def flops_per_token(self, length: int) -> float:
+        """Of a forward and a backward pass over sequences of `length`: 6 N + 12 L H Q T (Chowdhery et al., 2022,
+        https://arxiv.org/abs/2204.02311, appendix B), attention as if nothing were masked. An embedding that is not the head too is looked
+        up and multiplies nothing: it is no part of N."""
+        return 6 * self._multiplied + 12 * len(self.blocks) * self.embed.embedding_dim * length
 
     def forward(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         mask = None if documents is None else own_document(documents)

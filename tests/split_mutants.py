@@ -23,6 +23,12 @@ MUTANTS = (
     ("a norm is a sum over pieces and no mean", Cut("launcher/train/norm.py", ".double().square().sum()", ".double().square().mean()"),
      f"{LOSSES}[fsdp(2)]"),
     ("a piece that several hold counts once", Cut("launcher/train/norm.py", "and piece.owner == rank]", "]"), f"{LOSSES}[hsdp(2x2)]"),
+    ("what two stages share has the gradients of both",
+     Cut("launcher/strategies/pipeline.py", "gradient += theirs", "pass"), f"{LOSSES}[pp(2)]"),
+    ("gradients of a stage are a mean over its replicas",
+     Cut("launcher/strategies/pipeline.py", "flat /= dist.get_world_size(group)", "pass"), f"{LOSSES}[pp x ddp(2x2)]"),
+    ("a stage takes what the one before gave",
+     Cut("launcher/strategies/stages.py", "module(self._mail.received,", "module(self._mail.received * 1.01,"), f"{LOSSES}[pp(2)]"),
     ("what an evaluation has gathered is let go",
      Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
 )  # fmt: skip

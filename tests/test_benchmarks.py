@@ -39,12 +39,13 @@ def test_where_there_is_no_gpu_the_table_says_so_in_one_line() -> None:
 
 
 def test_the_table_of_a_gpu_works_where_a_cpu_stands_in() -> None:
-    done = gpu_table("--device", "cpu", "save", "aside", "hardware")
+    done = gpu_table("--device", "cpu", "save", "aside", "hardware", "sharded")
     assert done.returncode == 0, done.stdout + done.stderr
-    save, aside, hardware = done.stdout.splitlines()[1:]
+    save, aside, hardware, sharded = done.stdout.splitlines()[1:]
     assert re.match(r"save +holds .*device 0\.0 ms", save)
     assert re.match(r"aside +holds ", aside)
     assert re.match(r"hardware +not here", hardware)
+    assert re.match(r"sharded +holds .*gloo: losses", sharded)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def violations(module: str, source: str) -> list[str]:
 def _is_wrong(module: str, here: Import) -> bool:
     package = module.split(".")[0]
     if package == "models":
-        return not _below(here.name, (*STDLIB, "torch", "models")) or _below(here.name, ("torch.distributed",))
+        return not _below(here.name, (*STDLIB, "torch", "safetensors", "models")) or _below(here.name, ("torch.distributed",))
     if package == "data":
         return here.name.startswith(".") or _below(here.name, ("launcher", "models", "torch.distributed", "accelerate"))
     wing = wing_of(module)

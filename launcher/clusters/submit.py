@@ -87,19 +87,28 @@ def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
 
     Returns the keywords that pin what was found. Raises ConfigError or RunError.
     """
+    return _prepared("data", node)
+
+
+def try_model(node: dict[str, Any]) -> None:
+    """Have a model's constructor look at what its initial weights are, in a process of its own too. Raises ConfigError."""
+    _prepared("model", node)
+
+
+def _prepared(group: str, node: dict[str, Any]) -> dict[str, Any]:
     import subprocess
 
     done = subprocess.run(
         [sys.executable, "-m", "launcher.train.prepare"],
         cwd=PROJECT,  # where -m looks first
-        input=json.dumps({"data": node, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
+        input=json.dumps({group: node, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
         stdout=subprocess.PIPE,
         check=False,
     )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        raise ConfigError(f"data: preparing it ended with status {done.returncode} and no answer; see above") from None
+        raise ConfigError(f"{group}: preparing it ended with status {done.returncode} and no answer; see above") from None
     if "error" in answer:
         raise BY_EXIT_CODE.get(answer["exit_code"], LaunchError)(answer["error"])
     return answer["pinned"]

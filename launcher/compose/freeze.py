@@ -18,7 +18,7 @@ from launcher import PROJECT
 from launcher.code import code_hash
 from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
-from launcher.config import dialect, home, layout, references, targets, tree
+from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan, Strategy, check_name
@@ -64,10 +64,11 @@ class Frozen(NamedTuple):
     """None where the processes run what is here, as on this machine."""
 
 
-def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -> Frozen:
+def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False) -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
-    `config` is changed only by `train.round_batch`, to what was decided.
+    `config` is changed only by `train.round_batch`, to what was decided, and where it has paths of initial weights, to whole ones.
+    `goes_on`: it is of a run that is there, whose initial weights may be gone.
     """
     values = resolve(config)
     check.check_keys(values)
@@ -77,7 +78,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     world = build_cluster(values["cluster"]).world()
     strategy: Strategy = targets.build(values["strategy"])
     mesh = strategy.mesh(world)
-    if round_batch(config, values["train"], mesh):
+    if round_batch(config, values["train"], mesh) | pretrained.settle(config, values["model"]):
         values = resolve(config)  # others may be made of it
     known = layout.of(values["model"])
     strategy.check(world, values, known)
@@ -95,6 +96,8 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None) -
     text = frozen_text(frozen)
     run_dir = str(runs_dir(values) / name / run_id)
     mask.show(run_dir)
+    if not goes_on and not Path(run_dir).exists():
+        pretrained.check(values["model"])
     if not cluster.attached and code is None:
         code = Code.now(values["trust"])
     packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()

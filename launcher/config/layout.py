@@ -1,9 +1,11 @@
-"""What a model's file says of how the model can be split, read from its source as its signature is (targets.py): literals at the top.
+"""What a model's file says of the model, read from its source as its signature is (targets.py): literals at the top. How it can be split:
 
 - `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
 - `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py);
 - `STAGES = ("embed", "blocks.*", "head")`: the modules that are called one after the other, which a pipeline is cut between
   (launcher/strategies/stages.py).
+
+And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ def of(model: Mapping[str, Any]) -> Layout:
     for _, node in tree.walk({"model": model}):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
             module = target.rpartition(".")[0]
-            blocks |= dict.fromkeys(_names(module, "BLOCKS", "Block"))
-            stages |= dict.fromkeys(_names(module, "STAGES", "blocks.*"))
+            blocks |= dict.fromkeys(names(module, "BLOCKS", "Block"))
+            stages |= dict.fromkeys(names(module, "STAGES", "blocks.*"))
             table |= _table(module)
     return Layout(tuple(blocks), table, tuple(stages))
 
@@ -38,7 +40,8 @@ def _table(module: str) -> dict[str, str]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _names(module: str, key: str, example: str) -> tuple[str, ...]:
+def names(module: str, key: str, example: str) -> tuple[str, ...]:
+    """The tuple of texts of that name at the top of a module; empty where it has none. Raises ConfigError for anything else."""
     value = _literal(module, key, ())
     if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):  # pyright: ignore
         raise ConfigError(f'{module}.{key}={value!r} is no tuple of names; write {key} = ("{example}",) there')

@@ -17,7 +17,7 @@ from launcher.code import packages
 from launcher.compose import trusted
 from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
-from launcher.config import targets
+from launcher.config import pretrained, targets
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, rundir, sweep
 from launcher.rundir.rundir import RunDir
@@ -75,6 +75,7 @@ def _refuse_a_mixture(frozen: Sequence[Frozen]) -> None:
 def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen]:
     """Data is prepared once for all members that have the same."""
     pinned: dict[str, dict[str, Any]] = {}
+    tried: list[dict[str, Any]] = []
     found: list[Frozen] = []
     for number, member in enumerate(members):
         config = member.config
@@ -87,6 +88,10 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
             pinned[key] = submit.prepare_data(data)
         pin(config, data, pinned[key])
         found.append(freeze(config, member.overrides, code))
+        model = resolve(config)["model"]
+        if pretrained.is_named(model) and model not in tried:
+            submit.try_model(model)
+            tried.append(model)
     return found
 
 

@@ -21,7 +21,7 @@ from launcher.clusters.protocol import Cluster
 from launcher.code import code_hash
 from launcher.compose import check, trusted
 from launcher.compose.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
-from launcher.config import dialect, references
+from launcher.config import dialect, pretrained, references
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.plan import Plan
 from launcher.rundir import lookup, rundir
@@ -43,6 +43,8 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     trusted.note(values["trust"])
     data = values["data"]
     pin(config, data, submit.prepare_data(data))
+    if pretrained.is_named(values["model"]) and not Path(frozen.plan.run_dir).exists():
+        submit.try_model(values["model"])
     while True:
         frozen = freeze(config, overrides)
         try:

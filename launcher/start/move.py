@@ -41,7 +41,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     config = preflight.created(stored_config(here))
     old = here.read_plan()
     try:
-        frozen = freeze(_changed(config, words), [*old.overrides, *words])
+        frozen = freeze(_changed(config, words), [*old.overrides, *words], goes_on=True)
     except NotDivisible as error:
         train = config["train"]
         counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)

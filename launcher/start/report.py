@@ -21,7 +21,7 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
         if name.startswith("test_") and isinstance(value, int | float) and (number := _of(lambda of=value: float(of))) is not None:
             rows.append((name.replace("_", " "), f"{number:.2%}" if name == "test_accuracy" else f"{number:.4f}"))
     figures: dict[str, Callable[[], str]] = {
-        "speed": lambda: f"{summary['samples_per_second']:,.0f} samples/s while training",
+        "speed": lambda: f"{summary['samples_per_second']:,.0f} samples/s{_tokens(summary)} while training",
         "time": lambda: f"{duration(summary['seconds'])} in {summary['attempts']} attempt{'s' * (summary['attempts'] > 1)}",
         "training": lambda: f"{summary['effective']:.1%} of {duration(summary['wall_seconds'])}{_rest(summary)}",
         "steps": lambda: f"{summary['steps']:,} ({summary['samples']:,} samples)",
@@ -34,6 +34,12 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
         ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _tokens(summary: dict[str, Any]) -> str:
+    """Where the task counts them, and of how much the devices' peak is known."""
+    tokens = f", {summary['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in summary else ""
+    return tokens + (f" ({summary['mfu']:.1%} MFU)" if "mfu" in summary else "")
 
 
 def _of(figure: Callable[[], Figure]) -> Figure | None:

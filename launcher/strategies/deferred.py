@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import nn
@@ -47,8 +47,8 @@ class _Tape(TorchDispatchMode):
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self._written: dict[int, _Written] = {}
         self._count = 0
-        self.parameters: dict[int, nn.Parameter] = {}
-        """By the `id` of those on the meta device: tied ones stay one."""
+        self.parameters: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()
+        """By the `id` of those on the meta device: tied ones stay one. Whoever keeps a piece alone lets go of the whole."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         named, described = kwargs or {}, None
@@ -189,11 +189,14 @@ def fill(model: nn.Module, parts: Sequence[nn.Module]) -> None:
                 if buffer.is_meta:
                     setattr(module, name, tape.real(buffer))
     torch.set_rng_state(state)
+    if not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        del _TAPES[model]  # with all that was written down, mapped files too
 
 
 def _parameter(tape: _Tape, on_meta: nn.Parameter) -> nn.Parameter:
-    if id(on_meta) not in tape.parameters:
+    made = tape.parameters.get(id(on_meta))
+    if made is None:
         made = nn.Parameter(tape.real(on_meta), on_meta.requires_grad)
         vars(made).update(vars(on_meta))
         tape.parameters[id(on_meta)] = made
-    return tape.parameters[id(on_meta)]
+    return made

@@ -29,6 +29,8 @@ from launcher.strategies.stages import Reached, Stage
 _HEADER = 16
 """Numbers that say what a tensor looks like: its type, how many dimensions, and each."""
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+_KEPT = 8
+"""Schedules for micro-batches of other shapes; each has memory for what it receives."""
 _BUCKET = 25 << 20
 """Bytes of gradients that are averaged together, as DDP has it."""
 
@@ -94,6 +96,8 @@ class Pipeline:
         if len(set(looks)) > 1:
             raise ConfigError("strategy=pp: the micro-batches of an update have to be of one shape, and these are not; type strategy=fsdp")
         if looks[0] not in self._schedules:
+            if len(self._schedules) >= _KEPT:
+                self._schedules.clear()
             self._schedules[looks[0]] = self._schedule(count, functools.partial(compute.forward, batches[0]))
         self._calls, self._turns = [functools.partial(compute.forward, batch) for batch in batches], Counter()
         numbers = torch.arange(count)
@@ -115,7 +119,7 @@ class Pipeline:
 
     def _probe(self, compute: Callable[[], Any]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
         """One pass without gradients that changes nothing."""
-        trains = {id(each) for each in self._model.parameters() if each.requires_grad}
+        trains = any(each.requires_grad for each in self._model.parameters())
         self._seen = {}
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices), _evaluating(self._model):
@@ -126,8 +130,7 @@ class Pipeline:
             finally:
                 seen, self._seen = self._seen, None
         return {
-            number: (each[0].requires_grad_(bool(trains) and number > 0), each[1].requires_grad_(bool(trains)))
-            for number, each in seen.items()
+            number: (takes.requires_grad_(trains and number > 0), gives.requires_grad_(trains)) for number, (takes, gives) in seen.items()
         }
 
     def _pass(self, inputs: Any, named: Any) -> Any:

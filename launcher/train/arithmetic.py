@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError
+from launcher.train.local import device_of
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,12 +42,16 @@ def computing(model: Callable[..., Any], device: torch.device, precision: str) -
 def scaler(device: torch.device, precision: str, parameters: Sequence[torch.Tensor] = ()) -> torch.amp.GradScaler | None:
     """Gradients of fp16 are scaled, or small ones would be zero. Raises ConfigError where the gradients of `parameters` are not on the
     device, on which alone it looks at them."""
-    if precision == "fp16" and any(parameter.device.type != device.type for parameter in parameters):
+    if precision == "fp16" and device_of(parameters, device).type != device.type:
         raise ConfigError(
             "strategy.cpu_offload=true: the fastest that this GPU has is fp16, whose gradient scaler looks at gradients on the GPU; "
             "type train.precision=fp32"
         )
-    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+    if precision != "fp16":
+        return None
+    made = torch.amp.GradScaler(device.type)
+    made.scale(torch.zeros((), device=device))  # makes its scale, for a stage that has no loss to scale
+    return made
 
 
 def set_speed(device: torch.device, deterministic: bool) -> str:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from launcher.config import layout, targets
+from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
@@ -21,6 +21,7 @@ from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
 from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
+from launcher.train.checkpoint.manifest import by_step
 from launcher.train.checkpoint.pieces import alike
 from launcher.train.checkpoint.saver import Interval, Saver
 from launcher.train.checkpoint.state import Parts, replicated
@@ -36,9 +37,11 @@ from launcher.train.job import Job
 from launcher.train.loss import Loss, Shares
 from launcher.train.norm import Norm
 from launcher.train.prepare import exit_code, user_line
+from launcher.train.record import peaks
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
 from launcher.train.record.metrics import MetricsFile
+from launcher.train.record.throughput import Throughput, flops_of
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 from launcher.train.watch import NoWatch, Watch
@@ -108,6 +111,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         guard=Guard(train.spike),
         replicas=Replicas(lambda: replicated(parts), ranks, train.compare_every, alike(ranks.rank, parts.pieces)),
         metrics=metrics,
+        throughput=_throughput(process, parts, task, train),
         class_names=tuple(getattr(data, "class_names", ())),
         is_standin=bool(getattr(data, "standin", False)),
         where=process.where,
@@ -120,8 +124,8 @@ def _trained(
     """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
-    known = layout.of(config["model"])
-    model: nn.Module = strategy.build(lambda: _model(config["model"], train, known.blocks, device), device)
+    known, node = layout.of(config["model"]), _initial(process, config["model"])
+    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks, device), device)
     task = targets.build(config["task"])
     if process.ranks.is_first and (doubt := activations.smaller_batch(model, train, coordinate.dp_size)):
         print(f"warning: {doubt}")
@@ -129,6 +133,7 @@ def _trained(
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
+    optim.is_staged = coordinate.mesh.pp > 1
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     fp16, meter = process.precision == "fp16", Meter(device)
     scaler = arithmetic.scaler(device, process.precision, optim.parameters)
@@ -145,6 +150,13 @@ def _trained(
     return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
 
 
+def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the model, without what names its initial weights where there are checkpoints: one of them is loaded, or the run ends."""
+    if not pretrained.is_named(node):
+        return node
+    return pretrained.without(node) if process.ranks.from_first(bool(by_step(process.run.checkpoints))) else node
+
+
 def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device) -> nn.Module:
     model: Any = targets.build(node)
     if train.fp8:
@@ -154,6 +166,13 @@ def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], d
         model = model.to(memory_format=torch.channels_last)
     faster.compile_it(model, blocks, train)
     return model
+
+
+def _throughput(process: Process, parts: Parts, task: Any, train: TrainConfig) -> Throughput:
+    """As if all devices were this process's; of a model whose products are of two precisions there is no one peak."""
+    peak = None if train.fp8 else peaks.of(process.accelerator.device, process.precision, train.deterministic)
+    flops = flops_of(parts.model, parts.pieces)
+    return Throughput(getattr(task, "unit", ""), flops, None if peak is None else peak * process.ranks.size)
 
 
 def _watch(process: Process, train: TrainConfig) -> Watch | NoWatch:

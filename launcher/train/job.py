@@ -17,6 +17,7 @@ from launcher.train.guard.guard import Guard
 from launcher.train.guard.replicas import Replicas
 from launcher.train.record.board import Board, NoBoard
 from launcher.train.record.metrics import MetricsFile
+from launcher.train.record.throughput import Throughput
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 from launcher.train.tasks.task import Model, Task
@@ -67,6 +68,7 @@ class Job:
     metrics: MetricsFile
     board: Board | NoBoard = field(default_factory=NoBoard)
     """Rank 0 opens one when it knows at which step it begins."""
+    throughput: Throughput = field(default_factory=Throughput)
     class_names: Sequence[str] = ()
     is_standin: bool = False
     """Whether the data are drawn, and not those that were asked for."""

@@ -21,6 +21,11 @@ def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
 
 
+def device_of(parameters: Iterable[torch.Tensor], otherwise: torch.device) -> torch.device:
+    """Where they lie; of those that a stage of a pipeline has not, nothing lies anywhere. The host's memory with strategy.cpu_offload."""
+    return next((parameter.device for parameter in parameters if parameter.numel()), otherwise)
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself, or all of it where it is a DTensor; differentiable."""
     full = getattr(tensor, "full_tensor", None)

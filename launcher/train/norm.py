@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from launcher.plan import Piece
-from launcher.train.local import gradients, local, summed
+from launcher.train.local import device_of, gradients, summed
 from launcher.train.optimizers import Optimizers
 
 NOTHING_SAID: Mapping[str, Piece] = MappingProxyType({})
@@ -42,7 +42,7 @@ class Norm:
     @torch.no_grad()
     def _clip_pieces(self) -> torch.Tensor:
         counted = gradients(self._counted)
-        square = torch.zeros((), dtype=torch.float64, device=local(self._parameters[0]).device)
+        square = torch.zeros((), dtype=torch.float64, device=device_of(self._parameters, self._parameters[0].device))
         if counted:
             square += torch.stack(torch._foreach_norm(counted)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
         norm = summed(square).sqrt().float()

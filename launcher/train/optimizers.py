@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 import torch.optim.optimizer as torch_optimizer
 from torch import nn
 
@@ -51,6 +52,10 @@ class Optimizers:
         """Filled in place, so that a CUDA graph of the step finds each rate where it was when it was captured."""
         self._factor = 1.0
         self._copies: list[torch.cuda.Event] = []
+        self.is_staged = False
+        """Whether other ranks have other parameters, so that one gradient may overflow and this rank's do not. (Of pieces of one parameter
+        torch's scaler asks all who have one.)"""
+        self._is_unscaled = False
         self.bind()
 
     def bind(self) -> None:
@@ -96,6 +101,9 @@ class Optimizers:
             for step in self._steps:
                 step()
             return
+        if self.is_staged and not self._is_unscaled:
+            self.unscale(scaler)
+        self._is_unscaled = False
         for one in self.each:
             scaler.step(one)
         scaler.update()
@@ -106,8 +114,11 @@ class Optimizers:
             cast("Any", self.each[0]).step(closure)
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        self._is_unscaled = True
         for one in self.each:
             scaler.unscale_(one)
+            for found in scaler._found_inf_per_device(one).values() if self.is_staged else ():
+                dist.all_reduce(found, op=dist.ReduceOp.MAX)
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:

@@ -1,5 +1,5 @@
 """`python -m launcher.train.prepare`: the data node, what its config asked the environment for, and where files and modules are looked for,
-as JSON on stdin; what `prepare()` found as the last line of stdout.
+as JSON on stdin; what `prepare()` found as the last line of stdout. Or the model node, where it has weights to look at.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any
 
+from launcher.config import targets
 from launcher.errors import ConfigError, LaunchError, RunError
 from launcher.train import data_set
 from launcher.trust.secret import mask
@@ -29,8 +30,7 @@ def main() -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        data = data_set.first(given["data"])
-        answer: dict[str, Any] = {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
+        answer: dict[str, Any] = _tried(given["model"]) if "model" in given else _found(given["data"])
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
@@ -38,6 +38,28 @@ def main() -> int:
     with os.fdopen(answer_to, "w") as out:
         out.write(json.dumps(answer) + "\n")
     return 0
+
+
+def _found(node: dict[str, Any]) -> dict[str, Any]:
+    """Raises ConfigError, ValueError or OSError."""
+    data = data_set.first(node)
+    return {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
+
+
+def _tried(node: dict[str, Any]) -> dict[str, Any]:
+    """On the meta device, where a tensor is a shape. What the constructor says of its own keys counts; what else fails there may not fail
+    elsewhere."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            targets.build(node)
+    except ConfigError as error:
+        if str(error).startswith("model."):
+            return {"error": str(error), "exit_code": error.exit_code}
+    except Exception as error:
+        print(f"launcher: the model could not be looked at before the start ({type(error).__name__}: {error})", file=sys.stderr)
+    return {"pinned": {}}
 
 
 def user_line(error: Exception) -> str:

@@ -143,6 +143,7 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stop
         final = {f"val_{name}": value for name, value in last(run.metrics, "val").items()}
         final |= {f"test_{name}": value for name, value in test.items() if name != "samples"}
         ended = "stopped" if stopped else "done"
+        speed = state.samples / max(state.train_seconds, 1e-9)
         summary = {
             "state": ended,
             "stopped_by": stopped or None,
@@ -152,7 +153,8 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stop
             "steps": state.step,
             "samples": state.samples,
             "seconds": state.seconds,
-            "samples_per_second": state.samples / max(state.train_seconds, 1e-9),
+            "samples_per_second": speed,
+            **job.throughput.at(speed),
             **spent(run, state, place.attempt),
             "attempt": place.attempt,
             "attempts": sum(event["event"] == "started" for event in run.read_events()),

@@ -2,12 +2,14 @@
 
     python accounted.py RANK WORLD FILE     FILE: where the processes meet
 
-Prints JSON: bytes of parameters, gradients and optimizer state, `held` (what this process keeps of them when an update is made) and `peak`
-(of torch.distributed._tools' tracker, where all memory was most, with what is gathered and sent for them).
+Prints JSON: bytes of parameters, in whatever tensor there is before the first step (`alive`); and of parameters, gradients and optimizer
+state, what this process keeps of them when an update is made (`held`) and the most (`peak`, of torch.distributed._tools' tracker, where all
+memory was most, with what is gathered and sent for them).
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from types import SimpleNamespace
@@ -38,6 +40,7 @@ def main(rank: int, world: int, file: str) -> None:
     model = strategy.build(lambda: Transformer(dim=128, layers=12), cpu)
     split = Split(Mesh(dp_shard=world).at(rank), device_mesh, Layout(BLOCKS))
     model = strategy.prepare(SimpleNamespace(device=cpu), model, split)
+    alive = _alive()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     tracker: Any = FSDPMemTracker(model, optimizer) if world > 1 else MemTracker()
     if world == 1:
@@ -53,12 +56,20 @@ def main(rank: int, world: int, file: str) -> None:
     (peak,) = tracker.get_tracker_snapshot("peak").values()
     kinds = {str(kind).rpartition(".")[2]: count for kind, count in peak.items()}
     print(json.dumps({
+        "alive": alive,
         "held": sum(local(tensor).nbytes for tensor in held),
         "peak": sum(count for kind, count in kinds.items() if kind not in OTHER),
     }))  # fmt: skip
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()
+
+
+def _alive() -> int:
+    """Bytes of all tensors that somebody holds, by their memory."""
+    gc.collect()
+    real = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter) and not each.is_meta]
+    return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in real}.values())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -79,6 +81,16 @@ def test_only_what_is_asked_for_is_made() -> None:
     deferred.fill(model, [model[0]])
     assert not model[0].weight.is_meta
     assert model[1].weight.is_meta
+
+
+def test_who_keeps_a_piece_alone_lets_go_of_the_whole() -> None:
+    """As strategies do that split a model: what was written down must not hold what it has made."""
+    model = deferred.build(lambda: nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 100)))
+    deferred.fill(model, [model[0]])
+    whole = weakref.ref(model[0].weight)
+    model[0].weight = nn.Parameter(model[0].weight.detach()[:25].clone())
+    gc.collect()
+    assert whole() is None
 
 
 def test_a_model_that_was_made_as_usual_is_left_as_it_is() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,3 +119,13 @@ def test_unlike_ranks_agree_and_the_next_attempt_keeps_to_it(tmp_path: Path) -> 
     assert "precision fp32 (the fastest that all ranks have: rank 1 on " in (run / "attempts" / "000" / "rank_0.log").read_text()
     assert "precision fp32 (as in the attempts before)" in (run / "attempts" / "001" / "rank_0.log").read_text()
     assert json.loads((run / "summary.json").read_text())["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("looks", ["looks", "does not"])
+def test_a_stage_leaves_out_the_update_whose_gradient_overflowed_in_another(tmp_path: Path, looks: str) -> None:
+    """Whether or not somebody wanted the norm, for which gradients are unscaled earlier."""
+    words = [sys.executable, str(Path(__file__).with_name("staged_scaler.py")), str(tmp_path / "meet"), looks]
+    done = subprocess.run(words, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda each: each["rank"])
+    assert found == [{"rank": rank, "moved": 1, "scale": 2.0**15} for rank in (0, 1)]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import finish, losses
+from processes import finish, lines, losses
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TEXT = "Now is the winter of our discontent made glorious summer by this sun of York.\n" * 60
@@ -32,8 +32,14 @@ def test_two_processes_are_one_and_each_sees_its_text(tmp_path: Path) -> None:
     assert first[30] < 0.6 * first[1]
     ends = [json.loads((run / "summary.json").read_text()) for run in (one, two)]
     assert ends[0]["val_loss"] == pytest.approx(ends[1]["val_loss"], rel=1e-5)
+    for run, end in zip((one, two), ends, strict=True):
+        line = next(line for line in lines(run / "metrics.jsonl") if line["split"] == "train")
+        assert line["tokens_per_second"] == pytest.approx(32 * line["samples_per_second"])
+        assert end["tokens_per_second"] == pytest.approx(32 * end["samples_per_second"])
+        assert "mfu" not in line, "nobody knows a CPU's peak"
     charts = EventAccumulator(str(two / "tb"), size_guidance={"tensors": 0})
     charts.Reload()
+    assert len(charts.Scalars("speed/tokens_per_second")) == 30
     shown = [event.tensor_proto.string_val[0].decode() for event in charts.Tensors("val/text/text_summary")]
     assert len(shown) >= 2
     assert all(len(text) > 30 for text in shown)

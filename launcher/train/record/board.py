@@ -12,7 +12,8 @@ import torch
 
 from launcher.trust.secret import mask
 
-_TAGS = {"samples_per_second": "speed", "step_seconds": "time", "data_seconds": "time", "memory_bytes": "memory"}
+_TAGS = {"samples_per_second": "speed", "tokens_per_second": "speed", "mfu": "speed", "step_seconds": "time", "data_seconds": "time"}
+_TAGS |= {"memory_bytes": "memory"}
 """The chart group of a metric that is not the task's own."""
 
 

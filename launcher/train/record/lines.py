@@ -81,6 +81,7 @@ class Lines:
             return
         line, self._pending, job = self._pending, None, self._job
         times, totals, weight = self._joined(line)
+        job.throughput.note(weight + totals.weight, line.steps * job.config.batch_size)
         skipped = 0
         if job.config.on_bad == "skip":
             skipped = round(totals.left_out / job.counting)
@@ -93,7 +94,8 @@ class Lines:
         norm = {} if line.norm is None else {"grad_norm": line.norm.value().item()}
         if not job.ranks.is_first:
             return
-        values = {**metrics, **norm, **line.known, **({"skipped": skipped} if skipped else {})}
+        speed = job.throughput.at(line.known["samples_per_second"])
+        values = {**metrics, **norm, **line.known, **speed, **({"skipped": skipped} if skipped else {})}
         job.metrics.write(line.step, "train", **values)
         job.board.scalars(line.step, "train", values)
         shown = {name: values[name] for name in (*metrics, "lr")}

@@ -28,6 +28,7 @@ class Composite:
             raise ValueError(f"task.factors.{unknown[0]}: there is no such task; those of task.tasks are {', '.join(tasks)}")
         self.tasks = dict(tasks)
         self.factors = {name: float(factors.get(name, 1.0)) for name in tasks}
+        self.unit: str = getattr(next(iter(self.tasks.values())), "unit", "")
         self._counts: dict[str, int] = {}
         """Of each task's statistics, once it has made a step."""
 

@@ -25,6 +25,8 @@ class NextToken(Quiet):
     sequence; 0: none.
     """
 
+    unit = "tokens"
+
     def __init__(self, z_loss: float = 0.0, sample: int = 200, temperature: float = 0.8) -> None:
         """Raises ValueError naming the key."""
         if z_loss < 0 or sample < 0 or temperature <= 0:

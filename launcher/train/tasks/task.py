@@ -46,7 +46,10 @@ class Metrics(Protocol):
 
 
 class Task(Protocol):
-    """What is learnt. One file each in launcher/train/tasks/, or in a package of the user's own."""
+    """What is learnt. One file each in launcher/train/tasks/, or in a package of the user's own.
+
+    One whose weight counts something else than samples may say what, in an attribute `unit` ("tokens"): metrics have how many a second.
+    """
 
     def step(self, model: Model, batch: Any) -> Step: ...
 
