@@ -114,7 +114,7 @@ class Maker:
                 check(self.fingerprint())
             return {"kinds": self._make(number, arrays, kept)}
 
-        names = [f"text-{number}-of-{len(self._shards)}-ends" for number in range(len(self._shards))]  # earlier ones had no ends
+        names = [f"text-{number}-of-{len(self._shards)}-2" for number in range(len(self._shards))]  # the first had no ends and no kinds
         try:
             made = cache.open_or_build(kept, names, fingerprint, _TYPES, make, f"making tokens in {kept}")
         finally:

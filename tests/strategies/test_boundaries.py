@@ -17,7 +17,7 @@ def trained(home: Path, name: str, split: str) -> dict[int, float]:
     path = home / "york.jsonl"
     path.write_text("".join(json.dumps({"text": TEXT[begin : begin + 7 + begin % 5]}) + "\n" for begin in range(0, 3000, 7)))
     more = ("train.steps=12", f"data.path={path}", "data.boundaries=true", "data.validation=0.05")
-    return losses(finished(finish(home, words(home, name, split, *more), timeout=100), home, name))
+    return losses(finished(finish(home, words(home, name, split, *more), timeout=100, LAUNCHER_CACHE=str(home / "cache")), home, name))
 
 
 @pytest.mark.slow
