@@ -21,19 +21,29 @@ from data import cache, documents, tokenizer
 from data.files import notice, sha256_file
 
 FILES_BYTES = 512 << 20
-_TYPES: cache.Types = {"uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32}
+_TYPES: cache.Types = {"uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64}
 _NAMES = "names.uint8"
 """What each token stands for, as JSON: nobody needs the tokenizer once the tokens are made."""
+_ENDS = "ends.uint64"
+"""Behind which token of its shard each document ends."""
 
 
 class Stream:
     """Tokens of several arrays one behind the other, read where they lie."""
 
-    def __init__(self, shards: Sequence[np.ndarray], names: Sequence[str] = ()) -> None:
-        """`shards`: (n,) each, of one type. `names`: what each token stands for; none for bytes."""
-        self._shards = [np.asarray(shard) for shard in shards if len(shard)] or [*shards[:1]]
+    def __init__(
+        self, shards: Sequence[np.ndarray], names: Sequence[str] = (), ends: Sequence[np.ndarray] | None = None, kinds: int = 0
+    ) -> None:
+        """`shards`: (n,) each, of one type. `names`: what each token stands for; none for bytes. `ends`: of each shard, behind how many of
+        its tokens a document ends, (documents,), rising; null: each is one document. `kinds`: tokens are 0..kinds-1, if that is known."""
+        ends = [np.array([len(shard)]) for shard in shards] if ends is None else ends
+        pairs = [(np.asarray(shard), np.asarray(end)) for shard, end in zip(shards, ends, strict=True)]
+        pairs = [pair for pair in pairs if len(pair[0])] or pairs[:1]
+        self._shards, self._ends = [shard for shard, _ in pairs], [end for _, end in pairs]
         self._begins = np.array([0, *accumulate(map(len, self._shards))])
-        self.names = names
+        self._before = np.array([0, *accumulate(map(len, self._ends))])
+        """How many documents there are before those of each shard."""
+        self.names, self.kinds = names, kinds
 
     def __len__(self) -> int:
         return int(self._begins[-1])
@@ -41,6 +51,27 @@ class Stream:
     @property
     def nbytes(self) -> int:
         return sum(shard.nbytes for shard in self._shards)
+
+    @property
+    def documents(self) -> int:
+        return int(self._before[-1])
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Of all documents: behind how many tokens each ends, (documents,) int64. A copy, where the others are maps."""
+        return np.concatenate([end.astype(np.int64) + begin for end, begin in zip(self._ends, self._begins, strict=False)])
+
+    def numbers(self, begins: np.ndarray, length: int) -> np.ndarray:
+        """Of the tokens that `windows` gives, the document that each is in: (b, length) int64, from 0. No document is in two shards, for no
+        file is."""
+        places = begins[:, None] + np.arange(length)
+        shards = np.searchsorted(self._begins, places, "right") - 1
+        found = np.empty(places.shape, np.int64)
+        for number in np.unique(shards):
+            within = shards == number
+            local = (places[within] - self._begins[number]).astype(self._ends[number].dtype)  # of another type the map would be copied
+            found[within] = self._before[number] + np.searchsorted(self._ends[number], local, "right")
+        return found
 
     def windows(self, begins: np.ndarray, length: int) -> np.ndarray:
         """The `length` tokens from each of `begins` (b,) on: (b, length)."""
@@ -81,35 +112,43 @@ class Maker:
         def make(number: int, arrays: cache.Arrays) -> dict[str, object]:
             if not self._digests:
                 check(self.fingerprint())
-            self._make(number, arrays, kept)
-            return {}
+            return {"kinds": self._make(number, arrays, kept)}
 
-        names = [f"text-{number}-of-{len(self._shards)}" for number in range(len(self._shards))]
+        names = [f"text-{number}-of-{len(self._shards)}-2" for number in range(len(self._shards))]  # the first had no ends and no kinds
         try:
-            shards = [each.arrays for each in cache.open_or_build(kept, names, fingerprint, _TYPES, make, f"making tokens in {kept}")]
+            made = cache.open_or_build(kept, names, fingerprint, _TYPES, make, f"making tokens in {kept}")
         finally:
             self._progress.end()
-        found = [array for arrays in shards for name, array in arrays.items() if name != _NAMES]
-        return Stream(found, json.loads(bytes(shards[0][_NAMES])))
+        shards = [each.arrays for each in made]
+        found = [array for arrays in shards for name, array in arrays.items() if name not in (_NAMES, _ENDS)]
+        kinds = max(int(each.manifest["kinds"]) for each in made)
+        return Stream(found, json.loads(bytes(shards[0][_NAMES])), [arrays[_ENDS] for arrays in shards], kinds)
 
-    def _make(self, number: int, arrays: cache.Arrays, kept: Path) -> None:
+    def _make(self, number: int, arrays: cache.Arrays, kept: Path) -> int:
+        """Returns how many kinds of token it may have: of a tokenizer all, of bytes up to the largest that there is."""
         if self._tokenizer is None:
             self._tokenizer = opened(self._tokens, self._end)
             notice(f"Making tokens of {len(self._sources.files)} file(s) in {kept}, once")
         most = max(self._tokenizer.size - 1, self._end or 0)
         name = f"tokens.{np.min_scalar_type(most).name}"
         arrays.append(name, np.zeros(0, np.uint8))
+        arrays.append(_ENDS, np.zeros(0, np.uint64))
         if number == 0:
             names = self._tokenizer.names()
             names += ["<end>"] if names and self._end == len(names) else []
             arrays.append(_NAMES, np.frombuffer(json.dumps(names).encode(), np.uint8))
         end = np.array([] if self._end is None else [self._end], np.uint32)
+        made, largest = 0, -1
         for tokens, piece in self._tokenizer.encode(self._documents(number)):
             arrays.append(name, np.concatenate((tokens, end)) if piece.ends else tokens)
+            made, largest = made + len(tokens) + len(end) * piece.ends, max(largest, int(tokens.max(initial=0)))
+            if piece.ends:
+                arrays.append(_ENDS, np.array([made]))
             self._progress(piece.done)
         for file in self._shards[number]:
             if sha256_file(file) != self._digests[file]:
                 raise ValueError(f"data.path={file}: has changed while it was read; start again when nobody writes to it")
+        return 1 + max(most if self._tokens else largest, -1 if self._end is None else self._end)
 
     def _documents(self, number: int) -> Iterator[documents.Piece]:
         """Those of a shard; what is done is in bytes of all files."""

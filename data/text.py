@@ -22,8 +22,9 @@ from data.shards import Maker, Stream, opened
 if TYPE_CHECKING:
     import torch
 
-    Batch = tuple[torch.Tensor, torch.Tensor]
-    """Tokens (b, length) int64, and the one that follows each, (b, length)."""
+    Batch = tuple[torch.Tensor, ...]
+    """Tokens (b, length) int64, and the one that follows each, (b, length); where documents are kept apart, the number of the one that each
+    token is in, (b, length) int64, too."""
 
 SHELF = "tinyshakespeare"
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -45,12 +46,15 @@ class Text:
         tokenizer: str | None = None,
         field: str = "text",
         end: int | None = None,
+        boundaries: bool = False,
         cache: str | None = None,
+        kinds: int | None = None,
     ) -> None:
         """`path`: null is $LAUNCHER_DATA/tinyshakespeare. `length`: of a window, in tokens. `validation`: share of the text, its end.
         `fingerprint`: refuse another text. `tokenizer`: path of a tokenizer.json; null is bytes. `field`: of JSON lines and of parquet,
-        with the text. `end`: the token behind each document. `cache`: where tokens go that are made; default $LAUNCHER_CACHE or
-        ~/.cache/launcher. Raises ValueError naming the option."""
+        with the text. `end`: the token behind each document. `boundaries`: batches say which document each token is in, so that a model
+        can keep them apart; a file of text is one. `cache`: where tokens go that are made; default $LAUNCHER_CACHE or ~/.cache/launcher.
+        `kinds`: refuse a text whose tokens are not all below it. Raises ValueError naming the option."""
         if length < 1:
             raise ValueError(f"data.length={length}: not possible; type a whole number from 1")
         if not 0 <= validation < 1:
@@ -60,6 +64,7 @@ class Text:
         self.path, self.tokenizer = (None if each is None else Path(each).expanduser().absolute() for each in (path, tokenizer))
         self.cache = Path(cache or os.environ.get("LAUNCHER_CACHE") or "~/.cache/launcher").expanduser().absolute()
         self.length, self.validation, self.fingerprint, self.field, self.end = length, validation, fingerprint, field, end
+        self.boundaries, self.kinds = boundaries, kinds
         self._stream: Stream | None = None
 
     @property
@@ -72,17 +77,22 @@ class Text:
         wrong with a file, and OSError, with its errno, where the cache cannot be written."""
         self.path, sources = self._find()
         if self._is_mapped(sources):
-            self._refuse_other(found := _fingerprint(_maps(sources)))
-            self.fingerprint = found
-            return {"path": str(self.path), "fingerprint": found}
-        tokens = opened(self.tokenizer, self.end).size
-        maker = self._maker(sources)
-        self._refuse_other(found := maker.fingerprint())
-        self.fingerprint, self._stream = found, maker.open(self.cache, found, self._refuse_other)
-        most = max(tokens, 0 if self.end is None else self.end + 1)
-        if most > 256:
-            notice(f"{len(self._stream):,} tokens of {most:,} kinds; a model with fewer cannot read them: model.vocab_size={most}")
-        pinned: dict[str, object] = {"path": str(self.path), "fingerprint": found}
+            maps = _maps(sources)
+            self._refuse_other(found := _fingerprint(maps))
+            kinds, documents = 1 + max(int(text.max(initial=0)) for text in maps), len(maps)
+        else:
+            opened(self.tokenizer, self.end)  # what is wrong with it is said before all is read
+            maker = self._maker(sources)
+            self._refuse_other(found := maker.fingerprint())
+            self._stream = maker.open(self.cache, found, self._refuse_other)
+            kinds, documents = self._stream.kinds, self._stream.documents
+        self._refuse_more(kinds)
+        if self.boundaries and documents < 2:
+            notice(f"WARNING: data.boundaries=true changes nothing: {self.path} is one document")
+        if kinds > 256 and self._stream is not None:
+            notice(f"{len(self._stream):,} tokens of {kinds:,} kinds; a model with fewer cannot read them: model.vocab_size={kinds}")
+        self.fingerprint, self.kinds = found, kinds
+        pinned: dict[str, object] = {"path": str(self.path), "fingerprint": found, "kinds": kinds}
         return pinned if self.tokenizer is None else {**pinned, "tokenizer": str(self.tokenizer)}
 
     def part(self, split: str, device: torch.device | str) -> Windows | None:
@@ -99,7 +109,8 @@ class Text:
                 f"data.length={self.length}: the training part of {self.path} has {tokens} {kind}, which is no window of that "
                 f"length at every place; type data.length={max(1, tokens // 4)} or less"
             )
-        return Windows(stream, begin, windows, self.length, device) if windows else None
+        apart = self.boundaries and stream.documents > 1
+        return Windows(stream, begin, windows, self.length, device, boundaries=apart) if windows else None
 
     def _opened(self) -> Stream:
         """Tokens that were made are those of the fingerprint, whatever has become of the files; a file that is mapped is looked at."""
@@ -133,6 +144,10 @@ class Text:
     def _maker(self, sources: documents.Sources) -> Maker:
         return Maker(sources, self.tokenizer, self.field, self.end)
 
+    def _refuse_more(self, kinds: int) -> None:
+        if self.kinds is not None and self.kinds < kinds:
+            raise ValueError(f"data.kinds={self.kinds}: {self.path} has tokens up to {kinds - 1}; type data.kinds=null")
+
     def _refuse_other(self, found: str) -> None:
         if self.fingerprint not in (None, found):
             raise ValueError(
@@ -148,18 +163,23 @@ class Windows:
     share, and that the kernel takes back when it needs it. A GPU is then waited for, once a micro-batch, for the places.
     """
 
-    def __init__(self, stream: Stream, begin: int, windows: int, length: int, device: torch.device | str) -> None:
-        """From token `begin` of `stream` on, and up to length - 1 behind the last window."""
+    def __init__(
+        self, stream: Stream, begin: int, windows: int, length: int, device: torch.device | str, *, boundaries: bool = False
+    ) -> None:
+        """From token `begin` of `stream` on, and up to length - 1 behind the last window. `boundaries`: batches number the documents."""
         import torch
 
         self.places = np.arange(windows)
         self._device = torch.device(device)
-        self._stream, self._begin, self._length = stream, begin, length
+        self._stream, self._begin, self._length, self._boundaries = stream, begin, length, boundaries
         self._steps = torch.arange(length + 1, device=device)
         self._held: torch.Tensor | None = None
+        self._ends: torch.Tensor | None = None
+        """Of all documents, where tokens are held."""
         count = min(len(stream) - begin, (windows + 1) * length)
         if self._device.type != "cpu" and stream.nbytes * count <= _HELD * len(stream):
             self._held = _signed(stream.windows(np.array([begin]), count)[0]).to(device)
+            self._ends = torch.from_numpy(stream.ends - begin).to(device) if boundaries else None
 
     def batch(self, places: torch.Tensor) -> Batch:
         return self._cut(places, 0)
@@ -178,7 +198,17 @@ class Windows:
         else:
             read = self._stream.windows(begins.cpu().numpy() + self._begin, self._length + 1)
             tokens = torch.from_numpy(read.astype(np.int64)).to(self._device)
-        return tokens[:, :-1], tokens[:, 1:]
+        pair = tokens[:, :-1], tokens[:, 1:]
+        return (*pair, self._numbers(begins)) if self._boundaries else pair
+
+    def _numbers(self, begins: torch.Tensor) -> torch.Tensor:
+        """Of the documents, (b, length) int64."""
+        import torch
+
+        if self._ends is not None:
+            return torch.searchsorted(self._ends, begins[:, None] + self._steps[:-1], right=True)
+        found = self._stream.numbers(begins.cpu().numpy() + self._begin, self._length)
+        return torch.from_numpy(found).to(self._device)
 
 
 def _maps(sources: documents.Sources) -> list[np.ndarray]:

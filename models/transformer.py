@@ -36,6 +36,8 @@ PRETRAINED = ("weights",)
 
 class Transformer(nn.Module):
     """Tokens (B, T) int64 to scores of the next one (B, T, vocab_size), in the type of its weights. Any T: positions are rotations.
+    `documents` (B, T) int64 numbers the document of each token, which then attends to that one alone; positions go on from one to the next,
+    for a rotation tells a distance only.
 
     kv_heads: heads of keys and values, each shared by heads / kv_heads of the queries; null: as many. hidden: width of the gated layer;
     null: 8/3 of dim, up to the next multiple of 64. tied: embedding and head share one matrix. attention_bias: of queries, keys and values,
@@ -117,11 +119,12 @@ class Transformer(nn.Module):
         up and multiplies nothing: it is no part of N."""
         return 6 * self._multiplied + 12 * len(self.blocks) * self.embed.embedding_dim * length
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        mask = None if documents is None else own_document(documents)
         x = self.dropout(self.embed(tokens))
         rotation = rotary(tokens.shape[1], self.head_dim, self.rope_theta, x.device, self.rope_llama3)
         for block in self.blocks:
-            x = block(x, rotation)
+            x = block(x, rotation, mask)
         scores = self.head(self.norm(x))
         return self.soft_cap * torch.tanh(scores / self.soft_cap) if self.soft_cap else scores
 
@@ -133,13 +136,13 @@ class Block(nn.Module):
         self.mlp_norm, self.mlp = nn.RMSNorm(dim, norm_eps), mlp
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation))
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
 class Attention(nn.Module):
-    """Causal; torch chooses the kernel."""
+    """Causal; torch chooses the kernel. With a mask it has fewer to choose from: on a GPU not the one of FlashAttention."""
 
     def __init__(self, dim: int, heads: int, kv_heads: int, bias: bool, dropout: float) -> None:
         super().__init__()
@@ -149,11 +152,13 @@ class Attention(nn.Module):
         self.v = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
         self.out = nn.Linear(heads * self.head_dim, dim, bias=False)
 
-    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         q, k, v = (self._by_head(layer(x)) for layer in (self.q, self.k, self.v))
         q, k = rotated(q, rotation), rotated(k, rotation)
-        drop = self.drop if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=True, enable_gqa=self.shared)
+        drop, shared = self.drop if self.training else 0.0, self.shared
+        if shared and mask is not None:  # with a mask, kernels that keep no (T, T) scores want as many heads of each
+            k, v, shared = (*(each.repeat_interleave(q.shape[1] // k.shape[1], 1) for each in (k, v)), False)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=drop, is_causal=mask is None, enable_gqa=shared)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
@@ -170,6 +175,13 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+def own_document(documents: torch.Tensor) -> torch.Tensor:
+    """(B, T) to (B, 1, T, T) bool, whether token i attends to token j: the same document, and j not behind i."""
+    length = documents.shape[1]
+    is_before = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+    return (documents[:, :, None] == documents[:, None, :]).logical_and_(is_before)[:, None]
 
 
 def rotary(length: int, head_dim: int, theta: float, device: torch.device, llama3: Sequence[float] | None = None) -> torch.Tensor:

@@ -12,7 +12,7 @@ from launcher.compose.round_batch import shares
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
-from launcher.config.targets import fits, nearest, signature
+from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Layout, Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
@@ -133,6 +133,28 @@ def check_blocks(config: Config, layout: Layout) -> None:
                 f"train.{key}={how}: {what} names no blocks to do it by; write "
                 f'BLOCKS = ("Block",) into its file, or type train.{key}={str(without).lower()}'
             )
+
+
+def check_boundaries(config: Config) -> None:
+    """Raises ConfigError where the data number documents and the model cannot be told."""
+    target = config["model"]["_target_"]
+    if config["data"].get("boundaries") is True and (known := inputs(target)) is not None and len(known) < 2:
+        raise ConfigError(
+            f"data.boundaries=true: {target} takes no second input, the document of each token; type data.boundaries=false, or "
+            "model=transformer"
+        )
+
+
+def check_vocabulary(config: Config) -> None:
+    """Raises ConfigError where the data have tokens that the model has no row for. They say so once they are prepared (data.kinds)."""
+    kinds, rows = config["data"].get("kinds"), config["model"].get("vocab_size")
+    if isinstance(kinds, int) and isinstance(rows, int) and rows < kinds:
+        tokenizer = config["data"].get("tokenizer")
+        whose = f"those of data.tokenizer={tokenizer}" if tokenizer else "bytes are 0 to 255, and those of this text"
+        raise ConfigError(
+            f"model.vocab_size={rows} is less than the {kinds} kinds of token that the data have ({whose} go up to {kinds - 1}); "
+            f"type model.vocab_size={kinds if tokenizer else max(kinds, 256)}"
+        )
 
 
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:

@@ -174,6 +174,18 @@ def signature(target: str) -> Signature | None:
     return None
 
 
+def inputs(target: str) -> list[str] | None:
+    """The names of what `forward` of a class takes, read from its module's source; None where the source does not say it."""
+    module, _, name = target.rpartition(".")
+    tree = module_tree(module)
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "forward" and not item.args.vararg:
+                    return [each.arg for each in (*item.args.posonlyargs, *item.args.args)][1:]
+    return None
+
+
 def _of_class(node: ast.ClassDef) -> Signature:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":

@@ -34,6 +34,13 @@ class FSDP(Sharded):
     """In which gradients are reduced; null: as param_dtype."""
     whole_gradients: bool = False
     """Whether those of an update's micro-batches are added up whole and reduced once, with the last: fewer messages, more memory."""
+    cpu_offload: bool = False
+    """Whether pieces of weights, of gradients and of what optimizers keep lie in the host's memory, and updates are made there. A GPU then
+    holds what is gathered, and activations; each piece crosses to it and its gradient back, and a CPU makes the update
+    (torch.distributed.fsdp.CPUOffloadPolicy; Ren et al., 2021, https://arxiv.org/abs/2101.06840)."""
+    prefetch: int = 0
+    """Blocks ahead whose weights are asked for while one computes, forward and backward; each takes the memory of a block. 0: as torch does
+    it, the next one in the backward pass."""
 
     def mesh(self, world: World) -> Mesh:
         shards = degree("dp_shard", self.dp_shard, "groups of so many processes", world)
@@ -49,9 +56,37 @@ class FSDP(Sharded):
         for key, dtype in (("param_dtype", self.param_dtype), ("reduce_dtype", self.reduce_dtype)):
             if dtype not in (None, *DTYPES):
                 raise ConfigError(f"strategy.{key}={dtype} is no type that weights are sent in; type one of {', '.join(DTYPES)}, or null")
+        if self.prefetch < 0:
+            raise ConfigError(f"strategy.prefetch={self.prefetch} cannot be; type how many blocks ahead, or 0 for what torch does")
+        if self.cpu_offload:
+            self._check_offload(world, config)
+
+    def _check_offload(self, world: World, config: Mapping[str, Any]) -> None:
+        off = "type strategy.cpu_offload=false"
+        if world.device == "cpu":
+            raise ConfigError(f"strategy.cpu_offload=true: on a CPU all lies in the host's memory as it is; {off}, or cluster.device=cuda")
+        if (shards := self.mesh(world).dp_shard) == 1:
+            raise ConfigError(f"strategy.cpu_offload=true: pieces are kept there, and strategy.dp_shard={shards} leaves none; {off}")
+        if config["train"]["precision"] == "fp16":
+            raise ConfigError(
+                "strategy.cpu_offload=true: the gradient scaler of fp16 looks at gradients on the GPU; type train.precision=bf16 or fp32"
+            )
 
     def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
-        return shard(model, self._blocks(model, split.layout), split, accelerator.device, self.reshard_after_forward, self._policy())
+        blocks, device = self._blocks(model, split.layout), accelerator.device
+        made = shard(model, blocks, split, device, self.reshard_after_forward, self._policy(), offload=self.cpu_offload)
+        if self.prefetch:
+            _ask_ahead(made, blocks, self.prefetch)
+        return made
+
+    def release(self, prepared: Any) -> None:
+        super().release(prepared)
+        if self.cpu_offload:
+            import torch
+
+            # an evaluation without a backward pass may still be fetching weights, and the host is about to change them
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
 
     def no_sync(self, prepared: Any) -> Any:
         return _unreduced(prepared) if self.whole_gradients else contextlib.nullcontext()
@@ -64,6 +99,22 @@ class FSDP(Sharded):
 
         named = {"param_dtype": self.param_dtype, "reduce_dtype": self.reduce_dtype}
         return {key: dtype and getattr(torch, dtype) for key, dtype in named.items()}
+
+
+def _ask_ahead(model: Any, blocks: Sequence[Any], count: int) -> None:
+    """Of a model that is split: each block, and the model with what is in none of them, asks for the weights of the next `count`, in the
+    order in which the model lists them, which is that of its forward pass; in the backward pass for those before."""
+    from torch.distributed.fsdp import FSDPModule
+
+    known = {id(block) for block in blocks}
+    ordered: list[Any] = [module for module in model.modules() if id(module) in known]
+    if not isinstance(model, FSDPModule):  # one process has it whole
+        return
+    model.set_modules_to_forward_prefetch(ordered[:count])
+    model.set_modules_to_backward_prefetch(ordered[: -count - 1 : -1])
+    for place, block in enumerate(ordered):
+        block.set_modules_to_forward_prefetch(ordered[place + 1 : place + 1 + count])
+        block.set_modules_to_backward_prefetch(ordered[max(0, place - count) : place][::-1])
 
 
 @contextlib.contextmanager

@@ -85,23 +85,34 @@ def degree(key: str, asked: int | str, meaning: str, world: World) -> int:
     return found
 
 
-def shard(model: Any, blocks: Sequence[Any], split: Split, device: Any, reshard: bool, policy: Mapping[str, Any], whole: Any = None) -> Any:
+def shard(
+    model: Any,
+    blocks: Sequence[Any],
+    split: Split,
+    device: Any,
+    reshard: bool,
+    policy: Mapping[str, Any],
+    whole: Any = None,
+    offload: bool = False,
+) -> Any:
     """The model with its pieces on `device`, by fully_shard: the weights of each of `blocks`, inner ones first, are gathered together, and
-    what is in none of them. Where nothing is sharded a process has it whole. `whole`: what `build` made, where `model` is but a part."""
+    what is in none of them. Where nothing is sharded a process has it whole. `whole`: what `build` made, where `model` is but a part.
+    `offload`: pieces lie in the host's memory, and come to `device` to be gathered there."""
     from launcher.strategies import deferred
 
     whole = model if whole is None else whole
     if split.device_mesh is None or split.coordinate.mesh.dp_shard == 1:
         deferred.fill(whole, [model])
         return model.to(device)
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     _check_parameters(model, blocks)
     names = [name for name in ("dp_replicate", "dp_shard") if getattr(split.coordinate.mesh, name) > 1]
     over = split.device_mesh[tuple(names)]
+    where = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     for module in (*blocks, model):
         deferred.fill(whole, [module])
-        fully_shard(module, mesh=over, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy))
+        fully_shard(module, mesh=over, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy), offload_policy=where)
     return model
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from launcher.errors import ConfigError
+from launcher.train.local import device_of
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,8 +39,14 @@ def computing(model: Callable[..., Any], device: torch.device, precision: str) -
     return Autocast(model, device, _DTYPES[precision]) if precision in _DTYPES else model
 
 
-def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
-    """Gradients of fp16 are scaled, or small ones would be zero."""
+def scaler(device: torch.device, precision: str, parameters: Sequence[torch.Tensor] = ()) -> torch.amp.GradScaler | None:
+    """Gradients of fp16 are scaled, or small ones would be zero. Raises ConfigError where the gradients of `parameters` are not on the
+    device, on which alone it looks at them."""
+    if precision == "fp16" and device_of(parameters, device).type != device.type:
+        raise ConfigError(
+            "strategy.cpu_offload=true: the fastest that this GPU has is fp16, whose gradient scaler looks at gradients on the GPU; "
+            "type train.precision=fp32"
+        )
     if precision != "fp16":
         return None
     made = torch.amp.GradScaler(device.type)

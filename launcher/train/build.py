@@ -135,7 +135,8 @@ def _trained(
     optim = optimizers.build(config["optim"], model)
     optim.is_staged = coordinate.mesh.pp > 1
     seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
-    scaler, meter, fp16 = arithmetic.scaler(device, process.precision), Meter(device), process.precision == "fp16"
+    fp16, meter = process.precision == "fp16", Meter(device)
+    scaler = arithmetic.scaler(device, process.precision, optim.parameters)
     skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
     closure = Closure(optim, model, meter, process.ranks, coordinate.counts, train.clip_norm, fp16) if optim.needs_closure else None
     ema = Ema(model, train.ema_decay) if train.ema_decay > 0 else NoEma()

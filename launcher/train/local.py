@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -18,3 +19,23 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     """This process's pieces of those that are there."""
     return [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+
+
+def device_of(parameters: Iterable[torch.Tensor], otherwise: torch.device) -> torch.device:
+    """Where they lie; of those that a stage of a pipeline has not, nothing lies anywhere. The host's memory with strategy.cpu_offload."""
+    return next((parameter.device for parameter in parameters if parameter.numel()), otherwise)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or all of it where it is a DTensor; differentiable."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
+
+
+def summed(tensor: torch.Tensor) -> torch.Tensor:
+    """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL adds up
+    nothing else."""
+    if tensor.is_cpu and dist.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    dist.all_reduce(tensor)
+    return tensor

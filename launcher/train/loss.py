@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 
 from launcher.node.pulse import BACKWARD
-from launcher.train.local import gradients
+from launcher.train.local import gradients, whole
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
-from launcher.train.tasks.task import Model, Task
+from launcher.train.tasks.task import Model, Step, Task
 from launcher.train.watch import NoWatch, Watch
 
 
@@ -86,7 +86,7 @@ class Loss:
         if dist.is_initialized():
             dist.all_reduce(total if shares.counts else total.zero_())
         if here := gradients(parameters):  # a stage may be frozen
-            factor = torch.where(total > 0, shares.batch_size / total, 0.0)
+            factor = torch.where(total > 0, shares.batch_size / total, 0.0).to(here[0].device)
             torch._foreach_mul_(here, factor)  # pyright: ignore[reportPrivateImportUsage]
 
     def _is_weighed(self) -> bool:
@@ -100,6 +100,8 @@ class Loss:
     def _forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the gradient that its backward pass begins with."""
         step = self._task.step(self._model, batch)
+        if type(step.loss) is not torch.Tensor:  # a DTensor, of scores that are cut
+            step = Step(whole(step.loss), step.weight, tuple(map(whole, step.statistics)))
         now = self._watch.at(BACKWARD)
         if not self.is_ready:
             self.is_ready = True

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from launcher.plan import Piece
-from launcher.train.local import gradients, local
+from launcher.train.local import device_of, gradients, summed
 from launcher.train.optimizers import Optimizers
 
 NOTHING_SAID: Mapping[str, Piece] = MappingProxyType({})
@@ -43,12 +42,11 @@ class Norm:
     @torch.no_grad()
     def _clip_pieces(self) -> torch.Tensor:
         counted = gradients(self._counted)
-        square = torch.zeros((), dtype=torch.float64, device=local(self._parameters[0]).device)
+        square = torch.zeros((), dtype=torch.float64, device=device_of(self._parameters, self._parameters[0].device))
         if counted:
             square += torch.stack(torch._foreach_norm(counted)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
-        dist.all_reduce(square)
-        norm = square.sqrt().float()
+        norm = summed(square).sqrt().float()
         if self.clips and (here := gradients(self._parameters)):  # a stage may be frozen
             factor = (self._most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grads_with_norm_ has it
-            torch._foreach_mul_(here, factor)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_mul_(here, factor.to(square.device))  # pyright: ignore[reportPrivateImportUsage]
         return norm

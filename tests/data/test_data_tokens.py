@@ -120,6 +120,52 @@ def test_an_end_that_no_text_has_is_a_token_of_its_own(folder: Path, capsys: pyt
     assert tokens_of(data) == [token if token else 256 for token in PACKED]
 
 
+def numbers_of(data: Text) -> list[int]:
+    """Of the documents, token by token."""
+    data.length, data.validation = 1, 0.0
+    windows = part(data)
+    _, _, documents = windows.batch(torch.from_numpy(windows.places))
+    return documents[:, 0].tolist()
+
+
+@pytest.mark.parametrize("end", [None, 0])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a file"])
+def test_a_batch_says_which_document_each_token_is_in(folder: Path, kind: str, end: int | None) -> None:
+    """An end is the last of its own."""
+    lengths = [len(text.encode()) + (end is not None) for text in DOCUMENTS if text]
+    expected = [number for number, length in enumerate(lengths) for _ in range(length)]
+    assert numbers_of(Text(str(KINDS[kind](folder)), end=end, boundaries=True)) == expected[:-1]
+
+
+def test_documents_are_told_apart_across_shards_and_by_a_gpu_that_holds_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILES_BYTES", 300)
+    data = Text(str(small_shards(folder)), end=10, length=40, boundaries=True)
+    windows = part(data)
+    stream = windows._stream  # pyright: ignore[reportPrivateUsage]
+    assert (stream.documents, len(stream._shards)) == (120, 6)  # pyright: ignore[reportPrivateUsage]
+    tokens, _, documents = windows.epoch(0, 1)(torch.from_numpy(windows.places))
+    assert documents.shape == tokens.shape
+    assert documents.dtype == torch.int64
+    # each ends with token 10, and no other token is one
+    assert torch.equal(documents.diff() == 1, tokens[:, :-1] == 10)
+    windows._held = torch.from_numpy(stream.windows(np.array([0]), len(stream))[0])  # pyright: ignore[reportPrivateUsage]
+    windows._ends = torch.from_numpy(stream.ends)  # pyright: ignore[reportPrivateUsage]
+    assert torch.equal(windows.epoch(0, 1)(torch.from_numpy(windows.places))[2], documents)
+    val = part(data, "val")
+    last = val.batch(torch.from_numpy(val.places[-1:]))[2]
+    assert last[0, -1] == 119, "the validation part goes on counting"
+
+
+@pytest.mark.parametrize("end", [None, 0])
+def test_boundaries_of_one_document_change_nothing_and_it_is_said(
+    folder: Path, end: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Text(str(one_file(folder)), boundaries=True, end=end, length=3)
+    data.prepare()
+    assert f"WARNING: data.boundaries=true changes nothing: {folder}/all is one document" in capsys.readouterr().err
+    assert len(part(data).batch(torch.tensor([0]))) == 2
+
+
 # What bytes were before there were other tokens.
 
 
@@ -188,6 +234,7 @@ def test_what_is_pinned_for_a_text_as_it_is_has_not_changed(folder: Path) -> Non
     assert Text(str(folder / "a.txt")).prepare() == {
         "path": str(folder / "a.txt"),
         "fingerprint": hashlib.sha256(b"to be, or not").hexdigest(),
+        "kinds": ord("t") + 1,
     }
     assert not (folder.parent / "cache").exists(), "nothing is made of it"
 
@@ -209,6 +256,16 @@ def test_a_long_document_is_cut_and_still_one(folder: Path, monkeypatch: pytest.
         assert [piece.text.decode() for piece in found] == pieces
         assert [piece.ends for piece in found] == [False] * (len(pieces) - 1) + [True]
     assert bytes(tokens_of(Text(str(folder / "a.txt"), end=0))) == text.encode() + b"\0"
+
+
+@pytest.mark.parametrize("end", [None, 0, 200, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_bytes_the_largest_that_there_is_is_pinned(folder: Path, kind: str, end: int | None) -> None:
+    pinned = Text(str(KINDS[kind](folder)), end=end).prepare()
+    assert pinned["kinds"] == 1 + max(max("Ä".encode()), end or 0)
+    again = Text(str(folder / "all") if kind == "a file" else str(pinned["path"]), end=end, kinds=195)
+    with pytest.raises(ValueError, match=r"^data\.kinds=195: .* has tokens up to \d+; type data\.kinds=null"):
+        again.prepare()
 
 
 # Shards.
@@ -374,7 +431,8 @@ def test_tokens_take_as_many_bytes_as_they_need(
     monkeypatch.setattr(shards, "opened", lambda path, end: Last())
     (folder / "tokenizer.json").touch()
     data = Text(str(as_lines(folder / "a.jsonl", DOCUMENTS)), tokenizer=str(folder / "tokenizer.json"), length=3, validation=0.0)
-    assert data.prepare()["tokenizer"] == str(folder / "tokenizer.json")
+    pinned = data.prepare()
+    assert (pinned["tokenizer"], pinned["kinds"]) == (str(folder / "tokenizer.json"), kinds)
     assert (f"18 tokens of {kinds:,} kinds" in capsys.readouterr().err) == (kinds > 256)
     windows = part(data)
     stream = windows._stream  # pyright: ignore[reportPrivateUsage]

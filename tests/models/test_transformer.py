@@ -27,6 +27,31 @@ def test_a_score_depends_on_nothing_that_comes_later() -> None:
     assert not torch.allclose(before[:, 5], after[:, 5])
 
 
+DOCUMENTS = torch.tensor([[0, 0, 0, 4, 4, 5, 5, 5, 5], [7, 7, 7, 7, 7, 7, 8, 8, 9]])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_score_depends_on_no_token_of_another_document(kv_heads: int) -> None:
+    model, tokens = small(kv_heads=kv_heads), torch.randint(0, 11, (2, 9), generator=torch.Generator().manual_seed(1))
+    before = model(tokens, DOCUMENTS)
+    assert not torch.allclose(before, model(tokens)), "without numbers all are one"
+    for row, document in ((0, 0), (0, 4), (0, 5), (1, 7)):
+        inside = DOCUMENTS[row] == document
+        other = tokens.clone()
+        other[row, inside] = (tokens[row, inside] + 1) % 11
+        after = model(other, DOCUMENTS)
+        assert torch.equal(before[row, ~inside], after[row, ~inside])
+        assert not torch.isclose(before[row, inside], after[row, inside]).all(-1).any()
+
+
+def test_a_document_in_a_window_has_the_scores_that_it_has_alone() -> None:
+    """Though it stands at other positions there."""
+    model, tokens = small(kv_heads=2), torch.randint(0, 11, (1, 9), generator=torch.Generator().manual_seed(1))
+    found = model(tokens, DOCUMENTS[:1])
+    for begin, end in ((0, 3), (3, 5), (5, 9)):
+        torch.testing.assert_close(found[:, begin:end], model(tokens[:, begin:end]))
+
+
 def test_attention_sees_how_far_apart_two_tokens_are_and_not_where_they_stand() -> None:
     rotation = rotary(20, 8, 10_000.0, torch.device("cpu"))
     query, key = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))

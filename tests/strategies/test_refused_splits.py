@@ -9,6 +9,7 @@ import pytest
 from helpers import TOY, Command
 
 TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
+GPUS = ("cluster=slurm", "cluster.nodes=1", "cluster.processes_per_node=2", "cluster.device=cuda")
 LOOPED = ("strategy.schedule=interleaved",)
 
 
@@ -25,6 +26,19 @@ LOOPED = ("strategy.schedule=interleaved",)
             (TEXT, TWO, "strategy=fsdp", "strategy.param_dtype=int8"),
             "strategy.param_dtype=int8 is no type that weights are sent in; type one of bfloat16",
         ),
+        (
+            (TEXT, TWO, "strategy=fsdp", "strategy.cpu_offload=true"),
+            "strategy.cpu_offload=true: on a CPU all lies in the host's memory as it is; type strategy.cpu_offload=false",
+        ),
+        (
+            (TEXT, *GPUS, "strategy=fsdp", "strategy.cpu_offload=true", "strategy.dp_shard=1"),
+            "strategy.cpu_offload=true: pieces are kept there, and strategy.dp_shard=1 leaves none",
+        ),
+        (
+            (TEXT, *GPUS, "strategy=hsdp", "strategy.cpu_offload=true", "train.precision=fp16"),
+            "the gradient scaler of fp16 looks at gradients on the GPU; type train.precision=bf16 or fp32",
+        ),
+        ((TEXT, TWO, "strategy=fsdp", "strategy.prefetch=-1"), "strategy.prefetch=-1 cannot be; type how many blocks ahead"),
         (("+exp=cifar", TWO, "strategy=fsdp"), "type train.channels_last=false"),
         ((*TOY, TWO, "strategy=fsdp", "optim=lbfgs", "strategy.wrap=[A]"), "optim: lbfgs works on whole matrices"),
         ((*TOY, TWO, "strategy=zero1", "optim=lbfgs"), "type optim=adamw or strategy=ddp"),
@@ -34,6 +48,10 @@ LOOPED = ("strategy.schedule=interleaved",)
             "model.heads=4 cannot be cut into strategy.tp=8 equal parts",
         ),
         ((TEXT, TWO, "strategy=tp", "model.kv_heads=1"), "model.kv_heads=1 cannot be cut into strategy.tp=2 equal parts"),
+        (
+            (TEXT, TWO, "strategy=tp", "strategy.loss_parallel=true", "task.z_loss=0.1"),
+            "strategy.loss_parallel=true: task.z_loss=0.1 would gather all scores again; type task.z_loss=0, or strategy.loss_parallel=",
+        ),
         ((TEXT, TWO, "strategy=tp", "data.length=63"), "data.length=63 cannot be cut"),
         (("+exp=cifar", TWO, "strategy=tp", "train.channels_last=false"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
         ((TEXT, TWO, "strategy.comm_hook=fp8"), "strategy.comm_hook=fp8 is none; type one of none, fp16, bf16, powersgd"),
@@ -73,6 +91,10 @@ LOOPED = ("strategy.schedule=interleaved",)
         ),
         ((TEXT, TWO, "strategy=pp", "train.accumulate=2", "train.compile=true"), "type train.compile=blocks"),
         (("+exp=cifar", TWO, "strategy=pp", "train.accumulate=2", "model=resnet20"), "type train.channels_last=false"),
+        (
+            (TEXT, "data.boundaries=true", "model=resnet9"),
+            "data.boundaries=true: models.resnet9.ResNet9 takes no second input, the document of each token; type data.boundaries=false",
+        ),
         ((TEXT, "train.fp8=true"), "train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false"),
         ((*TOY, "train.compile=blocks"), "names no blocks to do it by"),
         ((TEXT, "train.compile=sometimes"), "train.compile=sometimes cannot be; type true, false or blocks"),

@@ -82,6 +82,26 @@ def test_a_text_goes_on_from_its_beginning_and_draws_from_nobody_elses_generator
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_model_is_told_of_documents_where_the_batch_has_them() -> None:
+    told: list[list[int]] = []
+
+    def certain(tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
+        told.append([] if documents is None else documents[0].tolist())
+        return 1000.0 * F.one_hot((tokens + 1) % 4, 4).float()
+
+    documents = torch.tensor([[3, 4, 4, 4], [4, 4, 4, 5]])
+    task = NextToken(sample=3)
+    task.step(certain, (TOKENS, TARGETS, documents))
+    metrics = task.metrics()
+    metrics.update(certain, (TOKENS, TARGETS, documents))
+    assert told[:2] == [[3, 4, 4, 4]] * 2
+    assert told[2:] == [[3, 4, -1, -1], [3, 4, 4, -1], [3, 4, 4, 4]], "a text goes on in the document that it begins with last"
+    assert metrics.text is not None
+    told.clear()
+    task.step(certain, (TOKENS, TARGETS))
+    assert told == [[]]
+
+
 @pytest.mark.parametrize(("names", "text"), [((), "    \x01\x02"), ("wxyz", "    xy"), ("wx", "    x\ufffd")])
 def test_the_text_is_shown_by_the_names_of_its_tokens_or_as_bytes(names: Any, text: str) -> None:
     task, shown = NextToken(sample=2), Shown()

@@ -13,11 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from launcher.plan import Piece
-from launcher.train.local import gradients, local
+from launcher.train.local import gradients, local, summed
 from launcher.train.record.meter import Fetch
 
 _SAMPLE = 65_536
@@ -100,9 +99,8 @@ class Layers:
         counted = [place for place, name in enumerate(self._looked) if name not in self._not_counted]
         sums = here.new_zeros(len(here), len(self._places))
         sums[:, [self._places[self._looked[place]] for place in counted]] = here[:, counted]
-        dist.all_reduce(sums)
         self._looked = list(self._places)
-        return sums
+        return summed(sums)
 
     def _dead(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The share of outputs (first dimension), of those that are here, that have had no gradient in any look; 0 for vectors, whose

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from launcher.errors import ConfigError
+from launcher.train.local import device_of
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
 
@@ -30,6 +31,7 @@ class Skipper:
                     "or train.on_bad=rollback"
                 )
         self._meter = meter
+        self._where = device_of(optimizers.parameters, meter.device)
         self._live = list(model.buffers())
         self._kept = [torch.empty_like(tensor) for tensor in self._live]
 
@@ -48,4 +50,4 @@ class Skipper:
         self._meter.leave_out(bad, micro_batches)
         for optimizer in self._optimizers:
             optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]  # what the fused step looks for
-            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+            optimizer.found_inf = bad.float().to(self._where)  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,12 +11,14 @@ from torch.nn import functional as F
 
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Tokens (B, T) int64, and the one that follows each, (B, T)."""
+Batch = tuple[torch.Tensor, ...]
+"""Tokens (B, T) int64, and the one that follows each, (B, T). A third, (B, T) int64, numbers the document of each token: the model is given
+it as its second input."""
 
 
 class NextToken(Quiet):
-    """Cross-entropy in nats for each token; perplexity; a text that the model goes on with, in TensorBoard.
+    """Cross-entropy in nats for each token; perplexity; a text that the model goes on with, in TensorBoard. The first token of a document
+    counts as any other: it is what comes behind the last one's end.
 
     z_loss: times the square of the log of the softmax's denominator, which keeps scores from drifting (Chowdhery et al., 2022,
     https://arxiv.org/abs/2204.02311, section 5). sample: tokens to go on with at each evaluation, behind the first half of its first
@@ -32,8 +34,8 @@ class NextToken(Quiet):
         self._z_loss, self._sample, self._temperature = z_loss, sample, temperature
 
     def step(self, model: Model, batch: Batch) -> Step:
-        tokens, targets = batch
-        scores = model(tokens).flatten(0, 1)
+        tokens, targets, *documents = batch
+        scores = model(tokens, *documents).flatten(0, 1)
         loss = cross_entropy = F.cross_entropy(scores, targets.flatten(), reduction="sum")
         if self._z_loss:
             loss = cross_entropy + self._z_loss * scores.logsumexp(-1).square().sum()
@@ -53,15 +55,16 @@ class NextToken(Quiet):
             text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else _of_bytes(tokens)
             board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
-    def _go_on(self, model: Model, tokens: torch.Tensor) -> torch.Tensor:
-        prompt = tokens[:1, : max(1, tokens.shape[1] // 2)]
-        return continued(model, prompt, self._sample, tokens.shape[1], self._temperature)[0]
+    def _go_on(self, model: Model, batch: Batch) -> torch.Tensor:
+        length = batch[0].shape[1]
+        tokens, _, *rest = (each[:1, : max(1, length // 2)] for each in batch)
+        return continued(model, tokens, self._sample, length, self._temperature, documents=rest[0] if rest else None)[0]
 
 
 class Nats(Sums):
     """Sums over the tokens of a split, and the first rank's text."""
 
-    def __init__(self, go_on: Callable[[Model, torch.Tensor], torch.Tensor] | None) -> None:
+    def __init__(self, go_on: Callable[[Model, Batch], torch.Tensor] | None) -> None:
         super().__init__(_sums, _result)
         self._go_on = go_on
         self.text: torch.Tensor | None = None
@@ -69,7 +72,7 @@ class Nats(Sums):
     def update(self, model: Model, batch: Batch) -> None:
         super().update(model, batch)
         if self._go_on is not None and self.text is None:
-            self.text = self._go_on(model, batch[0])
+            self.text = self._go_on(model, batch)
 
     def state(self) -> Mapping[str, torch.Tensor]:
         return {**super().state(), **({} if self.text is None else {"text": self.text})}
@@ -81,8 +84,11 @@ class Nats(Sums):
 
 
 @torch.no_grad()
-def continued(model: Model, tokens: torch.Tensor, count: int, context: int, temperature: float, seed: int = 0) -> torch.Tensor:
-    """tokens (B, T) and `count` more behind them, each drawn by the scores of at most `context` before it: (B, T + count).
+def continued(
+    model: Model, tokens: torch.Tensor, count: int, context: int, temperature: float, documents: torch.Tensor | None = None, seed: int = 0
+) -> torch.Tensor:
+    """tokens (B, T) and `count` more behind them, each drawn by the scores of at most `context` before it: (B, T + count). `documents`
+    (B, T): which each is in; what is drawn goes on with the last one.
 
     The draws are a function of `seed` and touch no other generator: what is shown changes nothing of what is trained.
     """
@@ -91,16 +97,18 @@ def continued(model: Model, tokens: torch.Tensor, count: int, context: int, temp
         window = tokens[:, -context:]
         length = window.shape[1]
         padded = F.pad(window, (0, context - length))  # of one shape always; what comes after a token has no part in its scores
-        scores = model(padded)[:, length - 1] / temperature
+        of = () if documents is None else (F.pad(documents[:, -context:], (0, context - length), value=-1),)
+        scores = model(padded, *of)[:, length - 1] / temperature
         drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)
         tokens = torch.cat((tokens, drawn), 1)
+        documents = None if documents is None else torch.cat((documents, documents[:, -1:]), 1)
     return tokens
 
 
 def _sums(model: Model, batch: Batch) -> torch.Tensor:
     """(sum of losses, tokens, sequences), float64."""
-    tokens, targets = batch
-    loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction="sum").double()
+    tokens, targets, *documents = batch
+    loss = F.cross_entropy(model(tokens, *documents).flatten(0, 1), targets.flatten(), reduction="sum").double()
     return torch.stack((loss, loss.new_tensor(targets.numel()), loss.new_tensor(len(targets))))
 
 
