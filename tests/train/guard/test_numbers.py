@@ -107,7 +107,7 @@ def test_a_kill_takes_no_rollback_back(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_meets_them_first_is_refused_on_both_ranks(tmp_path: Path) -> None:
-    """The log comes at the end, the save after 13 steps, and the next one waits for it: the weights are bad before the loss is looked at."""
+    """The log comes at the end, a save every 13 steps, which waits for the one before: weights are bad before the loss is looked at."""
     words = ("cluster.processes_per_node=2", "train.steps=60", "train.save_every=13", "train.log_every=100", "loader.poison=[30,null]")
     done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", *words))
     assert done.returncode == 1
