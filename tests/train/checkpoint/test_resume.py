@@ -225,11 +225,13 @@ def test_each_module_is_in_its_own_mode_again() -> None:
 
 
 def test_no_two_neighbours_share_a_seed() -> None:
-    places = [Mesh(10, 2, pp=2).at(rank) for rank in range(40)]
+    places = [Mesh(10, 2, cp=2).at(rank) for rank in range(40)]
     drawn = {seeds.of_coordinate(seed, place, step) for seed in range(40) for place in places for step in (0, 1, 100)}
     assert len(drawn) == 40 * 40 * 3
     assert min(drawn) > 10_000, "nor one with anybody's weights, whose seeds are small numbers"
     assert max(drawn) < 2**63
+    for within in (Mesh(tp=2), Mesh(pp=2)):
+        assert seeds.of_coordinate(0, within.at(0)) == seeds.of_coordinate(0, within.at(1)), "a task draws the same for parts and stages"
 
 
 @pytest.mark.parametrize("apart", [1, 2**32, 2**62])
