@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -60,6 +61,17 @@ def finish(home: Path, words: list[str], timeout: float = 100, **extra: str) -> 
     with running(home, words, **extra) as process:
         out, err = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def said_by(home: Path, programs: list[list[str]]) -> list[Any]:
+    """What each of these programs, started side by side, prints last, as JSON."""
+    started = [subprocess.Popen([sys.executable, *each], env=environment(home), stdout=subprocess.PIPE, text=True) for each in programs]
+    try:
+        return [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -13,12 +13,12 @@ def preload() -> None:
     import torch._dynamo
     import torch.distributed.fsdp
     import torch.distributed.tensor
-    import torch.fx.experimental.symbolic_shapes  # noqa: F401
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401  # each fork has it then
 
     import launcher.strategies.deferred
     import launcher.strategies.fsdp
-    import launcher.train.checkpoint.state  # noqa: F401
-    import models.transformer  # noqa: F401
+    import launcher.train.checkpoint.state  # noqa: F401  # each fork has it then
+    import models.transformer  # noqa: F401  # each fork has it then
 
 
 class Sharded:

@@ -162,7 +162,7 @@ class Pipeline:
                 pass
             except LaunchError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever a stranger's model meets in the place of its modules
                 why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
                 raise ConfigError(
                     f"strategy=pp: the model cannot be run in stages, if it can at all ({why}); type strategy=fsdp"

@@ -57,7 +57,7 @@ def _tried(node: dict[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         if str(error).startswith("model."):
             return {"error": str(error), "exit_code": error.exit_code}
-    except Exception as error:
+    except Exception as error:  # a stranger's constructor, which may need more than shapes: the workers will say
         print(f"launcher: the model could not be looked at before the start ({type(error).__name__}: {error})", file=sys.stderr)
     return {"pinned": {}}
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from processes import environment
+from processes import said_by
 from torch import nn
 
 from launcher.errors import ConfigError
@@ -23,14 +20,7 @@ BLOCKS = [f"blocks.{number}" for number in range(4)]
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What tests/strategies/ahead.py says, of each of two ranks."""
     home, program = tmp_path_factory.mktemp("ahead"), Path(__file__).with_name("ahead.py")
-    argv = [[sys.executable, str(program), str(rank), str(home / "meeting")] for rank in range(2)]
-    started = [subprocess.Popen(each, env=environment(home), stdout=subprocess.PIPE, text=True) for each in argv]
-    try:
-        return [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    return said_by(home, [[str(program), str(rank), str(home / "meeting")] for rank in range(2)])
 
 
 @pytest.mark.slow

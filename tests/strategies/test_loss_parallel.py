@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import environment, finish, lines, losses
+from processes import finish, lines, losses, said_by
 from split_runs import finished, words
 
 NEAR = 1e-5
@@ -38,14 +35,7 @@ def test_its_losses_are_those_of_one_process(tmp_path: Path) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What tests/strategies/cut_scores.py says, of each of two ranks."""
     home, program = tmp_path_factory.mktemp("cut"), Path(__file__).with_name("cut_scores.py")
-    argv = [[sys.executable, str(program), str(rank), str(home / "meeting")] for rank in range(2)]
-    started = [subprocess.Popen(each, env=environment(home), stdout=subprocess.PIPE, text=True) for each in argv]
-    try:
-        return [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    return said_by(home, [[str(program), str(rank), str(home / "meeting")] for rank in range(2)])
 
 
 @pytest.mark.slow

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from processes import environment
+from processes import said_by
 
 MOST = 0.27
 
@@ -16,14 +13,7 @@ MOST = 0.27
 def accounted(home: Path, world: int) -> list[dict[str, int]]:
     """Of each process."""
     program, meeting = Path(__file__).with_name("accounted.py"), home / f"world of {world}"
-    argv = [[sys.executable, str(program), str(rank), str(world), str(meeting)] for rank in range(world)]
-    started = [subprocess.Popen(each, env=environment(home), stdout=subprocess.PIPE, text=True) for each in argv]
-    try:
-        return [json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    return said_by(home, [[str(program), str(rank), str(world), str(meeting)] for rank in range(world)])
 
 
 @pytest.mark.slow
