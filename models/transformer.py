@@ -31,6 +31,7 @@ TENSOR_PARALLEL = {
     "norm": "sequence",
     "head": "head",
 }
+CONTEXT_PARALLEL = {"x": 1, "rotation": 1}
 PRETRAINED = ("weights",)
 
 

@@ -28,7 +28,8 @@ class Sharded:
         import torch
         from torch.distributed.device_mesh import init_device_mesh
 
-        from launcher.plan import Layout, Mesh, Split
+        from launcher.plan import Mesh
+        from launcher.split import Layout, Split
         from launcher.strategies.fsdp import FSDP
         from launcher.train.checkpoint.state import Parts, Snapshot
         from launcher.train.ema import Ema

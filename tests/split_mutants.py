@@ -29,6 +29,12 @@ MUTANTS = (
      Cut("launcher/strategies/crossing.py", "flat /= dist.get_world_size(group)", "pass"), f"{LOSSES}[pp x ddp(2x2)]"),
     ("a stage takes what the one before gave",
      Cut("launcher/strategies/stages.py", "forward(received, *given[1:]", "forward(received * 1.01, *given[1:]"), f"{LOSSES}[pp(2)]"),
+    ("keys and values have the gradients of all parts of a sequence",
+     Cut("launcher/strategies/context.py", "dist.reduce_scatter_tensor(part, whole.contiguous().flatten(0, 1), group=ctx.group)",
+         "part.copy_(whole[dist.get_rank(ctx.group)])"), f"{LOSSES}[cp(2)]"),
+    ("weights of a part of a sequence are those of a part",
+     Cut("launcher/train/loss.py", "shares.batch_size * shares.parts / total", "shares.batch_size / total"),
+     "test_context::what_all_strategies_share_goes_with_it"),
     ("what an evaluation has gathered is let go",
      Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
 )  # fmt: skip

@@ -21,6 +21,8 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "hsdp(2x2)": ("strategy=hsdp", "strategy.dp_shard=2", "cluster.processes_per_node=4"),
     "tp(2)": ("strategy=tp", "cluster.processes_per_node=2"),
     "tp x fsdp(2x2)": ("strategy=tp", "strategy.tp=2", "cluster.processes_per_node=4"),
+    "cp(2)": ("strategy=cp", "strategy.on_cpu=true", "cluster.processes_per_node=2"),
+    "cp x ddp(2x2)": ("strategy=cp", "strategy.cp=2", "strategy.on_cpu=true", "cluster.processes_per_node=4"),
     "pp(2)": ("strategy=pp", "train.accumulate=4", "cluster.processes_per_node=2"),
     "pp x ddp(2x2)": ("strategy=pp", "strategy.pp=2", "train.accumulate=2", "cluster.processes_per_node=4"),
     "pp x fsdp(2x2)": ("strategy=pp", "strategy.pp=2", "strategy.dp_shard=all", "train.accumulate=2", "cluster.processes_per_node=4"),

@@ -14,8 +14,9 @@ from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
-from launcher.plan import Layout, Mesh, World
+from launcher.plan import Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
+from launcher.split import Layout
 from launcher.trust import search_path
 
 Config = Mapping[str, Any]

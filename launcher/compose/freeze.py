@@ -21,9 +21,10 @@ from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
 from launcher.errors import ConfigError, RunError
-from launcher.plan import Plan, Strategy, check_name
+from launcher.plan import Plan, check_name
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir
+from launcher.split import Strategy
 from launcher.trust import owner
 from launcher.trust.secret import mask
 

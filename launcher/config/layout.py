@@ -3,7 +3,8 @@
 - `BLOCKS = ("Block",)`: names of the classes of which the model is a stack;
 - `TENSOR_PARALLEL = {"blocks.*.q": "column"}`: how each module is cut over processes (launcher/strategies/tp.py);
 - `STAGES = ("embed", "blocks.*", "head")`: the modules that are called one after the other, which a pipeline is cut between
-  (launcher/strategies/stages.py).
+  (launcher/strategies/stages.py);
+- `CONTEXT_PARALLEL = {"x": 1}`: the arguments of a block that go along the sequence, and in which dimension (launcher/strategies/cp.py).
 
 And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
 """
@@ -11,12 +12,15 @@ And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.config import targets, tree
 from launcher.errors import ConfigError
-from launcher.plan import Layout
+from launcher.split import Layout
+
+Value = TypeVar("Value", int, str)
 
 
 def of(model: Mapping[str, Any]) -> Layout:
@@ -24,19 +28,24 @@ def of(model: Mapping[str, Any]) -> Layout:
     blocks: dict[str, None] = {}
     stages: dict[str, None] = {}
     table: dict[str, str] = {}
+    along: dict[str, int] = {}
     for _, node in tree.walk({"model": model}):
         if tree.is_mapping(node) and isinstance(target := node.get("_target_"), str):
             module = target.rpartition(".")[0]
             blocks |= dict.fromkeys(names(module, "BLOCKS", "Block"))
             stages |= dict.fromkeys(names(module, "STAGES", "blocks.*"))
-            table |= _table(module)
-    return Layout(tuple(blocks), table, tuple(stages))
+            table |= _table(module, "TENSOR_PARALLEL", "blocks.*.q", "column")
+            along |= _table(module, "CONTEXT_PARALLEL", "x", 1)
+    return Layout(tuple(blocks), table, tuple(stages), along)
 
 
-def _table(module: str) -> dict[str, str]:
-    value = _literal(module, "TENSOR_PARALLEL", {})
-    if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):  # pyright: ignore
-        raise ConfigError(f'{module}.TENSOR_PARALLEL is no table of texts; write TENSOR_PARALLEL = {{"blocks.*.q": "column"}} there')
+def _table(module: str, key: str, name: str, example: Value) -> dict[str, Value]:
+    """The dict of that name at the top of a module, texts to what is of `example`'s type; empty where it has none. Raises ConfigError for
+    anything else."""
+    value, kind = _literal(module, key, {}), type(example)
+    if not isinstance(value, dict) or not all(isinstance(name, str) and type(each) is kind for name, each in value.items()):  # pyright: ignore
+        words = {str: "texts", int: "whole numbers"}[kind]
+        raise ConfigError(f'{module}.{key} is no table of {words}; write {key} = {{"{name}": {json.dumps(example)}}} there')
     return value  # pyright: ignore[reportUnknownVariableType]
 
 

@@ -23,7 +23,7 @@ from torch.distributed.pipelining import schedules
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError, LaunchError
-from launcher.plan import Compute
+from launcher.split import Compute
 from launcher.strategies import crossing, draws
 from launcher.strategies.stages import Reached, Stage
 

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from launcher.plan import Compute, Coordinate, Layout, Mesh, Piece, Split, World
+from launcher.plan import Coordinate, Mesh, World
+from launcher.split import Compute, Layout, Piece, Split
 
 
 class Replicated:
-    """A Strategy (launcher/plan.py) that does nothing to the model."""
+    """A Strategy (launcher/split.py) that does nothing to the model."""
 
     def mesh(self, world: World) -> Mesh:
         return Mesh(dp_replicate=world.size)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.plan import ORDER, Coordinate, Layout, Mesh, Piece, Split, World
+from launcher.plan import ORDER, Coordinate, Mesh, World
+from launcher.split import Layout, Piece, Split
 from launcher.strategies.replicated import Replicated
 
 _WHOLE = ("lbfgs", "muon", "adafactor", "shampoo")
@@ -94,25 +95,26 @@ def shard(
     policy: Mapping[str, Any],
     whole: Any = None,
     offload: bool = False,
+    over: str = "dp_shard",
 ) -> Any:
     """The model with its pieces on `device`, by fully_shard: the weights of each of `blocks`, inner ones first, are gathered together, and
     what is in none of them. Where nothing is sharded a process has it whole. `whole`: what `build` made, where `model` is but a part.
-    `offload`: pieces lie in the host's memory, and come to `device` to be gathered there."""
+    `offload`: pieces lie in the host's memory, and come to `device` to be gathered there. `over`: the dimension of the mesh
+    whose processes have a piece each."""
     from launcher.strategies import deferred
 
     whole = model if whole is None else whole
-    if split.device_mesh is None or split.coordinate.mesh.dp_shard == 1:
+    if split.device_mesh is None or getattr(split.coordinate.mesh, over) == 1:
         deferred.fill(whole, [model])
         return model.to(device)
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     _check_parameters(model, blocks)
-    names = [name for name in ("dp_replicate", "dp_shard") if getattr(split.coordinate.mesh, name) > 1]
-    over = split.device_mesh[tuple(names)]
+    mesh = split.device_mesh[tuple(name for name in ("dp_replicate", over) if getattr(split.coordinate.mesh, name) > 1)]
     where = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     for module in (*blocks, model):
         deferred.fill(whole, [module])
-        fully_shard(module, mesh=over, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy), offload_policy=where)
+        fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy), offload_policy=where)
     return model
 
 

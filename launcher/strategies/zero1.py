@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.plan import Mesh, Split, World
+from launcher.plan import Mesh, World
+from launcher.split import Split
 from launcher.strategies.sharded import Sharded, of_class, shard
 
 

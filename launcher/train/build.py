@@ -16,9 +16,10 @@ from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
-from launcher.plan import Coordinate, Split, Strategy
+from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
+from launcher.split import Split, Strategy
 from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.manifest import by_step
@@ -143,7 +144,7 @@ def _trained(
     layers = Layers(model, train.layers_every, pieces, process.ranks.rank, process.ranks.size)
     parts = Parts(model, optim, scaler, ema, meter, device, layers, pieces, coordinate)
     computing = arithmetic.computing(prepared, device, process.precision)
-    shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts)
+    shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts, coordinate.mesh.cp)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
     loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.pp > 1)
     stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)

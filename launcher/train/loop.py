@@ -120,7 +120,9 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
     parts = job.parts
     parts.optimizers.make_way()  # for the average, which takes the place of weights that may still be copied
     with parts.ema.applied(), torch.no_grad(), averaged_buffers(parts.model, job.peers):
-        metrics, values = evaluate(parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts, job.stepper.is_collective)
+        metrics, values = evaluate(
+            parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts_samples, job.stepper.is_collective
+        )
         job.stepper.release()
     if job.ranks.is_first:
         step = job.state.step

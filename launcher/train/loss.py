@@ -28,6 +28,8 @@ class Shares:
     dp_size: int
     counts: bool = True
     """Whether this rank's weights are those of a share, and not the same as a peer's."""
+    parts: int = 1
+    """Ranks that share each sample, a part of its sequence each: a strategy takes the mean over those too."""
 
     @property
     def micro_batch(self) -> int:
@@ -35,7 +37,7 @@ class Shares:
 
 
 class Loss:
-    """A Compute (launcher/plan.py): calls the task with one micro-batch after the other, and counts what comes of it.
+    """A Compute (launcher/split.py): calls the task with one micro-batch after the other, and counts what comes of it.
 
     Gradients are those of the mean over the update: of the sum of all losses over the sum of all weights, times the number of
     data-parallel ranks, for a strategy takes the mean over those.
@@ -86,7 +88,7 @@ class Loss:
         if dist.is_initialized():
             dist.all_reduce(total if shares.counts else total.zero_())
         if here := gradients(parameters):  # a stage may be frozen
-            factor = torch.where(total > 0, shares.batch_size / total, 0.0).to(here[0].device)
+            factor = torch.where(total > 0, shares.batch_size * shares.parts / total, 0.0).to(here[0].device)
             torch._foreach_mul_(here, factor)  # pyright: ignore[reportPrivateImportUsage]
 
     def _is_weighed(self) -> bool:

@@ -15,10 +15,11 @@ from launcher.config import dialect, home, references, targets
 from launcher.config.config import OLDER, TrainConfig
 from launcher.node.place import Place
 from launcher.node.pulse import END
-from launcher.plan import Plan, Strategy
+from launcher.plan import Plan
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
+from launcher.split import Strategy
 from launcher.train import arithmetic, loop, seeds
 from launcher.train.build import Process, build
 from launcher.train.checkpoint.history import go_to

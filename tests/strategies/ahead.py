@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy
 
-from launcher.plan import Layout, Mesh, Split
+from launcher.plan import Mesh
+from launcher.split import Layout, Split
 from launcher.strategies.fsdp import FSDP
 from launcher.train.guard.replicas import checksum
 from launcher.train.local import local

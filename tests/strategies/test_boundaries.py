@@ -24,7 +24,7 @@ def trained(home: Path, name: str, split: str) -> dict[int, float]:
 @pytest.mark.timeout(300)
 def test_documents_that_are_kept_apart_are_so_under_every_split(tmp_path: Path) -> None:
     one = trained(tmp_path, "one", "one")
-    for number, split in enumerate(("fsdp(2)", "tp(2)", "pp(2)")):
+    for number, split in enumerate(("fsdp(2)", "tp(2)", "pp(2)", "cp(2)")):
         got = trained(tmp_path, f"split-{number}", split)
         difference = max(abs(got[step] - one[step]) / one[step] for step in one)
         print(f"{split}: at most {difference:.1e} from one process, over 12 steps with data.boundaries=true")

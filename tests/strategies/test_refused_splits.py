@@ -10,6 +10,7 @@ from helpers import TOY, Command
 
 TEXT, TWO = "+exp=shakespeare", "cluster.processes_per_node=2"
 GPUS = ("cluster=slurm", "cluster.nodes=1", "cluster.processes_per_node=2", "cluster.device=cuda")
+PARTS = ("strategy=cp", "strategy.on_cpu=true")
 LOOPED = ("strategy.schedule=interleaved",)
 
 
@@ -99,7 +100,18 @@ LOOPED = ("strategy.schedule=interleaved",)
         ((*TOY, "train.compile=blocks"), "names no blocks to do it by"),
         ((TEXT, "train.compile=sometimes"), "train.compile=sometimes cannot be; type true, false or blocks"),
         ((TEXT, "train.compile_mode=fast"), "train.compile_mode=fast cannot be; type one of default, reduce-overhead"),
-        ((TEXT, TWO, "strategy=cp"), "strategy=cp: no such choice"),
+        ((TEXT, TWO, "strategy=cp"), "and this run is on CPUs; type strategy=fsdp, or strategy.on_cpu=true to try it out"),
+        ((TEXT, TWO, *PARTS, "strategy.cp=3"), "strategy.cp=3: sequences in so many parts do not fill a world of 2 (1 x 2)"),
+        ((TEXT, TWO, *PARTS, "strategy.cp=1"), "strategy.cp=1: a sequence in one part is whole; type strategy=ddp"),
+        (
+            (TEXT, TWO, *PARTS, "data.length=62"),
+            "data.length=62 cannot be cut over strategy.cp=2, of which each has two pieces; type a multi",
+        ),
+        ((TEXT, TWO, *PARTS, "train.compile=true"), "type train.compile=blocks"),
+        (
+            (*TOY, TWO, *PARTS, "train.channels_last=false"),
+            "does not say what goes along a sequence; write BLOCKS and CONTEXT_PARALLEL into",
+        ),
         ((*TOY, TWO, "strategy=fsdp", "train.channels_last=false"), "names no blocks, so its weights would all be gathered at once"),
     ],
 )
@@ -120,6 +132,7 @@ def test_it_is_one_line(command: Command, words: tuple[str, ...], said: str) -> 
             {"dp_replicate": 3, "dp_shard": 2},
         ),
         (("strategy=hsdp", "strategy.dp_shard=2", "cluster.processes_per_node=8"), {"dp_replicate": 4, "dp_shard": 2}),
+        ((*PARTS, "strategy.cp=2", "cluster.processes_per_node=8"), {"dp_replicate": 4, "cp": 2}),
     ],
 )
 def test_degrees_multiply_to_the_world(command: Command, words: tuple[str, ...], mesh: dict[str, int]) -> None:

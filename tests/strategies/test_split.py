@@ -157,7 +157,9 @@ def test_what_one_split_saved_another_goes_on_with(tmp_path: Path) -> None:
         "fsdp(2)",
         "hsdp(2x2)",
         "zero1(2)",
+        "cp(2)",
         "tp(2)",
+        "cp x ddp(2x2)",
         "ddp(2)",
     ]
     for turn, split in enumerate(order):

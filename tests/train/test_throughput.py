@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from launcher.plan import Layout, Mesh, Piece, Split, Strategy
+from launcher.plan import Mesh
+from launcher.split import Layout, Piece, Split, Strategy
 from launcher.strategies.ddp import DDP
 from launcher.strategies.fsdp import FSDP
 from launcher.strategies.tp import TP

@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 from launcher.errors import CheckpointError
-from launcher.plan import Coordinate, Mesh, Piece
+from launcher.plan import Coordinate, Mesh
+from launcher.split import Piece
 from launcher.train.checkpoint import generators, optimizer_state, pieces
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint

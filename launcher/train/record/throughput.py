@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from launcher.plan import Piece
+from launcher.split import Piece
 
 
 @dataclass

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from launcher.plan import Mesh, Piece
+from launcher.plan import Mesh
+from launcher.split import Piece
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.state import Parts, Snapshot, restore
 from launcher.train.checkpoint.stored import TrainState
