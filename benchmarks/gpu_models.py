@@ -52,7 +52,7 @@ def _sharded(device: str, mesh: Any, seed: int) -> tuple[Any, Any]:
     import torch
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    from launcher.split import Piece
+    from launcher.strategies.protocol import Piece
     from launcher.train.checkpoint.state import Parts
     from launcher.train.ema import Ema
     from launcher.train.norm import Norm

@@ -29,8 +29,8 @@ class Sharded:
         from torch.distributed.device_mesh import init_device_mesh
 
         from launcher.plan import Mesh
-        from launcher.split import Layout, Split
         from launcher.strategies.fsdp import FSDP
+        from launcher.strategies.protocol import Layout, Split
         from launcher.train.checkpoint.state import Parts, Snapshot
         from launcher.train.ema import Ema
         from launcher.train.optimizers import Optimizers

@@ -16,7 +16,7 @@ from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
 from launcher.rundir.objective import WANTED, is_objective
-from launcher.split import Layout
+from launcher.strategies.protocol import Layout
 from launcher.trust import search_path
 
 Config = Mapping[str, Any]

@@ -24,7 +24,7 @@ from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan, check_name
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir
-from launcher.split import Strategy
+from launcher.strategies.protocol import Strategy
 from launcher.trust import owner
 from launcher.trust.secret import mask
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from launcher.config import targets, tree
 from launcher.errors import ConfigError
-from launcher.split import Layout
+from launcher.strategies.protocol import Layout
 
 Value = TypeVar("Value", int, str)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
-from launcher.split import Compute, Layout, Split
+from launcher.strategies.protocol import Compute, Layout, Split
 from launcher.strategies.sharded import Sharded, degree, of_class, shard
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import World
-from launcher.split import Layout, Split
+from launcher.strategies.protocol import Layout, Split
 from launcher.strategies.replicated import Replicated
 
 _HOOKS = {"none": "NO", "fp16": "FP16", "bf16": "BF16", "powersgd": "POWER_SGD"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
-from launcher.split import Layout, Split
+from launcher.strategies.protocol import Layout, Split
 from launcher.strategies.sharded import Sharded, degree, of_class, of_size, shard
 
 DTYPES = ("bfloat16", "float16", "float32")

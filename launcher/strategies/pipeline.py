@@ -23,8 +23,8 @@ from torch.distributed.pipelining import schedules
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError, LaunchError
-from launcher.split import Compute
 from launcher.strategies import crossing, draws
+from launcher.strategies.protocol import Compute
 from launcher.strategies.stages import Reached, Stage
 
 _KEPT = 8

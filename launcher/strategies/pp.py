@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import Coordinate, Mesh, World
-from launcher.split import Compute, Layout, Piece, Split
+from launcher.strategies.protocol import Compute, Layout, Piece, Split
 from launcher.strategies.sharded import Sharded, alike, degree, of_class, place, shard, tie, tied
 
 _SCHEDULES = {"gpipe": "GPipe", "1f1b": "1F1B", "interleaved": "Interleaved1F1B", "zero_bubble": "InterleavedZeroBubble"}

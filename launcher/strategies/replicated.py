@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher.plan import Coordinate, Mesh, World
-from launcher.split import Compute, Layout, Piece, Split
+from launcher.strategies.protocol import Compute, Layout, Piece, Split
 
 
 class Replicated:
-    """A Strategy (launcher/split.py) that does nothing to the model."""
+    """A Strategy (launcher/strategies/protocol.py) that does nothing to the model."""
 
     def mesh(self, world: World) -> Mesh:
         return Mesh(dp_replicate=world.size)

@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.errors import ConfigError
 from launcher.plan import ORDER, Coordinate, Mesh, World
-from launcher.split import Layout, Piece, Split
+from launcher.strategies.protocol import Layout, Piece, Split
 from launcher.strategies.replicated import Replicated
 
 _WHOLE = ("lbfgs", "muon", "adafactor", "shampoo")

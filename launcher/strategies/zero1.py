@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.plan import Mesh, World
-from launcher.split import Split
+from launcher.strategies.protocol import Split
 from launcher.strategies.sharded import Sharded, of_class, shard
 
 

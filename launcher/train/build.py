@@ -19,7 +19,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
-from launcher.split import Split, Strategy
+from launcher.strategies.protocol import Split, Strategy
 from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.manifest import by_step

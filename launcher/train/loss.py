@@ -37,7 +37,7 @@ class Shares:
 
 
 class Loss:
-    """A Compute (launcher/split.py): calls the task with one micro-batch after the other, and counts what comes of it.
+    """A Compute (launcher/strategies/protocol.py): calls the task with one micro-batch after the other, and counts what comes of it.
 
     Gradients are those of the mean over the update: of the sum of all losses over the sum of all weights, times the number of
     data-parallel ranks, for a strategy takes the mean over those.

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.local import device_of, gradients, summed
 from launcher.train.optimizers import Optimizers
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from launcher.node.pulse import UPDATE
-from launcher.split import Strategy
+from launcher.strategies.protocol import Strategy
 from launcher.train.closure import Closure
 from launcher.train.guard.skip import Skipper
 from launcher.train.loss import Loss

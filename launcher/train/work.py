@@ -19,7 +19,7 @@ from launcher.plan import Plan
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
-from launcher.split import Strategy
+from launcher.strategies.protocol import Strategy
 from launcher.train import arithmetic, loop, seeds
 from launcher.train.build import Process, build
 from launcher.train.checkpoint.history import go_to

@@ -22,8 +22,8 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.distributed.device_mesh import init_device_mesh
 
 from launcher.plan import Mesh
-from launcher.split import Layout, Split
 from launcher.strategies.fsdp import FSDP
+from launcher.strategies.protocol import Layout, Split
 from launcher.train.local import local
 from models.transformer import BLOCKS, Transformer
 

@@ -18,8 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from launcher.plan import Mesh
-from launcher.split import Layout, Split
 from launcher.strategies.fsdp import FSDP
+from launcher.strategies.protocol import Layout, Split
 from launcher.train.guard.replicas import checksum
 from launcher.train.local import local
 from launcher.train.norm import Norm

@@ -21,7 +21,7 @@ import torch.distributed._functional_collectives as collectives
 from torch.distributed.device_mesh import init_device_mesh
 
 from launcher.plan import Mesh
-from launcher.split import Layout, Split
+from launcher.strategies.protocol import Layout, Split
 from launcher.strategies.tp import TP
 from launcher.train.local import local, whole
 from launcher.train.tasks.language import NextToken

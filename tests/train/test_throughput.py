@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from launcher.plan import Mesh
-from launcher.split import Layout, Piece, Split, Strategy
 from launcher.strategies.ddp import DDP
 from launcher.strategies.fsdp import FSDP
+from launcher.strategies.protocol import Layout, Piece, Split, Strategy
 from launcher.strategies.tp import TP
 from launcher.train.record import peaks
 from launcher.train.record.throughput import Throughput, flops_of

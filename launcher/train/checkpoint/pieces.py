@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from launcher.errors import CheckpointError
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.checkpoint.slices import Files
 from launcher.train.checkpoint.stored import record_in
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from launcher.errors import CheckpointError
 from launcher.plan import Coordinate, Mesh
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.checkpoint import generators, optimizer_state, pieces
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint

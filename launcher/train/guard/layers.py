@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.local import gradients, local, summed
 from launcher.train.record.meter import Fetch
 

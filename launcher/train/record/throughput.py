@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 
 
 @dataclass

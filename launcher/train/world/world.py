@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from launcher.errors import ConfigError, TrainingFailed
 from launcher.node.place import Place
 from launcher.plan import ORDER, Mesh, Plan
-from launcher.split import Strategy
+from launcher.strategies.protocol import Strategy
 from launcher.train.world import meeting
 from launcher.train.world.patience import Patience, tell_nccl
 from launcher.train.world.proof import prove

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.split import Compute
+from launcher.strategies.protocol import Compute
 from launcher.strategies.replicated import Replicated
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from launcher.plan import Mesh
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.state import Parts, Snapshot, restore
 from launcher.train.checkpoint.stored import TrainState

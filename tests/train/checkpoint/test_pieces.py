@@ -11,7 +11,7 @@ from torch import nn
 
 from launcher.errors import CheckpointError
 from launcher.plan import Mesh
-from launcher.split import Piece
+from launcher.strategies.protocol import Piece
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.state import Parts, Snapshot, restore
 from launcher.train.checkpoint.stored import TrainState
