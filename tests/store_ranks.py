@@ -196,14 +196,14 @@ def naive_store() -> type[Any]:
     from launcher.train.checkpoint.manifest import Checkpoint, by_step
 
     class Naive(CheckpointStore):
-        def save(self, step: int, files: Any, judged: float = 0) -> None:
+        def save(self, step: int, files: Any, judged: float = 0, best: int | None = None) -> None:
             self._temporary = self.path / f"step_{step:09d}"
-            super().save(step, files, judged)
+            super().save(step, files, judged, best)
 
         def _has(self, step: int) -> bool:
             return False
 
-        def _commit(self, step: int, manifest: Any, judged: float) -> None:
+        def _commit(self, step: int, manifest: Any, judged: float, best: int | None) -> None:
             for _, path in by_step(self.path)[self.keep :]:
                 self._prune(path)
 

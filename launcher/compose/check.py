@@ -15,7 +15,7 @@ from launcher.config.config import TrainConfig
 from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
-from launcher.rundir.objective import WANTED, is_objective
+from launcher.rundir.objective import EARLY_STOP, WANTED, is_early_stop, is_objective
 from launcher.strategies.protocol import Layout
 from launcher.trust import search_path
 
@@ -59,6 +59,8 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("objective", is_objective, WANTED),
     ("train.epochs", _whole(1), "a whole number from 1"),
     ("train.steps", lambda value: value is None or _whole(1)(value), "a whole number from 1, or null for epochs"),
+    ("train.seconds", lambda value: value is None or _positive(value), "seconds above 0, or null for as many as it takes"),
+    ("train.early_stop", is_early_stop, EARLY_STOP),
     ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),
     ("train.accumulate", _whole(1), "a whole number from 1"),
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
@@ -119,6 +121,8 @@ def check_values(config: Config) -> None:
         if value is not tree.ABSENT and not rule(value):
             raise ConfigError(f"{key}={tree.shown(value)} cannot be; type {wanted}")
     _check_optim_groups(config)
+    if tree.look_up(config, "train.early_stop") and tree.look_up(config, "train.eval_every") == 0:
+        raise ConfigError("train.eval_every=0 evaluates at the end alone, and train.early_stop asks before; type train.eval_every=auto")
     if tree.look_up(config, "train.on_bad") == "skip" and tree.look_up(config, "train.spike"):
         raise ConfigError("train.spike with train.on_bad=skip cannot be: a jump is seen after its update; type train.on_bad=rollback")
 

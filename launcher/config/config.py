@@ -21,6 +21,12 @@ class TrainConfig:
     """Passes over the training part; `steps` wins where it is set."""
     steps: int | None = None
     """Optimizer updates in all; null: epochs x (training samples // batch_size)."""
+    seconds: float | None = None
+    """Seconds of the clock, of all attempts, after which the run ends as if that had been its last step; null: as many as it takes. The
+    schedule goes by `steps` or `epochs` all the same."""
+    early_stop: Any = None
+    """{patience: 3}: the run ends when `objective` has been no better for so many evaluations. Besides {metric: val_loss, mode: min,
+    min_delta: 0.01}: another entry, and by how much it has to be better. null: it goes on."""
     batch_size: int = 128
     """Samples in one optimizer update over the whole world. Divided by world x accumulate, or refused; or see round_batch."""
     round_batch: bool = False
@@ -58,6 +64,8 @@ class TrainConfig:
     """Mean time between failures of the whole job, for save_every=auto; 16,384 GPUs had 2.8 (Llama 3, https://arxiv.org/abs/2407.21783)."""
     keep: int = 2
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
+    keep_best: bool = False
+    """Save after each evaluation whose `objective` is the best yet (or the metric of early_stop), and keep that beside the newest."""
     hang_seconds: float = 180.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100

@@ -1,4 +1,4 @@
-"""What a sweep is judged by: an entry of the summaries, and which way is better."""
+"""What a sweep is judged by, and a run that may end early: an entry of the summaries, and which way is better."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from launcher.config import tree
 
+EARLY_STOP = "null, or {patience: 3}, evaluations that may be no better, with metric, mode (max or min) and min_delta if you like"
 WANTED = "the name of a metric, such as val_accuracy, or {metric: val_mape, mode: min} with mode max or min"
 
 _LESS = """loss losses error errors err perplexity ppl mae mse rmse msle rmsle mape smape wmape mase wer cer mer ter eer fid kid nll
@@ -47,6 +48,17 @@ def is_objective(value: Any) -> bool:
         return isinstance(value, str) and bool(value)
     metric = value.get("metric")
     return {*value} <= {"metric", "mode"} and isinstance(metric, str) and bool(metric) and value.get("mode", "max") in MODES
+
+
+def is_early_stop(value: Any) -> bool:
+    """Whether `train.early_stop` can be so; a rule too."""
+    if not tree.is_mapping(value):
+        return value is None
+    patience, delta, metric, mode = (value.get(key) for key in ("patience", "min_delta", "metric", "mode"))
+    is_patience = isinstance(patience, int) and not isinstance(patience, bool) and patience >= 1
+    is_named = (metric is None and mode is None) or is_objective({"metric": metric, **({} if mode is None else {"mode": mode})})
+    is_known = {*value} <= {"patience", "min_delta", "metric", "mode"}
+    return is_known and is_patience and is_named and (delta is None or (is_number(delta) and delta >= 0))
 
 
 def is_number(value: Any) -> TypeGuard[float]:

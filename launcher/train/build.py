@@ -30,6 +30,7 @@ from launcher.train.checkpoint.stored import TrainState, examine
 from launcher.train.closure import Closure
 from launcher.train.deadline import Deadline
 from launcher.train.ema import Ema, NoEma
+from launcher.train.ends import Ends
 from launcher.train.guard.guard import Guard
 from launcher.train.guard.layers import Layers
 from launcher.train.guard.replicas import Replicas
@@ -100,6 +101,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         evaluated=evaluated,
         loader=loader,
         evaluates_at=Evaluations(train.eval_every, loader.steps_per_epoch, steps),
+        ends=Ends.of(train.early_stop, config["objective"]),
         coordinate=process.coordinate,
         ranks=ranks,
         peers=process.peers,

@@ -13,6 +13,7 @@ from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.saver import Saver
 from launcher.train.checkpoint.state import Parts
 from launcher.train.checkpoint.stored import TrainState
+from launcher.train.ends import Ends
 from launcher.train.guard.guard import Guard
 from launcher.train.guard.replicas import Replicas
 from launcher.train.record.board import Board, NoBoard
@@ -47,6 +48,7 @@ class Job:
     """data/loader.py."""
     evaluates_at: Callable[[int], bool]
     """By the number of updates done."""
+    ends: Ends
 
     coordinate: Coordinate
     ranks: Ranks

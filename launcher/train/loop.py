@@ -18,7 +18,7 @@ from launcher.train.stop import REASONS
 
 
 def train(job: Job) -> str:
-    """Train from where the state is. Returns why it stopped before the last step, empty when all are done; saved either way.
+    """Train from where the state is. Returns why it stopped before its end, empty when it is over; saved either way.
 
     Within a step: update, then log, then evaluate, then save. So a checkpoint at step n has everything up to n in its metrics, and
     an attempt that resumes from it repeats nothing before n and misses nothing after.
@@ -42,7 +42,7 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
     """The steps from where the state is. Raises BadNumbers on every rank at the same step."""
     state, agreement = job.state, job.agreement
     feed = Feed(job.loader, state, job.config.accumulate, job.watch, clock)
-    while state.step < job.steps:
+    while state.step < job.steps and not state.ended:
         feed.begin(state.step)
         if state.step == 0:
             job.task.show_batch(job.board, feed.peek(), 0)
@@ -61,22 +61,26 @@ def _go_on(job: Job, clock: Clock, lines: Lines) -> str:
         if log:
             lines.begin(norm)
         stop, due = _agree(job) if last or agreement.is_due(state.step) else (0, 0)
+        if REASONS[stop] == "seconds":
+            state.ended = "" if last else "seconds"
         saves = due or job.saver.interval.by_step(state.step) or last or stop
         if job.evaluates_at(state.step) or saves:
             _pause(job, clock, lines, saves)
-        if last or stop:
+        if last or stop or state.ended:
             with clock.outside(SAVE):
                 job.saver.wait()
             clock.bring_up(state)
             agreement.settle()
-            return "" if last else REASONS[stop]
-    return ""  # resumed from a checkpoint of the last step
+            return "" if last or state.ended else REASONS[stop]
+    return ""  # resumed from a checkpoint of the end
 
 
 def _agree(job: Job) -> tuple[int, int]:
     """Why to stop here, as a number of REASONS, and whether a save is due: the same on all ranks."""
     step, reach, saver = job.state.step, job.agreement.reach, job.saver
     stop = job.stopper.reason(step, reach, sum(job.evaluates_at(step + ahead) for ahead in range(reach + 1)))
+    if job.config.seconds is not None and job.stepper.clock.so_far(job.state) >= job.config.seconds:
+        stop = max(stop, REASONS.index("seconds"))
     stop, due, failed, *limits = job.agreement.exchange(step, stop, saver.is_due(), saver.has_failed(), *job.watch.learned())
     job.watch.agree(*limits)
     if failed:
@@ -84,18 +88,20 @@ def _agree(job: Job) -> tuple[int, int]:
     return stop, due
 
 
-def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int) -> None:
+def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int | str) -> None:
     """Evaluate, if it is time to, then save, if that is due: everything up to this step is logged before, and compared."""
     state, deadline = job.state, job.stopper.deadline
     lines.finish()
     job.replicas.finish()
+    if job.evaluates_at(state.step) or state.ended:
+        with clock.outside(EVALUATION), deadline.outside(EVALUATION):
+            said = job.ends.judge(state, job.ranks.from_first(evaluate_split(job, "val")))  # by the last bit the same
+        if said and job.ranks.is_first:
+            print(said)
+        saves = saves or state.ended or (job.config.keep_best and state.best_step == state.step)
     if saves:
         job.replicas.compare(state.step)
         _show_layers(job, state.step + 1)
-    if job.evaluates_at(state.step):
-        with clock.outside(EVALUATION), deadline.outside(EVALUATION):
-            evaluate_split(job, "val")
-    if saves:
         job.watch.outside(SAVE)
         clock.bring_up(state)
         with clock.outside(SAVE), deadline.outside(SAVE):

@@ -14,8 +14,9 @@ from launcher.train.world.ranks import Ranks
 LOOK_EVERY_SECONDS = 0.5
 """Between two looks for the STOP file: on a network file system one look can cost a millisecond."""
 
-REASONS = ("", "deadline", "file", "signal")
-"""Why to stop, the strongest last: the ranks agree on the largest number. Empty: go on."""
+REASONS = ("", "seconds", "deadline", "file", "signal")
+"""Why to stop, the strongest last: the ranks agree on the largest number. Empty: go on. After `seconds` (train.seconds) the run is over;
+after the others it can be resumed."""
 
 
 class Stopper:

@@ -150,6 +150,8 @@ def _close(run: RunDir, plan: Plan, place: Place, job: Job, precision: str, stop
             "stopped_by": stopped or None,
             "name": plan.name,
             "id": plan.id,
+            "ended_by": state.ended or None,
+            "best": {"step": state.best_step, "value": state.best_value} if state.best_step else None,
             **final,
             "steps": state.step,
             "samples": state.samples,

@@ -98,7 +98,7 @@ def test_what_ddp_can_be_told(tmp_path: Path, one: dict[int, float], option: str
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("split", ["fsdp(2)", "hsdp(2x2)", "tp x fsdp(2x2)", "pp(2)"])
+@pytest.mark.parametrize("split", ["fsdp(2)", "hsdp(2x2)", "tp x fsdp(2x2)", "pp(2)", pytest.param("cp(2)", marks=pytest.mark.full)])
 def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str, many: Callable[[int, int, int], int]) -> None:
     """All of it with SIGKILL, at random steps."""
     kills, draw = many(1, 10 if split == "pp(2)" else 20, 50), random.Random(SEED)

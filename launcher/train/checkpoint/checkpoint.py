@@ -67,12 +67,12 @@ class CheckpointStore:
             for left in path.glob("tmp.*"):  # of attempts that died while saving; we hold the run's lock
                 shutil.rmtree(left, ignore_errors=True)
 
-    def save(self, step: int, files: Mapping[str, Content], judged: float = math.inf) -> None:
+    def save(self, step: int, files: Mapping[str, Content], judged: float = math.inf, best: int | None = None) -> None:
         """Write this rank's files and commit everybody's; nothing where a good checkpoint of the step is there. Raises on every rank if it
         failed on one: RunError, or BadNumbers.
 
         `judged`: the last step whose numbers are known to be good. The newest checkpoint that is not after it outlives `keep` newer ones,
-        or there would be nothing to go back to.
+        or there would be nothing to go back to. So does that of the step `best`.
         """
         crash.here("before_save")
         if self._agree((lambda: self._make_room(step)) if self._ranks.is_first else None)[0] is False:
@@ -81,7 +81,7 @@ class CheckpointStore:
         crash.here("shards_agreed")
         entries = {name: entry for part in written for name, entry in part.items()}
         manifest = {"format": FORMAT, "step": step, "world": self._ranks.size, "files": entries}
-        self._agree((lambda: self._commit(step, manifest, judged)) if self._ranks.is_first else None)
+        self._agree((lambda: self._commit(step, manifest, judged, best)) if self._ranks.is_first else None)
         crash.here("save_agreed")
 
     def load(self, say: Callable[[str], None], newest: float = math.inf) -> Checkpoint | None:
@@ -188,7 +188,7 @@ class CheckpointStore:
         crash.here("after_shard")
         return {"bytes": size, "sha256": sha256}
 
-    def _commit(self, step: int, manifest: dict[str, Any], judged: float) -> None:
+    def _commit(self, step: int, manifest: dict[str, Any], judged: float, best: int | None) -> None:
         self._write_synced(self._temporary / MANIFEST, (seal(manifest),), "in_manifest")
         self._sync_directory(self._temporary)
         self._before_commit()
@@ -201,7 +201,7 @@ class CheckpointStore:
         steps = by_step(self.path)
         good = next((number for number, _ in steps if number <= judged), None)
         for number, path in steps[self.keep :]:  # only after the commit, and never below two
-            if number != good:
+            if number not in (good, best):
                 self._prune(path)
 
     def _sync_directory(self, path: Path) -> None:

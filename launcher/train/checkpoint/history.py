@@ -18,7 +18,7 @@ def save(job: Job) -> None:
     state.losses, state.layers = job.guard.losses(), job.parts.layers.history()
     state.slowest_evaluation = job.stopper.deadline.evaluations.seconds
     judged = state.step - state.step % job.config.log_every  # the last line, and a save waits for it
-    job.saver.begin(job.parts, state, judged)
+    job.saver.begin(job.parts, state, judged, state.best_step if job.config.keep_best else None)
 
 
 def go_to(job: Job, checkpoint: Checkpoint) -> None:

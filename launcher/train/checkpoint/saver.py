@@ -74,9 +74,9 @@ class Saver:
         self._step: int | None = None
         """Of the newest save, or of the checkpoint that training goes on from."""
 
-    def begin(self, parts: Parts, state: TrainState, judged: float = math.inf) -> None:
-        """Returns when the state is copied, or its copy is in the device's queue; `judged` is for the store. Waits for the save before this
-        one, and raises what became of it: RunError, TrainingFailed."""
+    def begin(self, parts: Parts, state: TrainState, judged: float = math.inf, best: int | None = None) -> None:
+        """Returns when the state is copied, or its copy is in the device's queue; `judged` and `best` are for the store. Waits for the save
+        before this one, and raises what became of it: RunError, TrainingFailed."""
         self.wait()
         if state.step == self._step:
             return
@@ -86,7 +86,7 @@ class Saver:
         files = self._snapshot.take(parts, state, self._rank)
         copying.end()
         self._stalled = time.perf_counter() - began
-        self._running = self._thread.submit(self._write, state.step, files, judged, copying)
+        self._running = self._thread.submit(self._write, state.step, files, judged, best, copying)
 
     def is_at(self, step: int) -> None:
         """Training is at the checkpoint of `step`, which needs no saving; what was saved later will have to be saved once more."""
@@ -118,9 +118,9 @@ class Saver:
         self._deadline.saved(stalled + whole)
         self.interval.measured(stalled + worked, stalled + whole)
 
-    def _write(self, step: int, files: dict[str, Content], judged: float, copying: Span) -> tuple[float, float, float]:
+    def _write(self, step: int, files: dict[str, Content], judged: float, best: int | None, copying: Span) -> tuple[float, float, float]:
         """Returns seconds (of the device, copying; of a processor; of the clock)."""
         worked, began = time.thread_time(), time.monotonic()
         copied = copying.seconds()
-        self._store.save(step, files, judged)
+        self._store.save(step, files, judged, best)
         return copied, time.thread_time() - worked, time.monotonic() - began

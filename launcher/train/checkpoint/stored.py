@@ -41,6 +41,13 @@ class TrainState:
     """In the whole run; what came after the last save is in the ledger."""
     skipped: int = 0
     """Updates left out, up to the last line of metrics."""
+    best_step: int = 0
+    """Whose evaluation was the best so far, by the run's objective; 0: none yet."""
+    best_value: float = 0.0
+    worse: int = 0
+    """Evaluations since."""
+    ended: str = ""
+    """Why the run is over before its last step: early_stop, seconds (train/ends.py)."""
     precision: str = ""
     """The arithmetic of the run, which no attempt changes; empty in a checkpoint of an older format."""
     losses: list[float] = field(default_factory=list[float])

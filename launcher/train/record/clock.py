@@ -66,6 +66,10 @@ class Clock:
         self._lap, self._updates_lap, self._waited_lap, self._ready_lap, self._outside_lap = now, 0, 0.0, 0.0, 0.0
         return lap
 
+    def so_far(self, state: TrainState) -> float:
+        """Seconds of all attempts until now."""
+        return state.seconds + time.monotonic() - self._began
+
     def bring_up(self, state: TrainState) -> None:
         """Add what has passed since the last call to the state's own seconds."""
         now = time.monotonic()

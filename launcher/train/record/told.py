@@ -11,8 +11,11 @@ from typing import Any
 from launcher.config import tree
 
 GROUPS = ("optim", "schedule", "train", "model", "data", "loader", "strategy", "task", "seed")
-_HOW = ("train.log_every", "train.save_every", "train.eval_every", "train.keep", "train.mtbf_hours", "train.hang_seconds",
-        "train.compare_every", "train.layers_every", "train.round_batch", "data.cache", "data.fingerprint", "data.offline")  # fmt: skip
+_HOW = (
+    *("train.log_every", "train.save_every", "train.eval_every", "train.keep", "train.keep_best", "train.mtbf_hours"),
+    *("train.hang_seconds", "train.compare_every", "train.layers_every", "train.round_batch"),
+    *("data.cache", "data.fingerprint", "data.offline"),
+)
 """They decide no number that training comes to."""
 _PLACES = ("cluster.nodes", "cluster.processes_per_node")
 
