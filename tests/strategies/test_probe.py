@@ -73,7 +73,10 @@ def test_nobody_sees_that_shapes_were_found_out(group: Any) -> None:
     modes = [module.training for module in model.modules()]
     drawn = torch.get_rng_state()
     seen = probed(model, group)
-    assert {number: (tuple(takes.shape), tuple(gives.shape)) for number, (takes, gives) in seen.items()} == {0: ((1,), (6, 4)), 1: ((6, 4), ())}
+    assert {number: (tuple(takes.shape), tuple(gives.shape)) for number, (takes, gives) in seen.items()} == {
+        0: ((1,), (6, 4)),
+        1: ((6, 4), ()),
+    }
     assert torch.equal(torch.get_rng_state(), drawn)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

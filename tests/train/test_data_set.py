@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from launcher.errors import ConfigError, RunError
-from launcher.train import build, data_set
+from launcher.train import data_set
+from launcher.train.build import _data_errors
 
 SETS = """
 class Base:
@@ -68,7 +69,10 @@ def test_any_other_fault_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         (FileNotFoundError("data.root is not there"), ConfigError),
         (OSError("no picture"), ConfigError),
         *((OSError(number, "it"), ConfigError) for number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)),
-        *((OSError(number, "it"), RunError) for number in (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.EACCES)),
+        *(
+            (OSError(number, "it"), RunError)
+            for number in (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.EACCES)
+        ),
         *((OSError(number, "it"), RunError) for number in (errno.ETIMEDOUT, errno.ECONNRESET, errno.EHOSTUNREACH)),
         (TimeoutError("no answer"), RunError),
         (ConnectionError("the hub is down"), RunError),
@@ -76,6 +80,6 @@ def test_any_other_fault_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ids=repr,
 )
 def test_what_a_disk_or_a_network_fails_is_no_mistake_of_the_config(error: Exception, kind: type[Exception]) -> None:
-    with pytest.raises((ConfigError, RunError), match="^data") as failed, build._data_errors():
+    with pytest.raises((ConfigError, RunError), match="^data") as failed, _data_errors():
         raise error
     assert type(failed.value) is kind
