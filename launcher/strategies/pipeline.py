@@ -262,8 +262,8 @@ def _in_one_line() -> Generator[None]:
 
 
 def _check_chain(stage: Stage, given: Any, gives: Any) -> None:
-    """Raises ConfigError where what earlier modules gave, for which NaN stands, has come into what a stage gives. Numbers that have gone bad
-    are nothing that a config says: they are for the guard."""
+    """Raises ConfigError where what earlier modules gave, for which NaN stands, has come into what a stage gives. Numbers that have gone
+    bad are nothing that a config says: they are for the guard."""
     floating = [leaf for leaf in pytree.tree_leaves(gives) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
     if not stage.number or not any(leaf.isnan().any() for leaf in floating):
         return

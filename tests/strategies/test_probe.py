@@ -110,13 +110,15 @@ def test_weights_that_have_gone_bad_are_not_what_the_config_says(group: Any, whe
     assert probed(model, group).keys() == {0, 1}
 
 
-def of_torch(error: Exception, module: str = "torch.distributed.distributed_c10d") -> Callable[..., Any]:
-    """A function of that module, which raises it."""
-    code = compile("def fail(*ignored):\n    raise error", module, "exec")
-    made = types.ModuleType(module)
-    made.__dict__["error"] = error
-    exec(code, made.__dict__)
-    return made.__dict__["fail"]
+def raised(error: Exception, *modules: str) -> Callable[..., Any]:
+    """A function of the first of these modules, which calls one of the next; that of the last raises it."""
+    call: Any = None
+    for module in reversed(modules):
+        made = types.ModuleType(module)
+        made.__dict__.update(call=call, error=error)
+        exec("def fail(*ignored):\n    if call is not None: call()\n    raise error.with_traceback(None)", made.__dict__)
+        call = made.__dict__["fail"]
+    return call
 
 
 def wrapped(fail: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,18 +135,18 @@ def wrapped(fail: Callable[..., Any]) -> Callable[..., Any]:
 
 CLOSED = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:20177")
 OF_THE_MACHINE = {
-    "gloo": of_torch(CLOSED),
-    "a collective of FSDP's": of_torch(CLOSED, "torch.distributed.fsdp._fully_shard._fsdp_collectives"),
-    "a functional collective": lambda model, x: of_torch(CLOSED, "torch.distributed._functional_collectives")(x),
-    "a broken connection": of_torch(dist.DistNetworkError("Failed to recv, got 0 bytes"), "elsewhere"),
-    "NCCL": of_torch(dist.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:77, remote process exited"), "elsewhere"),
-    "memory of a GPU": of_torch(torch.OutOfMemoryError(OOM), "elsewhere"),
-    "a GPU": of_torch(torch.AcceleratorError("CUDA error: unspecified launch failure"), "elsewhere"),
-    "a library of a GPU": of_torch(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "elsewhere"),
-    "memory": of_torch(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "elsewhere"),
-    "memory of Python's": of_torch(MemoryError(), "elsewhere"),
-    "a file system": of_torch(OSError(5, "Input/output error"), "elsewhere"),
-    "a timeout": of_torch(TimeoutError("no answer"), "elsewhere"),
+    "gloo": raised(CLOSED, "torch.distributed.distributed_c10d"),
+    "a collective of FSDP's": raised(CLOSED, "torch.distributed.fsdp._fully_shard._fsdp_collectives"),
+    "a functional collective": raised(CLOSED, "torch.distributed._functional_collectives", "torch._ops"),
+    "a broken connection": raised(dist.DistNetworkError("Failed to recv, got 0 bytes"), "elsewhere"),
+    "NCCL": raised(dist.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:77, remote process exited"), "elsewhere"),
+    "memory of a GPU": raised(torch.OutOfMemoryError(OOM), "elsewhere"),
+    "a GPU": raised(torch.AcceleratorError("CUDA error: unspecified launch failure"), "elsewhere"),
+    "a library of a GPU": raised(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "elsewhere"),
+    "memory": raised(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "elsewhere"),
+    "memory of Python's": raised(MemoryError(), "elsewhere"),
+    "a file system": raised(OSError(5, "Input/output error"), "elsewhere"),
+    "a timeout": raised(TimeoutError("no answer"), "elsewhere"),
 }
 
 
@@ -188,19 +190,21 @@ os._exit(0)
 
 def test_what_gloo_raises_for_a_peer_that_is_gone_is_not_the_models(tmp_path: Path) -> None:
     found, _ = said_by(tmp_path, [["-c", LEFT, str(rank), str(tmp_path / "meeting")] for rank in range(2)])
-    assert found == dict.fromkeys(("receive", "send", "broadcast", "average"), ["RuntimeError", True])
+    assert found == {name: ["RuntimeError", True] for name in ("receive", "send", "broadcast", "average")}
 
 
 OF_THE_MODEL = {
     "shapes": lambda model, x: x @ x,
     "no such thing": lambda model, x: x.nothing,
-    "its own words": of_torch(RuntimeError("mine"), "models.mine"),
-    "pieces of tensors": of_torch(RuntimeError("got mixed torch.Tensor and DTensor"), "torch.distributed.tensor._dispatch"),
-    "what no message takes": of_torch(TypeError("Invalid function argument. Expected parameter tensor")),
+    "its own words": raised(RuntimeError("mine"), "models.mine"),
+    "pieces of tensors": raised(RuntimeError("got mixed torch.Tensor and DTensor"), "torch.distributed.tensor._dispatch"),
+    "what no message takes": raised(
+        TypeError("Invalid function argument. Expected parameter tensor"), "torch.distributed.distributed_c10d"
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", OF_THE_MODEL.values(), ids=OF_THE_MODEL)
 def test_what_the_model_raises_is_one_line_that_names_it(group: Any, mistake: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match="the model cannot be run in stages, if it can at all .*; type strategy=fsdp"):
+    with pytest.raises(ConfigError, match=r"the model cannot be run in stages, if it can at all .*; type strategy=fsdp"):
         probed(Chain(mistake), group)

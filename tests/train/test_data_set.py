@@ -80,6 +80,6 @@ def test_any_other_fault_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ids=repr,
 )
 def test_what_a_disk_or_a_network_fails_is_no_mistake_of_the_config(error: Exception, kind: type[Exception]) -> None:
-    with pytest.raises((ConfigError, RunError), match="^data") as failed, _data_errors():
+    with pytest.raises((ConfigError, RunError), match=r"^data") as failed, _data_errors():
         raise error
     assert type(failed.value) is kind
