@@ -10,7 +10,7 @@ from processes import events, finish, lines, losses, toy_words
 from split_runs import SPLITS
 
 from launcher.rundir.rundir import RunDir
-from launcher.verdict.diagnose import diagnose
+from launcher.verdict.diagnose import DEATH, diagnose
 
 BATCH_NORM = ("model=resnet8", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=10", "train.save_every=4")
 NEAR = 1e-5
@@ -38,9 +38,9 @@ def test_a_rank_that_is_killed_in_the_first_pass_is_no_fault_of_the_model(tmp_pa
     report = json.loads((run / "attempts" / "000" / "error.json").read_text())
     assert (report["rank"], report["exception"], report["exit_code"]) == (0, "RuntimeError", 1), report
     assert "rank 1 was killed by SIGKILL" in done.stderr
-    verdict = diagnose(RunDir(run), 0).verdict
-    assert verdict == "rank 1 was killed by SIGKILL"
-    assert "strategy=pp" not in f"{report} {done.stderr} {verdict}"
+    found = diagnose(RunDir(run), 0)
+    assert (found.kind, found.rank) == (DEATH, 1)
+    assert "strategy=pp" not in f"{report} {done.stderr} {found.verdict}"
     assert len(events(run, "started")) == 2
     assert losses(run) == losses(whole)
 
