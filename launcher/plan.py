@@ -67,6 +67,11 @@ class Mesh:
         """Shares of a batch."""
         return self.dp_replicate * self.dp_shard
 
+    @property
+    def is_staged(self) -> bool:
+        """Whether ranks have other modules than their peers, and only some come to a loss."""
+        return self.pp > 1
+
     def at(self, rank: int) -> Coordinate:
         """Where that rank stands."""
         rank, tp = divmod(rank, self.tp)

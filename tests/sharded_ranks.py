@@ -56,10 +56,10 @@ class Sharded:
         """Trains the update that leads to `step`."""
         import torch
 
-        from launcher.train import seeds
+        from launcher.strategies import draws
         from launcher.train.checkpoint.stored import TrainState
 
-        seeds.plant(1000 * step + self._rank)
+        draws.plant(1000 * step + self._rank)
         self.parts.optimizers.zero_grad()
         self.model(torch.randint(0, 128, (4, 16))).square().mean().backward()
         self.parts.optimizers.step()

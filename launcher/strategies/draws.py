@@ -12,7 +12,7 @@ import torch
 
 
 def plant(seed: int) -> None:
-    """In every generator there is; NumPy's takes 32 bits at a time."""
+    """In every generator there is, CUDA's too. NumPy's takes 32 bits at a time: all of them count."""
     random.seed(seed)
     np.random.seed([seed % 2**32, seed >> 32])
     torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """A pipeline at work: torch.distributed.pipelining for updates, one pass after the other for evaluations.
 
 What crosses between processes is tensors, and what they look like as numbers: torch would send that as a pickle, so the shapes are found
-out here, in one pass before the first update, and given to its stages.
+out here, in passes before the first update, and given to its stages.
 """
 
 # pyright: standard
@@ -23,7 +23,7 @@ from torch.distributed.pipelining import schedules
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError, LaunchError
-from launcher.strategies import crossing, draws
+from launcher.strategies import crossing, draws, faults
 from launcher.strategies.protocol import Compute
 from launcher.strategies.stages import Reached, Stage
 
@@ -152,23 +152,25 @@ class Pipeline:
         return self._kind(stages[0] if single else stages, count, loss_fn=lambda loss, target: loss, scale_grads=False), seen
 
     def _probe(self, compute: Callable[[], Any]) -> Shapes:
-        """One pass without gradients that changes nothing. Raises ConfigError where the model cannot be run in stages."""
-        trains = any(each.requires_grad for each in self._model.parameters())
-        self._seen = {}
-        with torch.no_grad(), draws.kept(self._device), _evaluating(self._model):
-            try:
-                compute()
-            except _Probed:
-                pass
-            except LaunchError:
-                raise
-            except Exception as error:  # whatever a stranger's model meets in the place of its modules
-                why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-                raise ConfigError(
-                    f"strategy=pp: the model cannot be run in stages, if it can at all ({why}); type strategy=fsdp"
-                ) from error
-            finally:
-                seen, self._seen = self._seen, None
+        """Two passes without gradients that change nothing, as the model evaluates and as it trains, for it may go other ways then. Raises
+        ConfigError where the model cannot be run in stages."""
+        trains, seen = any(each.requires_grad for each in self._model.parameters()), {}
+        for mode in (_evaluating, _unchanged):
+            self._seen = {}
+            with torch.no_grad(), draws.kept(self._device), mode(self._model):
+                try:
+                    compute()
+                except _Probed:
+                    pass
+                except Exception as error:  # whatever a stranger's model meets in the place of its modules
+                    if isinstance(error, LaunchError) or faults.is_of_machine(error):
+                        raise
+                    why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+                    raise ConfigError(
+                        f"strategy=pp: the model cannot be run in stages, if it can at all ({why}); type strategy=fsdp"
+                    ) from error
+                finally:
+                    seen, self._seen = self._seen, None
         return {
             number: (takes.requires_grad_(trains and number > 0), gives.requires_grad_(trains)) for number, (takes, gives) in seen.items()
         }
@@ -189,8 +191,8 @@ class Pipeline:
             if number + 1 < self._count and after != self._place:
                 crossing.send(activation, dist.get_global_rank(self._group, after), self._group, self._device)
             if self._seen is not None:
-                stage.mail.copies = given is not None and given._version > version
-                _check_chain(stage.number, given, activation)
+                stage.mail.copies |= given is not None and given._version > version
+                _check_chain(stage, given, activation)
                 self._seen[number] = self._looks(number, given, activation)
         self._calls = ()
         return self._outputs(activation)
@@ -259,10 +261,14 @@ def _in_one_line() -> Generator[None]:
         raise (cause if cause is not None else error) from None
 
 
-def _check_chain(number: int, given: Any, gives: Any) -> None:
-    """Raises ConfigError where what earlier modules gave, for which NaN stands, has come into what a stage gives."""
+def _check_chain(stage: Stage, given: Any, gives: Any) -> None:
+    """Raises ConfigError where what earlier modules gave, for which NaN stands, has come into what a stage gives. Numbers that have gone
+    bad are nothing that a config says: they are for the guard."""
     floating = [leaf for leaf in pytree.tree_leaves(gives) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-    if number and not given.isnan().any() and any(leaf.isnan().any() for leaf in floating):
+    if not stage.number or not any(leaf.isnan().any() for leaf in floating):
+        return
+    numbers = (given, *(getattr(each, "_local_tensor", each) for each in stage.module.parameters()))
+    if all(each.isfinite().all() for each in numbers) and not any(each.isnan().any() for each in stage.module.buffers()):
         raise ConfigError(
             "strategy=pp: forward does more with what a module of STAGES gives than to pass it on to the next (adds it, or takes it again "
             "later), and a later stage has only what the last one gave; put that into the modules, or type strategy=fsdp"
@@ -285,3 +291,15 @@ def _evaluating(model: nn.Module) -> Generator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Generator[None]:
+    """Buffers, as the statistics of a BatchNorm, are after this as they were before."""
+    own = [(module._buffers, name, buffer) for module in model.modules() for name, buffer in module._buffers.items() if buffer is not None]
+    values = [buffer.clone() for _, _, buffer in own]
+    try:
+        yield
+    finally:
+        for (buffers, name, buffer), value in zip(own, values, strict=True):
+            buffers[name] = buffer.copy_(value)

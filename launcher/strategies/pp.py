@@ -53,7 +53,7 @@ class PP(Sharded):
             )
         if self.schedule == "zero_bubble" and mesh.dp_shard > 1:  # torch 2.13 leaves no gradients then
             raise ConfigError("strategy.schedule=zero_bubble: torch cannot hold its stages in pieces; type strategy.dp_shard=1, or 1f1b")
-        if mesh.pp > 1:
+        if mesh.is_staged:
             self._check_config(mesh.pp, config, layout)
         elif world.size > 1:
             raise ConfigError(f"strategy.pp={self.pp}: one stage is no pipeline; type strategy=ddp, or strategy=fsdp")
@@ -79,7 +79,7 @@ class PP(Sharded):
             raise ConfigError("train.compile=true compiles a model whole, and no process has the whole; type train.compile=blocks")
 
     def prepare(self, accelerator: Any, model: Any, split: Split) -> Any:
-        if split.coordinate.mesh.pp == 1:
+        if not split.coordinate.mesh.is_staged:
             return shard(model, of_class(model, split.layout.blocks), split, accelerator.device, reshard=True, policy={})
         from launcher.strategies import stages
         from launcher.strategies.pipeline import Pipeline

@@ -19,6 +19,7 @@ from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
+from launcher.strategies import draws
 from launcher.strategies.protocol import Split, Strategy
 from launcher.train import activations, arithmetic, data_set, faster, optimizers, seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
@@ -81,7 +82,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     deadline = Deadline(process.end, process.run.attempt(process.place.attempt) / "trained")
     stopper = Stopper(process.run.stop, ranks, process.claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     watch = _watch(process, train)
-    seeds.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
+    draws.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = (None, loader) if loader is not None else _open(process, config, train)
     parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
     store = CheckpointStore(
@@ -136,8 +137,8 @@ def _trained(
     prepared = strategy.prepare(accelerator, model, Split(coordinate, process.device_mesh, known))
     pieces = strategy.pieces(model, coordinate)
     optim = optimizers.build(config["optim"], model)
-    optim.is_staged = coordinate.mesh.pp > 1
-    seeds.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
+    optim.is_staged = coordinate.mesh.is_staged
+    draws.plant(seeds.of_coordinate(config["seed"], coordinate))  # another for every share of the data: dropout
     fp16, meter = process.precision == "fp16", Meter(device)
     scaler = arithmetic.scaler(device, process.precision, optim.parameters)
     skipper = Skipper(model, optim, meter, fp16) if train.on_bad == "skip" else None
@@ -148,7 +149,7 @@ def _trained(
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts, coordinate.mesh.cp)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
-    loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.pp > 1)
+    loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.is_staged)
     stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)
     return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
 

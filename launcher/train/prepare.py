@@ -16,7 +16,8 @@ from launcher.train import data_set
 from launcher.trust.secret import mask
 from launcher.trust.sieve import masked
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_TYPED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""What a path gives that cannot be meant."""
 
 
 def main() -> int:
@@ -69,9 +70,11 @@ def user_line(error: Exception) -> str:
 
 
 def exit_code(error: Exception) -> int:
-    """A full or read-only disk is no mistake in the config."""
-    on_disk = isinstance(error, OSError) and error.errno in _DISK
-    return RunError.exit_code if on_disk else ConfigError.exit_code
+    """A disk that is full, a file system that went away or a network that does not answer is no mistake in the config."""
+    is_of_machine = isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno is not None and error.errno not in _TYPED
+    )
+    return RunError.exit_code if is_of_machine else ConfigError.exit_code
 
 
 if __name__ == "__main__":

@@ -4,10 +4,6 @@ seed 1 on rank 0."""
 from __future__ import annotations
 
 import hashlib
-import random
-
-import numpy as np
-import torch
 
 from launcher.plan import Coordinate
 
@@ -23,13 +19,6 @@ def of_coordinate(seed: int, coordinate: Coordinate, step: int = 0) -> int:
 def of_weights(seed: int) -> int:
     """The same on every rank. torch's generator on a CPU takes the lower 32 bits of a seed and no more: greater ones are hashed too."""
     return seed if seed < 2**32 else _hashed(f"seed {seed}, weights")
-
-
-def plant(seed: int) -> None:
-    """In every generator there is, CUDA's too. NumPy's takes 32 bits at a time: all of them count."""
-    random.seed(seed)
-    np.random.seed([seed % 2**32, seed >> 32])
-    torch.manual_seed(seed)
 
 
 def _hashed(text: str) -> int:

@@ -19,6 +19,7 @@ from launcher.plan import Plan
 from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
+from launcher.strategies import draws
 from launcher.strategies.protocol import Strategy
 from launcher.train import arithmetic, loop, seeds
 from launcher.train.build import Process, build
@@ -118,7 +119,7 @@ def _begin(run: RunDir, place: Place, job: Job, config: dict[str, Any]) -> None:
     say = print if job.ranks.is_first else lambda text: None
     checkpoint = job.store.load(say)
     if checkpoint is not None:
-        seeds.plant(seeds.of_coordinate(config["seed"], job.coordinate, checkpoint.step))  # for a share that there was none of
+        draws.plant(seeds.of_coordinate(config["seed"], job.coordinate, checkpoint.step))  # for a share that there was none of
         go_to(job, checkpoint)
         say(f"resumed from {checkpoint.path.name}")
         if warning := foreign(checkpoint):

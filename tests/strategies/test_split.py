@@ -41,6 +41,20 @@ def test_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, floa
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("schedule", ["gpipe", "interleaved", "zero_bubble"])
+def test_whatever_is_computed_when_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, float], schedule: str) -> None:
+    """With two stages for each process where the schedule has several."""
+    count = 1 if schedule == "gpipe" else 2
+    more = (f"strategy.schedule={schedule}", f"strategy.stages_per_process={count}")
+    got = losses(trained(tmp_path, "scheduled", "pp(2)", "train.steps=50", *more))
+    difference = max(abs(got[step] - one[step]) / one[step] for step in one)
+    print(f"{schedule}: at most {difference:.1e} from one process, over 50 steps")
+    assert got.keys() == one.keys()
+    assert difference <= NEAR
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_convolutional_net_too(tmp_path: Path) -> None:
     """With GroupNorm: BatchNorm takes its statistics from a share of the batch, under every strategy that shares it out."""
     net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=50")

@@ -108,10 +108,11 @@ def test_one_process_cannot_have_the_same_weight_in_two_stages() -> None:
 def test_a_stage_trains_or_evaluates_as_the_model_does() -> None:
     model = small(dropout=0.5)
     made = stages.stage(model, stages.shares(model, stages.units(model, STAGES), 2, None), 1)
-    model.eval()
-    made.follow()
-    assert not made.module.training
-    assert isinstance(made.module, nn.Module)
+    for mode, blocks in ((False, False), (True, True), (True, False)):
+        model.train(mode).blocks.train(blocks)
+        made.follow()
+        assert [made.module.training, made.module.get_submodule("blocks").training] == [mode, blocks]
+        assert made.module.get_submodule("blocks.2.module").training == blocks, "its own modules are the model's"
 
 
 class Row(nn.Module):
@@ -132,9 +133,11 @@ class Row(nn.Module):
 ROW = ("embed", "blocks.*", "head")
 
 
-def second(program: str) -> stages.Stage:
-    """The second stage of such a model, which begins with blocks.1."""
+def second(program: str, first: nn.Module | None = None) -> stages.Stage:
+    """The second stage of such a model, which begins with blocks.1, or with `first` in its place."""
     model = Row(program)
+    if first is not None:
+        model.blocks[1] = first
     made = stages.stage(model, stages.shares(model, stages.units(model, ROW), 2, ["blocks.1"]), 1)
     made.mail.open(torch.ones(5, 4))
     return made
@@ -154,15 +157,6 @@ def test_a_forward_that_is_no_chain_is_named(program: str, said: str) -> None:
         second(program).module(torch.ones(5, 3))
 
 
-def test_a_forward_that_leaves_out_its_last_module_is_named() -> None:
-    made = second("for b in blocks: x = b(x)")
-    made.mail.open(torch.ones(5, 4))
-    for place in range(4):
-        made.mail.come(place)
-    with pytest.raises(ConfigError, match="forward ends where head is due"):
-        made.mail.close()
-
-
 def test_what_is_made_of_another_stages_numbers_is_none() -> None:
     """A residual around the modules would add what this stage does not have."""
     assert second("for b in blocks: x = x + b(x)").module(torch.ones(5, 3)).isnan().all()
@@ -171,11 +165,12 @@ def test_what_is_made_of_another_stages_numbers_is_none() -> None:
 
 def test_modules_may_be_called_by_keyword_and_change_what_they_are_given() -> None:
     assert not second("for b in blocks: x = b(input=x)").module(torch.ones(5, 3)).isnan().any()
-    made = second("for b in blocks: x = b(x)")
-    made.mail.copies = True
-    received = made.mail.received
-    made.module(torch.ones(5, 3))
-    assert received is made.mail.received
+    for copies in (False, True):
+        made = second("for b in blocks: x = b(x)", nn.Threshold(2.0, 0.0, inplace=True))
+        made.mail.copies, received = copies, made.mail.received
+        made.module(torch.ones(5, 3))
+        assert received is not None
+        assert torch.equal(received, torch.full((5, 4), float(copies))), "what was received is changed where it is not copied"
 
 
 def test_a_module_that_is_called_when_all_is_over_is_named() -> None:

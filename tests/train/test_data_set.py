@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, RunError
 from launcher.train import data_set
+from launcher.train.build import _data_errors
 
 SETS = """
 class Base:
@@ -58,3 +60,26 @@ def test_a_split_that_is_refused_by_name_is_not_there(tmp_path: Path, monkeypatc
 def test_any_other_fault_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     with pytest.raises((ConfigError, FileNotFoundError, KeyError)):
         build(tmp_path, monkeypatch, "BySplit", fault)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("data.length=0 cannot be"), ConfigError),
+        (FileNotFoundError("data.root is not there"), ConfigError),
+        (OSError("no picture"), ConfigError),
+        *((OSError(number, "it"), ConfigError) for number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)),
+        *(
+            (OSError(number, "it"), RunError)
+            for number in (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.EACCES)
+        ),
+        *((OSError(number, "it"), RunError) for number in (errno.ETIMEDOUT, errno.ECONNRESET, errno.EHOSTUNREACH)),
+        (TimeoutError("no answer"), RunError),
+        (ConnectionError("the hub is down"), RunError),
+    ],
+    ids=repr,
+)
+def test_what_a_disk_or_a_network_fails_is_no_mistake_of_the_config(error: Exception, kind: type[Exception]) -> None:
+    with pytest.raises((ConfigError, RunError), match=r"^data") as failed, _data_errors():
+        raise error
+    assert type(failed.value) is kind

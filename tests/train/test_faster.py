@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from launcher.errors import ConfigError
 from launcher.strategies import deferred
 from launcher.train import activations, faster
 from models import resnet
-from models.transformer import Transformer
+from models.transformer import BLOCKS, Transformer
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,14 @@ def test_batch_norm_of_less_than_a_batch_is_said() -> None:
     assert "not of the 64 of a batch" in said
     assert not activations.smaller_batch(resnet.resnet8(groups=4), train, 4)
     assert not activations.smaller_batch(resnet.resnet8(), TrainConfig(batch_size=64), 1)
+
+
+@pytest.mark.parametrize(("how", "count"), [("blocks", 2), (True, 1), (False, 0)])
+def test_torch_is_told_how_to_compile(monkeypatch: pytest.MonkeyPatch, how: bool | str, count: int) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda call, **given: told.append(given) or call)
+    faster.compile_it(small(), BLOCKS, TrainConfig(compile=how, compile_mode="max-autotune", compile_dynamic=True))
+    assert told == [{"mode": "max-autotune", "dynamic": True}] * count
 
 
 @pytest.mark.slow

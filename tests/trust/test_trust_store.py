@@ -5,6 +5,7 @@ The attacker is real: uid 65534 against a live run, a store of torch's own with 
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
@@ -405,6 +406,19 @@ def test_a_key_that_is_none_is_one_line(mode: int, text: str | None, words: str,
         path.write_text(text)
         path.chmod(mode)
     with pytest.raises(ConfigError, match=re.escape(words)):
+        meeting.secret()
+
+
+def test_a_file_system_that_does_not_answer_is_no_mistake_of_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.errors import RunError
+    from launcher.train.world import meeting
+
+    def fail(*asked: object) -> int:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setenv(meeting.HERE, str(tmp_path))
+    monkeypatch.setattr(meeting.os, "open", fail)
+    with pytest.raises(RunError, match="cannot be read"):
         meeting.secret()
 
 

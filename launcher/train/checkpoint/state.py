@@ -164,7 +164,7 @@ def _restore(parts: Parts, files: Files, rank: int) -> TrainState:
 def _values(checkpoint: Checkpoint, mesh: Mesh, of_first: dict[str, Any]) -> dict[str, Any]:
     """What is no tensor of all that optimizers kept: of a pipeline each stage wrote its own."""
     values = dict(of_first)
-    for rank in range(1, mesh.size if mesh.pp > 1 else 1):
+    for rank in range(1, mesh.size if mesh.is_staged else 1):
         values |= record_in(checkpoint, f"rank_{rank}.json").get("optimizer", {})
     return values
 

@@ -85,10 +85,10 @@ def examine(checkpoint: Checkpoint, names: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def as_written(checkpoint: Checkpoint) -> Iterator[None]:
-    """Whatever fails in what a checkpoint holds is a CheckpointError."""
+    """Whatever fails in what a checkpoint holds is a CheckpointError; what fails in the device that it is read into is not."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{checkpoint.path} does not hold what a run writes ({type(error).__name__}: {error})") from error

@@ -43,7 +43,7 @@ class Lines:
         self._clock = clock
         self._pending: _Line | None = None
         self._stragglers = Stragglers()
-        self._is_staged = job.coordinate.mesh.pp > 1
+        self._is_staged = job.coordinate.mesh.is_staged
         self._width = 0
         """Numbers that those have who count, where not all know it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.plan import Plan
 from launcher.train.world.patience import MEETING
@@ -36,7 +37,8 @@ _YOUNG_SECONDS = 60.0
 
 
 def secret() -> bytes:
-    """What every process of this attempt has read, and no other account of this machine or network can. Raises ConfigError."""
+    """What every process of this attempt has read, and no other account of this machine or network can. Raises ConfigError, or
+    RunError where the file system does not answer."""
     if not (place := os.environ.get(HERE)):
         raise ConfigError(
             "this run's job.sh is of an older launcher, whose processes met at a port that was open to all; to have it written anew, type: "
@@ -47,7 +49,8 @@ def secret() -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             mode, key = os.fstat(file.fileno()).st_mode, file.read(1024)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); start the run by its job.sh or with resume") from error
+        kind = RunError if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT) else ConfigError
+        raise kind(f"{path} cannot be read ({error.strerror}); start the run by its job.sh or with resume") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(f"{path} can be read by others (mode {stat.S_IMODE(mode):o}); put runs_dir where a file can be 0600")
     if len(key) < 32:

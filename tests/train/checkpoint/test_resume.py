@@ -19,6 +19,7 @@ from test_kill import shards
 from torch import nn
 
 from launcher.plan import Mesh
+from launcher.strategies import draws
 from launcher.train import seeds
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.manifest import verify
@@ -236,8 +237,8 @@ def test_no_two_neighbours_share_a_seed() -> None:
 
 @pytest.mark.parametrize("apart", [1, 2**32, 2**62])
 def test_seeds_that_differ_anywhere_differ_in_every_generator(apart: int) -> None:
-    draws = []
+    drawn = []
     for seed in (3, 3 + apart):
-        seeds.plant(seeds.of_weights(seed))
-        draws.append((random.random(), float(torch.rand(())), float(np.random.random())))
-    assert all(not math.isclose(one, other) for one, other in zip(*draws, strict=True))
+        draws.plant(seeds.of_weights(seed))
+        drawn.append((random.random(), float(torch.rand(())), float(np.random.random())))
+    assert all(not math.isclose(one, other) for one, other in zip(*drawn, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from launcher.plan import Mesh
 from launcher.train.checkpoint.checkpoint import CheckpointStore, Content
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.state import Parts, Snapshot, inexact, restore
-from launcher.train.checkpoint.stored import TrainState, foreign
+from launcher.train.checkpoint.stored import TrainState, as_written, foreign
 from launcher.train.ema import Ema, NoEma
 from launcher.train.optim import adamw, sgd
 from launcher.train.optimizers import Optimizers
@@ -165,3 +166,14 @@ def test_another_world_gets_the_mean_of_the_buffers_and_the_sum_of_the_totals(tm
         totals, weight = there.meter.take()
         assert Totals.of(totals.value().tolist()).loss == total
         assert weight == samples
+
+
+@pytest.mark.parametrize(
+    "fault", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: hardware stack error")]
+)
+def test_a_device_that_fails_as_a_checkpoint_is_read_is_no_fault_of_the_checkpoint(fault: Exception) -> None:
+    checkpoint: Any = SimpleNamespace(path="step_000000004")
+    with pytest.raises(type(fault)), as_written(checkpoint):
+        raise fault
+    with pytest.raises(CheckpointError), as_written(checkpoint):
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
