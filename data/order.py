@@ -7,6 +7,8 @@ releases. So a run that is resumed under another NumPy, device, rank or world st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,24 @@ def split(n: int, validation: int, seed: int) -> tuple[NDArray[np.int64], NDArra
         )
     order = shuffled(n, SPLIT, seed)
     return order[validation:], order[:validation]
+
+
+def stratified(labels: NDArray[np.int64], shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """Places of `labels` (n,): a part for each share, and one more for the rest, each in shuffled order.
+
+    Sorted by label they are dealt out at even distances, so that a part has its share of each label to within a sample or two. Labels that
+    are all alike are shared out at random.
+    """
+    drawn = shuffled(len(labels), SPLIT, seed)
+    left = np.argsort(labels[drawn], kind="stable")  # places in `drawn`
+    parts: list[NDArray[np.int64]] = []
+    for share in shares:
+        count = round(share * len(labels))
+        ends = np.arange(len(left) + 1) * count // max(1, len(left))
+        is_dealt = np.diff(ends) > 0
+        parts.append(drawn[np.sort(left[is_dealt])])
+        left = left[~is_dealt]
+    return [*parts, drawn[np.sort(left)]]
 
 
 def share(n: int, rank: int, world: int) -> slice:

@@ -24,13 +24,13 @@ Refusal = Callable[[str], ValueError]
 
 
 def read_images(
-    root: Path, name: str, *, image: str, label: str, classes: int, size: tuple[int, int], corrupt: Corrupt
+    root: Path, name: str, *, image: str, label: str, classes: int, size: tuple[int, int], corrupt: Corrupt, mode: str = "RGB"
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Decode `root/name`, at most 1000 rows at a time: images (b, height, width, 3) and labels (b,).
+    """Decode `root/name`, at most 1000 rows at a time: images (b, height, width, channels) and labels (b,).
 
-    `size` is (height, width). An image that cannot be decoded or has another size, and a label out of 0..classes-1, are for `corrupt`
-    to leave out. Raises ValueError with the row where it does not, where the file is torn or has another schema; OSError where it cannot
-    be read.
+    `size` is (height, width), `mode` Pillow's: RGB for three channels, L for one. An image that cannot be decoded or has another size,
+    and a label out of 0..classes-1, are for `corrupt` to leave out. Raises ValueError with the row where it does not, where the file is
+    torn or has another schema; OSError where it cannot be read.
     """
 
     def refuse(why: str) -> ValueError:
@@ -45,7 +45,7 @@ def read_images(
         good: list[tuple[NDArray[np.uint8], int]] = []
         for row, (encoded, number) in enumerate(samples, first):
             try:
-                good.append((_decode(encoded, size, row, refuse), _class(number, classes, row, refuse)))
+                good.append((_decode(encoded, size, row, refuse, mode), _class(number, classes, row, refuse)))
             except ValueError as error:
                 corrupt.leave_out(error)
         if good:
@@ -128,7 +128,7 @@ def _check_schema(schema: Any, image: str, label: str, refuse: Refusal) -> None:
         raise refuse(f"has labels that are not whole numbers ({label}: {schema.field(label).type})")
 
 
-def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refusal) -> NDArray[np.uint8]:
+def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refusal, mode: str = "RGB") -> NDArray[np.uint8]:
     from PIL import Image
 
     if encoded is None:
@@ -139,12 +139,12 @@ def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refu
             image = Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))  # not every decoder that Pillow has
         with image:
             found = (image.height, image.width)
-            pixels = np.asarray(image.convert("RGB")) if found == size else None  # 43 KB may be two gigabytes of one colour
+            pixels = np.asarray(image.convert(mode)) if found == size else None  # 43 KB may be two gigabytes of one colour
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise refuse(f"has an image in row {row} that cannot be decoded ({first_line(error)})") from error
     if pixels is None:
         raise refuse(f"has an image of {found[0]}x{found[1]} in row {row}, not {size[0]}x{size[1]}")
-    return pixels
+    return pixels.reshape(*size, -1)
 
 
 def _class(value: int | None, classes: int, row: int, refuse: Refusal) -> int:

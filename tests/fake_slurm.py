@@ -70,7 +70,7 @@ class FakeSlurm:
         """In place of all other programs. Data is prepared in a process of its own, which takes longer than all the rest: not here."""
         monkeypatch.setenv("PATH", str(self.bin))
         monkeypatch.setattr(scheduler, "PATIENCE", (0.05,))
-        monkeypatch.setattr(submit, "prepare_data", lambda node: {})
+        monkeypatch.setattr(submit, "prepare_data", lambda node: submit.Found({}, {}))
         return self
 
     def sbatch(self, bash: str) -> None:

@@ -126,7 +126,7 @@ GUARDS = (
           Cut("launcher/compose/preflight.py", "if len(words) > WORDS or characters > 16 * CHARACTERS:", "if False:"),
           "bombs::forty_thousand_words_are_refused"),
     guard(12, "a picture's size is looked at first",
-          Cut("data/parquet.py", 'np.asarray(image.convert("RGB")) if found == size else None', 'np.asarray(image.convert("RGB"))'),
+          Cut("data/parquet.py", 'np.asarray(image.convert(mode)) if found == size else None', 'np.asarray(image.convert(mode))'),
           "bombs::a_picture_is_not_decoded_before_its_size_is_known"),
     guard(12, "a page of parquet is no larger than so",
           Cut("data/pages.py", "if max(large, small) > bound:", "if False:"),

@@ -81,11 +81,20 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="replace").replace("\r\n", "\n")
 
 
-def prepare_data(node: dict[str, Any]) -> dict[str, Any]:
+class Found(NamedTuple):
+    """What preparing the data has found."""
+
+    pinned: dict[str, Any]
+    """Keywords of the constructor."""
+    holds: dict[str, int]
+    """What a sample has, by a model's keywords: num_classes and others."""
+
+
+def prepare_data(node: dict[str, Any]) -> Found:
     """Find, download and decode the data in a process of its own, before anything is started: it may import what it likes, its
     progress bar has the terminal, and its error is one line now instead of one per rank later.
 
-    Returns the keywords that pin what was found. Raises ConfigError or RunError.
+    Raises ConfigError or RunError.
     """
     return _prepared("data", node)
 
@@ -95,7 +104,7 @@ def try_model(node: dict[str, Any]) -> None:
     _prepared("model", node)
 
 
-def _prepared(group: str, node: dict[str, Any]) -> dict[str, Any]:
+def _prepared(group: str, node: dict[str, Any]) -> Found:
     import subprocess
 
     done = subprocess.run(
@@ -111,7 +120,7 @@ def _prepared(group: str, node: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{group}: preparing it ended with status {done.returncode} and no answer; see above") from None
     if "error" in answer:
         raise BY_EXIT_CODE.get(answer["exit_code"], LaunchError)(answer["error"])
-    return answer["pinned"]
+    return Found(answer["pinned"], answer["holds"])
 
 
 def become(module: str, words: list[str]) -> int:

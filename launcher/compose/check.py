@@ -162,6 +162,31 @@ def check_vocabulary(config: Config) -> None:
         )
 
 
+_HELD = {
+    "num_classes": "the data have {} classes",
+    "channels": "images of the data have {} channels",
+    "in_features": "a sample of the data has {} numbers",
+    "out_features": "the data have {} numbers to be found",
+}
+
+
+def check_held(config: Config, holds: Mapping[str, int]) -> None:
+    """Raises ConfigError where the model is made for other samples than the data have. They say so once they are prepared
+    (launcher/train/prepare.py)."""
+    model, data = config["model"], config["data"]["_target_"]
+    for mine, theirs, instead in (
+        ("num_classes", "out_features", "model=regressor task=regression"),
+        ("out_features", "num_classes", "model=mlp task=classification"),
+    ):
+        if mine in model and theirs in holds and mine not in holds:
+            kind = "numbers to be found" if theirs == "out_features" else "classes"
+            raise ConfigError(f"model.{mine}={model[mine]}: {data} has {kind}; type {instead} model.{theirs}={holds[theirs]}")
+    for key, said in _HELD.items():
+        asked, held = model.get(key), holds.get(key)
+        if isinstance(asked, int) and held is not None and asked != held:
+            raise ConfigError(f"model.{key}={asked}: {said.format(held)}; type model.{key}={held}")
+
+
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where nothing computes in 8 bits."""
     if not config["train"].get("fp8"):

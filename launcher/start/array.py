@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from launcher.clusters import kinds, queues, submit
 from launcher.clusters.protocol import Cluster, Part
 from launcher.code import packages
-from launcher.compose import trusted
+from launcher.compose import check, trusted
 from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
 from launcher.config import pretrained, targets
@@ -74,7 +74,7 @@ def _refuse_a_mixture(frozen: Sequence[Frozen]) -> None:
 
 def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen]:
     """Data is prepared once for all members that have the same."""
-    pinned: dict[str, dict[str, Any]] = {}
+    prepared: dict[str, submit.Found] = {}
     tried: list[dict[str, Any]] = []
     found: list[Frozen] = []
     for number, member in enumerate(members):
@@ -82,13 +82,14 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
         config.id = f"{sweep_id}-{number}"
         data = resolve(config)["data"]
         key = json.dumps(data, sort_keys=True, default=str)
-        if key not in pinned:
+        if key not in prepared:
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
-            pinned[key] = submit.prepare_data(data)
-        pin(config, data, pinned[key])
+            prepared[key] = submit.prepare_data(data)
+        pin(config, data, prepared[key])
         found.append(freeze(config, member.overrides, code))
         model = resolve(config)["model"]
+        check.check_held({"data": data, "model": model}, prepared[key].holds)
         if pretrained.is_named(model) and model not in tried:
             submit.try_model(model)
             tried.append(model)

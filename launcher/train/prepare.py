@@ -1,5 +1,6 @@
 """`python -m launcher.train.prepare`: the data node, what its config asked the environment for, and where files and modules are looked for,
-as JSON on stdin; what `prepare()` found as the last line of stdout. Or the model node, where it has weights to look at.
+as JSON on stdin; what `prepare()` found, and what the data hold, as the last line of stdout. Or the model node, where it has weights to
+look at.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from launcher.trust.sieve import masked
 
 _TYPED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 """What a path gives that cannot be meant."""
+HELD = ("num_classes", "channels", "in_features", "out_features")
+"""What a data set may say of its samples, by the names that models have for it."""
 
 
 def main() -> int:
@@ -44,7 +47,15 @@ def main() -> int:
 def _found(node: dict[str, Any]) -> dict[str, Any]:
     """Raises ConfigError, ValueError or OSError."""
     data = data_set.first(node)
-    return {"pinned": data.prepare() if hasattr(data, "prepare") else {}}
+    pinned: dict[str, Any] = data.prepare() if hasattr(data, "prepare") else {}
+    return {"pinned": pinned, "holds": _held(data)}
+
+
+def _held(data: Any) -> dict[str, int]:
+    """What it says of its samples by attributes that are called as a model's keywords are (data/README.md)."""
+    said = {name: getattr(data, name, None) for name in HELD}
+    said["num_classes"] = said["num_classes"] or len(getattr(data, "class_names", ()))
+    return {name: number for name, number in said.items() if isinstance(number, int) and number}
 
 
 def _tried(node: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def _tried(node: dict[str, Any]) -> dict[str, Any]:
             return {"error": str(error), "exit_code": error.exit_code}
     except Exception as error:  # a stranger's constructor, which may need more than shapes: the workers will say
         print(f"launcher: the model could not be looked at before the start ({type(error).__name__}: {error})", file=sys.stderr)
-    return {"pinned": {}}
+    return {"pinned": {}, "holds": {}}
 
 
 def user_line(error: Exception) -> str:

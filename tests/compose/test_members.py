@@ -204,7 +204,7 @@ def test_an_error_names_its_member() -> None:
         ("seed=range(0,1000000000000)", "this sweep has more than 100,000 members"),
         ("--cfg=job  seed=1,2", "--cfg is not for a sweep; leave out --cfg or --multirun"),
         ("--config-dir=nope  seed=1,2", "nope: no such directory"),
-        ("model=resnet8,5", "model=5: a choice is the name of a yaml; type model= and one of gpt2_124m,"),
+        ("model=resnet8,5", "model=5: a choice is the name of a yaml; type model= and one of cnn,"),
         ("name='${hydra:nope.nope}',b", "${hydra:nope.nope} is not known before the run starts"),
         ("+exp=mean  seed=1,2", "hydra: plugin.Sweeper decides for itself"),
         ("name='${hydra:runtime.output_dir}',b", "${hydra:runtime.output_dir} is not known before the run starts"),

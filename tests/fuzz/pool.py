@@ -53,7 +53,7 @@ def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
         for one in (
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "executable", str(stub)),
-            mock.patch.object(submit, "prepare_data", return_value={}),
+            mock.patch.object(submit, "prepare_data", return_value=submit.Found({}, {})),
             mock.patch.object(scheduler, "PATIENCE", (0.01,)),
             mock.patch.object(Source, "copy_to", _no_copy),
             mock.patch.object(freeze.Code, "now", return_value=code),

@@ -201,7 +201,7 @@ def test_data_that_is_prepared_says_none(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "launcher.train.prepare"], input=given, env=env, capture_output=True, text=True, check=True
     )
-    assert (done.stdout, done.stderr) == ('{"pinned": {}}\n', "{'x': '***'}\n")
+    assert (done.stdout, done.stderr) == ('{"pinned": {}, "holds": {"num_classes": 4}}\n', "{'x': '***'}\n")
 
 
 WORKER = """\

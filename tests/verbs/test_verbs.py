@@ -37,7 +37,7 @@ def test_a_directory_called_models_where_the_command_is_typed_does_not_shadow_ou
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
     planned = finish(tmp_path, ["plan", "+exp=cifar"])
     assert planned.returncode == 0, planned.stderr
-    trained = finish(tmp_path, toy_words(tmp_path / "runs", "train.steps=1", "model=resnet8"))
+    trained = finish(tmp_path, toy_words(tmp_path / "runs", "train.steps=1", "model=resnet8", "model.num_classes=4"))
     assert trained.returncode == 0, trained.stderr
 
 

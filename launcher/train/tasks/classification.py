@@ -1,4 +1,4 @@
-"""One label per image."""
+"""One label per sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from launcher.train.tasks.task import Model, Step, Sums
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images (N, C, H, W), labels (N,) int64."""
+"""Images (N, C, H, W), or whatever the model takes, (N, …); labels (N,) int64."""
 
 
 class Classification:
@@ -34,7 +34,9 @@ class Classification:
         return Sums(_sums, _result)
 
     def show_batch(self, board: Any, batch: Batch, step: int) -> None:
-        """A grid of up to 64 images as the model sees them, stretched to the visible range."""
+        """A grid of up to 64 images as the model sees them, stretched to the visible range; of other samples nothing."""
+        if batch[0].ndim != 4 or batch[0].shape[1] not in (1, 3):
+            return
         images = batch[0][:64].float().cpu()
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
         board.images("train/first_batch", (images - low) / (high - low).clamp_min(1e-6), step)

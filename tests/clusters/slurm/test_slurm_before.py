@@ -47,11 +47,11 @@ def test_data_is_prepared_before_anything_is_submitted(
 ) -> None:
     seen: list[list[str]] = []
 
-    def prepare(node: dict[str, object]) -> dict[str, object]:
+    def prepare(node: dict[str, object]) -> submit.Found:
         seen.append(fake.submitted)
         if len(seen) == 1:
             raise ConfigError("data: there is no such data set")
-        return {"noise": 0.25}
+        return submit.Found({"noise": 0.25}, {})
 
     monkeypatch.setattr(submit, "prepare_data", prepare)
     refused(command(*on_slurm), 2, "data: there is no such data set")

@@ -1,0 +1,29 @@
+"""MNIST (LeCun et al., 1998): 60,000 + 10,000 handwritten digits, 28x28 in one channel, in the Hugging Face schema (`ylecun/mnist`).
+
+Looked for in `data.root`, then `$LAUNCHER_DATA/mnist`; where it is in neither, one line says how to fetch it.
+"""
+
+from __future__ import annotations
+
+from data.hf_images import HubImages, Published
+
+PUBLISHED = Published("MNIST", "mnist", "ylecun/mnist", "mnist", (28, 28), tuple("0123456789"), image="image", mode="L")
+
+
+class MNIST(HubImages):
+    """A mirrored digit is none: there is no flip."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        cache: str | None = None,
+        validation: int = 2000,
+        seed: int = 0,
+        pad: int = 2,
+        cutout: int = 0,
+        train_samples: int | None = None,
+        fingerprint: str | None = None,
+        max_corrupt: int = 0,
+    ) -> None:
+        """As `HubImages` has them. Raises ValueError naming the option."""
+        super().__init__(PUBLISHED, root, cache, validation, seed, pad, False, cutout, train_samples, fingerprint, max_corrupt)
