@@ -26,7 +26,7 @@ CONF = REPO / "conf"
 CHOICES = [path for group in GROUPS for path in sorted((CONF / group).glob("*.yaml")) if group != "exp"]
 EXPS = [(path, ()) for path in sorted((CONF / "exp").glob("*.yaml"))]
 EXPS += [(path, TOY[:2]) for path in sorted((PROJECT / "conf" / "exp").glob("*.yaml"))]
-GIVEN = {"optim": {"model"}, "loader": {"data", "batch_size", "accumulate", "seed"}}
+GIVEN = {"data": {"split"}, "optim": {"model"}, "loader": {"data", "batch_size", "accumulate", "seed"}}
 """Keywords that the worker gives, which no yaml may set."""
 
 

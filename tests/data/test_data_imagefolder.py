@@ -1,0 +1,163 @@
+"""A folder of one's own pictures: what is in it, what a picture becomes, and what is said of a folder that cannot be learnt from."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.imagefolder import ImageFolder
+from data.pictures import Names, pictures
+
+RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
+
+
+def drawn(root: Path, counts: dict[str, int], size: tuple[int, int] = (40, 30), suffix: str = ".png") -> Path:
+    """So many pictures of each class, in a colour of its own."""
+    for (name, count), colour in zip(counts.items(), (RED, GREEN, BLUE), strict=False):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.new("RGB", size, tuple(min(255, each + number) for each in colour)).save(root / name / f"{number:03d}{suffix}")
+    return root
+
+
+def made(root: Path, **options: Any) -> ImageFolder:
+    return ImageFolder(str(root), **{"size": 8, "cache": str(root.parent / "cache"), **options})
+
+
+def test_each_folder_is_a_class_and_each_class_is_shared_out(tmp_path: Path) -> None:
+    root = drawn(tmp_path / "mine", {"cats": 20, "dogs": 40})
+    (root / "cats" / "deep").mkdir()
+    Image.new("L", (9, 9), 77).save(root / "cats" / "deep" / "grey.JPG")
+    (root / "cats" / "._000.png").write_bytes(b"no picture")
+    (root / "cats" / "notes.txt").write_text("no picture")
+    (root / ".cache").mkdir()
+    parts = {split: made(root, split=split) for split in ("train", "val", "test")}
+    assert parts["train"].class_names == ("cats", "dogs")
+    assert (parts["train"].num_classes, parts["train"].channels) == (2, 3)
+    assert [len(part) for part in parts.values()] == [49, 6, 6]
+    chosen = [set(part._places.tolist()) for part in parts.values()]
+    assert set.union(*chosen) == set(range(61)), "each picture is in one of them"
+    labels = [label for _, label in (parts["val"][place] for place in range(6))]
+    assert labels.count(0) == 2
+    pinned = parts["train"].prepare()
+    assert len(made(root, split="train", fingerprint=pinned["fingerprint"])) == 49
+    (root / "cats" / "new.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"data.fingerprint=.*has other pictures now \(62\)"):
+        made(root, fingerprint=pinned["fingerprint"])
+
+
+def test_folders_of_splits_are_the_splits(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    drawn(root / "train", {"a": 10, "b": 10, "c": 10})
+    drawn(root / "validation", {"a": 1, "c": 2})
+    parts = {split: made(root, split=split, test=0.2) for split in ("train", "val", "test")}
+    assert [len(part) for part in parts.values()] == [24, 3, 6]
+    assert sorted(label for _, label in (parts["val"][place] for place in range(3))) == [0, 2, 2], "as they are numbered in training"
+    with pytest.raises(KeyError, match="test"):
+        made(root, split="test", test=0.0)
+    assert len(made(root, split="train", test=0.0)) == 30
+    drawn(root / "test", {"d": 1})
+    with pytest.raises(ValueError, match="test/d is a class that train has not; rename it"):
+        made(root, split="test")
+    (root / "boats").mkdir()
+    with pytest.raises(ValueError, match="the folder 'boats' has no picture"):  # a class may be called train
+        made(root)
+
+
+def test_a_picture_is_cut_shrunk_turned_round_and_standardised(tmp_path: Path) -> None:
+    root = drawn(tmp_path / "mine", {"cats": 4, "dogs": 4}, (640, 480), ".jpg")
+    half = Image.new("RGB", (640, 480), RED)
+    half.paste(BLUE, (320, 0, 640, 480))
+    half.save(root / "cats" / "000.jpg")
+    plain = {"val": 0.0, "test": 0.0, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    data = made(root, **plain, crop=1.0, flip=False)
+    place = int(np.flatnonzero(data._places == 0)[0])
+    pixels, label = data[place]
+    assert (tuple(pixels.shape), pixels.dtype, label) == ((3, 8, 8), torch.float32, 0)
+    assert pixels[0, :, :3].min() > 0.7
+    assert pixels[2, :, 5:].min() > 0.7
+    standardised, _ = made(root, **{**plain, "mean": (0.5, 0, 0), "std": (0.25, 1, 1)}, crop=1.0, flip=False)[place]
+    assert torch.allclose(standardised[0], (pixels[0] - 0.5) / 0.25)
+    changed = made(root, **plain, crop=0.2)
+    seen = []
+    for seed in (1, 2, 3, 4, 5, 1):
+        random.seed(seed)
+        seen.append(changed[place][0])
+    assert torch.equal(seen[0], seen[5]), "a function of the seed"
+    assert not torch.equal(seen[0], seen[1])
+    assert {bool(each[2, 4, 0] > 0.7) for each in seen} == {True, False}, "some are turned round"
+    assert torch.equal(made(root, split="val", **{**plain, "val": 0.5})[0][0], made(root, split="val", **{**plain, "val": 0.5})[0][0])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"root": None}, "data.root=null: no folder; type data.root=/path/to/pictures"),
+        ({"root": "/nowhere/at/all"}, "data.root=/nowhere/at/all: no such folder; each class is a folder of its own"),
+        ({"size": 0}, "data.size=0"),
+        ({"val": 1.0}, "data.val=1.0"),
+        ({"val": 0.5, "test": 0.5}, "data.test=0.5: with 0.5 held out beside it"),
+        ({"crop": 0.0}, "data.crop=0.0: not possible; type a share of the area above 0"),
+        ({"std": (0.0, 1.0, 1.0)}, "data.mean and data.std: not possible"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    root = drawn(tmp_path / "mine", {"a": 1, "b": 1})
+    with pytest.raises((ValueError, FileNotFoundError)) as failure:
+        ImageFolder(**{"root": str(root), **options})
+    assert said in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_folder_that_cannot_be_learnt_from_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="0 classes with 0 pictures are nothing to learn; each class is a folder of its own"):
+        made(tmp_path / "none")
+    with pytest.raises(ValueError, match="1 classes with 3 pictures are nothing to learn"):
+        made(drawn(tmp_path / "one", {"a": 3}))
+    root = drawn(tmp_path / "torn", {"a": 2, "b": 2})
+    (root / "a" / "000.png").write_bytes((root / "a" / "000.png").read_bytes()[:60])
+    data = made(root, val=0.0, test=0.0)
+    with pytest.raises(ValueError, match=r"a/000.png is no picture that can be read \(.*\); take it away"):
+        [data[place] for place in range(4)]
+
+
+def test_a_list_is_made_once_and_again_where_a_directory_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = drawn(tmp_path / "mine", {"a": 2, "b": 2}), tmp_path / "cache"
+    (root / "a" / "loop").symlink_to(root / "a")
+    (root / "b" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    first = pictures(root, cache)
+    assert list(first.names) == ["a/000.png", "a/001.png", "b/000.png", "b/001.png", os.fsdecode(b"b/\xff.png")]
+    assert first.names[-1:] == [os.fsdecode(b"b/\xff.png")]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", lambda place: pytest.fail("it is listed again"))
+        again = pictures(root, cache)
+    assert (again.classes, list(again.names), again.labels.tolist()) == (first.classes, list(first.names), first.labels.tolist())
+    assert again.fingerprint == first.fingerprint
+    (root / "a" / "deep").mkdir()
+    Image.new("RGB", (4, 4)).save(root / "a" / "deep" / "x.png")
+    assert "a/deep/x.png" in list(pictures(root, cache).names)
+    (file,) = cache.iterdir()
+    whole = json.loads(file.read_text())
+    for spoilt in ("", "[]", "{}", json.dumps({**whole, "counts": [99, 1]}), json.dumps({**whole, "classes": ["z", "b"]}), "[" * 100_000):
+        file.write_text(spoilt)
+        assert len(pictures(root, cache).names) == 6, "what is damaged is listed anew"
+    file.chmod(0o666)
+    file.write_text(json.dumps({**whole, "names": "../etc/x.png\0" * 6}))
+    assert "a/000.png" in list(pictures(root, cache).names), "what another may have written is not read"
+
+
+def test_names_are_what_they_were() -> None:
+    names = Names.of(["a/b.png", "", "c\n.png", "ä/é.png"])
+    assert [*names] == ["a/b.png", "", "c\n.png", "ä/é.png"]
+    assert (len(names), names[-1], len(Names.of([]))) == (4, "ä/é.png", 0)
+    with pytest.raises(IndexError):
+        names[4]
