@@ -29,6 +29,7 @@ VERBS = {
     "cancel": "launcher.verbs.cancel",
     "drill": "launcher.verbs.drill",
     "doctor": "launcher.verbs.doctor",
+    "data": "launcher.verbs.data",
     "collect": "launcher.verbs.collect",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""

@@ -104,13 +104,23 @@ def try_model(node: dict[str, Any]) -> None:
     _prepared("model", node)
 
 
+def look_at_data(config: dict[str, Any], picture: Path) -> dict[str, Any]:
+    """What would be trained on (launcher/train/look.py), in a process of its own too. Raises ConfigError or RunError."""
+    return _answered("launcher.train.look", "data", {"config": config, "picture": str(picture)})
+
+
 def _prepared(group: str, node: dict[str, Any]) -> Found:
+    answer = _answered("launcher.train.prepare", group, {group: node})
+    return Found(answer["pinned"], answer["holds"])
+
+
+def _answered(module: str, group: str, given: dict[str, Any]) -> dict[str, Any]:
     import subprocess
 
     done = subprocess.run(
-        [sys.executable, "-m", "launcher.train.prepare"],
+        [sys.executable, "-m", module],
         cwd=PROJECT,  # where -m looks first
-        input=json.dumps({group: node, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
+        input=json.dumps({**given, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
         stdout=subprocess.PIPE,
         check=False,
     )
@@ -120,7 +130,7 @@ def _prepared(group: str, node: dict[str, Any]) -> Found:
         raise ConfigError(f"{group}: preparing it ended with status {done.returncode} and no answer; see above") from None
     if "error" in answer:
         raise BY_EXIT_CODE.get(answer["exit_code"], LaunchError)(answer["error"])
-    return Found(answer["pinned"], answer["holds"])
+    return answer
 
 
 def become(module: str, words: list[str]) -> int:

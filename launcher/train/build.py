@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
-from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
@@ -39,7 +37,6 @@ from launcher.train.guard.skip import Skipper
 from launcher.train.job import Job
 from launcher.train.loss import Loss, Shares
 from launcher.train.norm import Norm
-from launcher.train.prepare import exit_code, user_line
 from launcher.train.record import peaks
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
@@ -83,7 +80,7 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     stopper = Stopper(process.run.stop, ranks, process.claim, deadline)  # before what takes long: a signal that comes meanwhile must count
     watch = _watch(process, train)
     draws.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
-    data, loader = (None, loader) if loader is not None else _open(process, config, train)
+    data, loader = (None, loader) if loader is not None else data_set.opened(config, process.coordinate, process.accelerator.device)
     parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
     store = CheckpointStore(
         process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
@@ -184,28 +181,6 @@ def _watch(process: Process, train: TrainConfig) -> Watch | NoWatch:
     if not most:
         return NoWatch()
     return Watch(process.run, process.place, process.ranks, train.hang_seconds, most, process.accelerator.device.type)
-
-
-@contextlib.contextmanager
-def _data_errors() -> Iterator[None]:
-    """What a data set says of its files is for the user: one line."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        kind = RunError if exit_code(error) == RunError.exit_code else ConfigError
-        raise kind(user_line(error)) from error
-
-
-def _open(process: Process, config: Mapping[str, Any], train: TrainConfig) -> tuple[Any, Any]:
-    """The data set, and its loader. Raises ConfigError or RunError."""
-    with _data_errors():
-        data = data_set.build(config["data"])
-        shares = {"batch_size": train.batch_size, "accumulate": train.accumulate, "seed": config["seed"]}
-        loader = targets.build(config["loader"], data=data, **shares)
-        loader.open(process.coordinate, process.accelerator.device)
-    if loader.steps_per_epoch < 1:
-        raise ConfigError(f"train.batch_size={train.batch_size} is more than the {loader.samples} training samples; type a smaller one")
-    return data["train"] if isinstance(data, dict) else data, loader
 
 
 class Evaluations:

@@ -5,25 +5,29 @@ look at.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from launcher.config import targets
-from launcher.errors import ConfigError, LaunchError, RunError
+from launcher.errors import ConfigError, LaunchError
 from launcher.train import data_set
+from launcher.train.data_set import exit_code, user_line
 from launcher.trust.secret import mask
 from launcher.trust.sieve import masked
 
-_TYPED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-"""What a path gives that cannot be meant."""
 HELD = ("num_classes", "channels", "in_features", "out_features")
 """What a data set may say of its samples, by the names that models have for it."""
 
 
 def main() -> int:
+    return served(lambda given: _tried(given["model"]) if "model" in given else _found(given["data"]))
+
+
+def served(work: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+    """Answer what is asked on stdin (launcher/clusters/submit.py), or say which line the user is to see. Returns the exit code."""
     os.umask(0o077)
     answer_to = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints, stdout carries the answer alone
@@ -34,7 +38,7 @@ def main() -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        answer: dict[str, Any] = _tried(given["model"]) if "model" in given else _found(given["data"])
+        answer = work(given)
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
@@ -72,20 +76,6 @@ def _tried(node: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # a stranger's constructor, which may need more than shapes: the workers will say
         print(f"launcher: the model could not be looked at before the start ({type(error).__name__}: {error})", file=sys.stderr)
     return {"pinned": {}, "holds": {}}
-
-
-def user_line(error: Exception) -> str:
-    """A data module's ValueError or OSError as the user's line."""
-    text = str(error) or type(error).__name__
-    return text if text.startswith("data") else f"data: {text}"
-
-
-def exit_code(error: Exception) -> int:
-    """A disk that is full, a file system that went away or a network that does not answer is no mistake in the config."""
-    is_of_machine = isinstance(error, ConnectionError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno is not None and error.errno not in _TYPED
-    )
-    return RunError.exit_code if is_of_machine else ConfigError.exit_code
 
 
 if __name__ == "__main__":

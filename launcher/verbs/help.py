@@ -16,6 +16,7 @@ _VERBS = """\
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
+  data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second
   doctor        examine the machines that run would train on; name the bad ones"""
 
 _EXAMPLES = """\

@@ -10,7 +10,6 @@ import pytest
 
 from launcher.errors import ConfigError, RunError
 from launcher.train import data_set
-from launcher.train.build import _data_errors
 
 SETS = """
 class Base:
@@ -80,6 +79,6 @@ def test_any_other_fault_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ids=repr,
 )
 def test_what_a_disk_or_a_network_fails_is_no_mistake_of_the_config(error: Exception, kind: type[Exception]) -> None:
-    with pytest.raises((ConfigError, RunError), match=r"^data") as failed, _data_errors():
+    with pytest.raises((ConfigError, RunError), match=r"^data") as failed, data_set.in_one_line():
         raise error
     assert type(failed.value) is kind

@@ -22,7 +22,10 @@ VERBS = (
     (("stats",), "stats: no such verb; did you mean status?"),
     (("log", "x"), "log: no such verb; did you mean logs?"),
     (("tensorbord",), "tensorbord: no such verb; did you mean tensorboard?"),
-    (("cifar",), "cifar: no such verb; it takes cancel, collect, doctor, drill, logs, plan, render, resume, run, status, tensorboard, why"),
+    (
+        ("cifar",),
+        "cifar: no such verb; it takes cancel, collect, data, doctor, drill, logs, plan, render, resume, run, status, tensorboard, why",
+    ),
     (("status", "a", "b"), "status takes no run"),
     (("status", "nope"), "nope: no such run; `python -m launcher status` lists them"),
     (("status", "../../etc"), "../../etc: no such run"),

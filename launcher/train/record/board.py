@@ -68,7 +68,7 @@ class Board:
     @_never_fatal
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
         """images (N, 3 or 1, H, W) in [0, 1], as one grid of 8 columns."""
-        self._writer.add_image(tag, _grid(images, 8), step)
+        self._writer.add_image(tag, grid(images, 8), step)
 
     @_never_fatal
     def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int) -> None:
@@ -106,7 +106,7 @@ class NoBoard:
         return lambda *args, **kwargs: None
 
 
-def _grid(images: torch.Tensor, columns: int) -> torch.Tensor:
+def grid(images: torch.Tensor, columns: int) -> torch.Tensor:
     """(N, C, H, W) -> (C, rows * (H + 2), columns * (W + 2)), white between them."""
     count, channels, height, width = images.shape
     rows = -(-count // columns)

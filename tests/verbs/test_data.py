@@ -1,0 +1,79 @@
+"""`data`: what would be trained on is shown, and no run is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Launch
+from PIL import Image
+
+from launcher.verbs.data import _classes
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes in folders of splits; one picture is there twice, one in two splits, one in two classes."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 12), ("val", 3), ("test", 3)):
+        for number, name in enumerate(("boats", "cats", "dogs")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for each in range(count):
+                Image.new("RGB", (12, 12), (80 * number, 10 * each, {"train": 0, "val": 90, "test": 200}[split])).save(
+                    folder / f"{each}.png"
+                )
+    (root / "train" / "cats" / "again.png").write_bytes((root / "train" / "cats" / "0.png").read_bytes())
+    (root / "val" / "cats" / "known.png").write_bytes((root / "train" / "cats" / "1.png").read_bytes())
+    (root / "test" / "dogs" / "cat.png").write_bytes((root / "test" / "cats" / "0.png").read_bytes())
+    return root
+
+
+@pytest.mark.timeout(100)
+def test_it_shows_splits_classes_repeated_samples_and_a_batch(launch: Launch, pictures: Path, tmp_path: Path) -> None:
+    words = ("data=imagefolder", f"data.root={pictures}", "data.size=8", "model=resnet8", "model.num_classes=3", "train.batch_size=8")
+    done = launch("data", *words, f"runs_dir={tmp_path / 'runs'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"data      data.imagefolder.ImageFolder in {pictures}"
+    assert lines[1] == "sample    (3, 8, 8) float32, () int64: 776 bytes"
+    assert lines[2].startswith("loader    data.resident.Resident: ")
+    assert lines[3] == "epoch     4 steps of 8 samples"
+    for line in (
+        *("train             37 samples", "val               10 samples", "test              10 samples"),
+        *("class     train       val      test", "boats        12         3         3", "cats         13         4         3"),
+        "train: 1 samples are there before",
+        "val: 1 samples are in an earlier split too: what is said of them is no test",
+        "test: 1 samples are there before",
+        "test: 1 of those have another label there",
+    ):
+        assert line in lines
+    picture = tmp_path / "runs" / ".data" / "run.png"
+    assert lines[-1] == f"a batch as it is trained on: {picture}"
+    with Image.open(picture) as drawn:
+        assert drawn.size == (80, 10), "a row of eight"
+    assert [place.name for place in (tmp_path / "runs").iterdir()] == [".data"], "no run"
+
+
+@pytest.mark.timeout(100)
+def test_what_cannot_be_trained_on_is_one_line(launch: Launch, pictures: Path, tmp_path: Path) -> None:
+    folder = ("data=imagefolder", f"data.root={pictures}", "model=resnet8", f"runs_dir={tmp_path / 'runs'}")
+    for words, said in (
+        (folder, "model.num_classes=10: the data have 3 classes; type model.num_classes=3"),
+        ((*folder, "model.num_classes=3", "train.batch_size=64"), "the training part has 37 samples, less than one step"),
+        ((*folder, "data.root=/nowhere"), "data.root=/nowhere: no such folder"),
+        (("-m", *folder), "data shows one run; leave out --multirun"),
+    ):
+        done = launch("data", *words)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert said in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_of_many_classes_the_rarest_and_the_most_frequent_are_shown() -> None:
+    splits: list[dict[str, Any]] = [{"name": "train", "labels": {str(label): 100 + label for label in range(50)}}]
+    lines = list(_classes(splits, [f"n{label}" for label in range(40)]))
+    assert lines[0] == "\n50 classes; the rarest 10 and the most frequent:"
+    assert [line.split()[0] for line in lines[2:]] == [*(f"n{label}" for label in range(10)), *(str(label) for label in range(40, 50))]
+    assert list(_classes([{"name": "train", "labels": {}}], [])) == []
