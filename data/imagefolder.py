@@ -6,22 +6,19 @@ is none of is held out of the training pictures, of each class the same share.
 
 from __future__ import annotations
 
-import math
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files import first_line
 from data.options import cache_of, share, whole
 from data.order import stratified
+from data.picture import MEAN, STD, Picture
 from data.pictures import SUFFIXES, Pictures, pictures
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """What the folder of a split may be called."""
@@ -43,33 +40,26 @@ class ImageFolder:
         seed: int = 0,
         crop: float = 0.35,
         flip: bool = True,
-        mean: tuple[float, ...] = (0.485, 0.456, 0.406),
-        std: tuple[float, ...] = (0.229, 0.224, 0.225),
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
         cache: str | None = None,
         fingerprint: str | None = None,
     ) -> None:
         """List the pictures, or take what was listed before.
 
         `root`: the folder. `size`: of a side of what the model is given, in pixels. `val`, `test`: shares of each class to hold out where
-        there is no such folder, by `seed`; 0: none here. `crop`: the least share of a picture's area that a training crop has (Szegedy et
-        al., 2014, https://arxiv.org/abs/1409.4842); 1: the middle, as in evaluations. `flip`: left to right, every other time. `mean`,
-        `std`: of each channel, in 0..1; ImageNet's. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher.
-        `fingerprint`: refuse other names. Raises ValueError naming the option, KeyError for a split that there is none of,
-        FileNotFoundError.
+        there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`: as data/picture.py has them; evaluations have the
+        middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher. `fingerprint`: refuse other names.
+        Raises ValueError naming the option, KeyError for a split that there is none of, FileNotFoundError.
         """
         if not root:
             raise ValueError(f"data.root=null: no folder; type data.root=/path/to/pictures: {ADVICE}")
-        for key, least in (("size", size), ("seed", seed)):
-            whole(f"data.{key}", least, 1 if key == "size" else 0)
+        whole("data.seed", seed, 0)
         share("data.val", val)
         share("data.test", test, beside=val)
-        if not 0 < crop <= 1:
-            raise ValueError(f"data.crop={crop}: not possible; type a share of the area above 0, 1 for none")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError("data.mean and data.std: not possible; type three numbers each, those of std above 0")
-        self.root, self.split, self.size = Path(root).expanduser().absolute(), split, size
-        self._crop, self._flip = (crop, flip) if split == "train" else (1.0, False)
-        self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
+        self.root, self.split = Path(root).expanduser().absolute(), split
+        picture = Picture(size, crop, flip, mean, std)
+        self._picture = picture if split == "train" else picture.plain()
         self._cache, self._pinned = cache_of(cache), fingerprint
         self._held_out, self._seed = (val, test), seed
         if not self.root.is_dir():
@@ -91,41 +81,12 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """(3, size, size) float32, standardised; its class. Raises ValueError where the file is no picture."""
-        import torch
-
         place = int(self._places[index])
-        pixels = np.asarray(self._decoded(self._below / self._pictures.names[place]), np.float32) / 255
-        return torch.from_numpy((pixels - self._mean) / self._std).permute(2, 0, 1).contiguous(), int(self._pictures.labels[place])
-
-    def _decoded(self, path: Path) -> Image:
-        """(size, size), RGB. A JPEG is decoded no larger than is needed."""
-        from PIL import Image
-
+        path = self._below / self._pictures.names[place]
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-                box = self._box(width, height)
-                shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
-                image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
-                picture = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"data.root={self.root}: {path} is no picture that can be read ({first_line(error)}); take it away") from error
-        across, down = picture.width / width, picture.height / height
-        box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
-        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self._flip and random.random() < 0.5 else picture
-
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """What of a picture is shown: of all its area at least `crop`, between 3:4 and 4:3; or 7/8 of the middle square."""
-        for _ in range(10 if self._crop < 1 else 0):
-            area, ratio = width * height * random.uniform(self._crop, 1), math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
-            wide, high = math.sqrt(area * ratio), math.sqrt(area / ratio)
-            if wide <= width and high <= height:
-                left, top = random.uniform(0, width - wide), random.uniform(0, height - high)
-                return left, top, left + wide, top + high
-        side = min(width, height) * (1.0 if self._crop < 1 else 7 / 8)
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
+            return self._picture.of(path), int(self._pictures.labels[place])
+        except ValueError as error:
+            raise ValueError(f"data.root={self.root}: {path} {error}; take it away") from error
 
     def _chosen(self, split: str) -> NDArray[np.int64]:
         """Which of the pictures are this split's; finds them all first. Raises KeyError where there are none of such."""
