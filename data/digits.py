@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def _read() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise ValueError(f"data=digits: the images come with scikit-learn, which is not installed; {INSTALL}") from error
-    found = load_digits()
+    found: Any = load_digits()
     pixels = np.rint(found.data * (255 / LEVELS)).astype(np.uint8).reshape(-1, SIZE, SIZE, 1)
     return pixels, found.target.astype(np.int64)
 

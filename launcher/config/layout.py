@@ -5,7 +5,8 @@
 - `STAGES = ("embed", "blocks.*", "head")`: the modules that are called one after the other, which a pipeline is cut between
   (launcher/strategies/stages.py).
 
-And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
+And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py), and
+`TAKES = ("images",)`, for what nothing else can be given to (compose/check.py).
 """
 
 from __future__ import annotations

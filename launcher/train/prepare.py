@@ -45,7 +45,7 @@ def main() -> int:
 def _found(node: dict[str, Any]) -> dict[str, Any]:
     """Raises ConfigError, ValueError or OSError."""
     data = data_set.first(node)
-    pinned = data.prepare() if hasattr(data, "prepare") else {}
+    pinned: dict[str, Any] = data.prepare() if hasattr(data, "prepare") else {}
     return {"pinned": pinned, "holds": _held(data)}
 
 
