@@ -61,7 +61,7 @@ def test_a_matrix_is_found_again_by_one_process_and_by_two(tmp_path: Path, optim
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_digits_reach_98_percent(tmp_path: Path, model: str) -> None:
     pytest.importorskip("sklearn", reason="needs the extra: pip install scikit-learn")
-    summary, _ = train(tmp_path, "+exp=digits", f"model={model}", "model.dropout=0.1")
+    summary, _ = train(tmp_path, "+exp=digits", f"model={model}")
     assert summary["test_accuracy"] >= 0.98
 
 
