@@ -27,8 +27,8 @@ test-slow: $(READY)  ## two processes, kill -9, whole runs
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm
 
-accuracy: $(READY)  ## exp=cifar to its end on the real data, one process and two, about seven minutes on two cores
-	$(BIN)/python -m pytest tests/train/test_cifar.py -k 82_percent --full -s
+accuracy: $(READY)  ## exp=cifar (one process and two) and exp=mnist to their ends on the real data, about nine minutes on two cores
+	$(BIN)/python -m pytest tests/train/test_cifar.py tests/train/test_small_exps.py -k "82_percent or mnist" --full -s
 
 chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave
 	$(BIN)/python -m pytest -m chaos --full -s

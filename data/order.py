@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The streams of one seed. A number is never given a second meaning: that would change every old run.
-SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT = 1, 2, 3, 4, 5, 6, 7
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 def words(n: int, *key: int) -> NDArray[np.uint64]:

@@ -83,6 +83,18 @@ def read_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
         first += len(batch)
 
 
+def read_columns(path: Path, chosen: Callable[[Any], list[str]], refuse: Refusal) -> Any:
+    """The columns that `chosen` takes of the file's schema, as a table of pyarrow. Raises what `chosen` does, what `refuse` makes of what
+    is wrong with the file, and OSError where it cannot be read."""
+    import pyarrow as pa
+
+    columns: list[str] = []
+    batches = [batch for batch, _ in _batches(path, columns, lambda schema: columns.extend(chosen(schema)), refuse)]
+    if not batches:
+        raise refuse("has no rows")
+    return pa.Table.from_batches(batches)
+
+
 def _batches(
     path: Path, columns: list[str], check: Callable[[Any], None], refuse: Refusal, most: int = pages.MOST_PAGE
 ) -> Iterator[tuple[Any, int]]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 BLOCKS = ("Stage",)
+TAKES = ("images",)
 STAGES = ("stages.*", "head")
 
 

@@ -18,6 +18,7 @@ def conv_norm(channels_in: int, channels_out: int, kernel: int, stride: int = 1,
 
 
 BLOCKS = ("BasicBlock", "Bottleneck")
+TAKES = ("images",)
 STAGES = ("stem", "stages.*", "head")
 
 

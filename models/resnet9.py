@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 BLOCKS = ("Residual",)
+TAKES = ("images",)
 
 
 def conv_norm_relu(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, pool: bool = False) -> nn.Sequential:

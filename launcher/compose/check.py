@@ -12,6 +12,7 @@ from launcher.compose.round_batch import shares
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
+from launcher.config.layout import names
 from launcher.config.targets import fits, inputs, nearest, signature
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
@@ -91,6 +92,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
     *((f"schedule.{key}", _number(0, 1), "a fraction from 0 to 1") for key in ("warmup", "peak", "start", "final")),
     ("task.label_smoothing", _below_one, "a number from 0 to below 1"),
+    ("task.huber", _number(0), "a number above 0, in units of the target, or 0 for the squared error"),
 )
 """Key, rule, what to type. A key that the config does not have is not judged here."""
 
@@ -174,12 +176,13 @@ def check_held(config: Config, holds: Mapping[str, int]) -> None:
     """Raises ConfigError where the model is made for other samples than the data have. They say so once they are prepared
     (launcher/train/prepare.py)."""
     model, data = config["model"], config["data"]["_target_"]
-    for mine, theirs, instead in (
-        ("num_classes", "out_features", "model=regressor task=regression"),
-        ("out_features", "num_classes", "model=mlp task=classification"),
-    ):
+    instead = "model=mlp task=classification" if "num_classes" in holds else "model=regressor task=regression"
+    takes = names(str(model["_target_"]).rpartition(".")[0], "TAKES", "images")
+    if "images" in takes and "in_features" in holds and "channels" not in holds:
+        asked = " ".join(f"model.{key}={number}" for key, number in holds.items())
+        raise ConfigError(f"model._target_={model['_target_']} takes images, and {data} has rows of numbers; type {instead} {asked}")
+    for mine, theirs, kind in (("num_classes", "out_features", "numbers to be found"), ("out_features", "num_classes", "classes")):
         if mine in model and theirs in holds and mine not in holds:
-            kind = "numbers to be found" if theirs == "out_features" else "classes"
             raise ConfigError(f"model.{mine}={model[mine]}: {data} has {kind}; type {instead} model.{theirs}={holds[theirs]}")
     for key, said in _HELD.items():
         asked, held = model.get(key), holds.get(key)

@@ -6,7 +6,8 @@
   (launcher/strategies/stages.py);
 - `CONTEXT_PARALLEL = {"x": 1}`: the arguments of a block that go along the sequence, and in which dimension (launcher/strategies/cp.py).
 
-And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py).
+And `PRETRAINED = ("weights",)`, the keywords that name what the initial weights are taken from (pretrained.py), and
+`TAKES = ("images",)`, for what nothing else can be given to (compose/check.py).
 """
 
 from __future__ import annotations

@@ -27,18 +27,34 @@ from launcher.train.prepare import _held
             r"^model\.num_classes=10: a\.B has numbers .*; type model=regressor task=regression mod",
         ),
         ({"out_features": 1}, {"num_classes": 4}, r"^model\.out_features=1: a\.B has classes; type model=mlp task=cl.* model\.num_cl.*=4$"),
+        (
+            {"_target_": "models.resnet.resnet20", "num_classes": 10},
+            {"num_classes": 3, "in_features": 4},
+            r"^model\._target_=models\.resnet\.resnet20 takes images, and a\.B has rows .*; type model=mlp .*=3 model\.in_features=4$",
+        ),
+        (
+            {"_target_": "models.cnn.CNN", "num_classes": 10},
+            {"out_features": 2, "in_features": 4},
+            r" has rows of numbers; type model=regressor task=regression model\.out_features=2 model\.in_features=4$",
+        ),
     ],
 )
 def test_a_model_for_other_samples_is_one_line(model: dict[str, Any], holds: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        check_held({"model": model, "data": {"_target_": "a.B"}}, holds)
+        check_held({"model": {"_target_": "a.M", **model}, "data": {"_target_": "a.B"}}, holds)
 
 
 @pytest.mark.parametrize(
-    ("model", "holds"), [({"num_classes": 4}, {"num_classes": 4}), ({"num_classes": None}, {"num_classes": 4}), ({"width": 4}, {})]
+    ("model", "holds"),
+    [
+        ({"_target_": "models.cnn.CNN"}, {"in_features": 4, "channels": 1}),
+        ({"num_classes": 4}, {"num_classes": 4}),
+        ({"num_classes": None}, {"num_classes": 4}),
+        ({"width": 4}, {}),
+    ],
 )
 def test_one_that_fits_and_what_nobody_knows_pass(model: dict[str, Any], holds: dict[str, int]) -> None:
-    check_held({"model": model, "data": {"_target_": "a.B"}}, holds)
+    check_held({"model": {"_target_": "a.M", **model}, "data": {"_target_": "a.B"}}, holds)
 
 
 def test_what_a_data_set_says_of_itself() -> None:
