@@ -44,12 +44,24 @@ class Samples:
         except Exception as error:  # a user's code: whatever it raises is said with the set's name
             raise RuntimeError(f"data: len({self.name}) failed: {type(error).__name__}: {first_line(error)}") from error
 
+    def same_length(self) -> None:
+        """Raises RuntimeError where there are more samples now, or fewer."""
+        if (now := self.counted()) != len(self):
+            raise RuntimeError(
+                f"data: {self.name} had {len(self):,} samples when it was opened and has {now:,} now; which sample comes when hangs on "
+                "how many there are: let len stay what it is"
+            )
+
+    def failed(self, what: str, error: Exception) -> RuntimeError:
+        """What is said of an error of the set's own code, behind its name."""
+        return RuntimeError(f"data: {self.name}{what} failed: {type(error).__name__}: {first_line(error)}")
+
     def __getitem__(self, index: int) -> Any:
         """As the set returns it. Raises RuntimeError."""
         try:
             return self.data[index]
         except Exception as error:  # the same, with the sample's number
-            raise RuntimeError(f"data: {self.name}[{index}] failed: {type(error).__name__}: {first_line(error)}") from error
+            raise self.failed(f"[{index}]", error) from error
 
     def flat(self, index: int) -> tuple[list[Any], Any]:
         """The leaves of a sample, and the form they make."""
