@@ -40,6 +40,7 @@ class _Hand:
         """Raises OSError."""
         self.asked: deque[int] = deque()
         """Tickets of the batches that it is to make, in that order."""
+        self.nursery = nursery
         self.waited, self._seen = 0.0, 0
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         note = os.memfd_create("note", os.MFD_CLOEXEC)
@@ -47,6 +48,9 @@ class _Hand:
             os.ftruncate(note, NOTE.size)
             self._note = mmap.mmap(note, NOTE.size)
             self.pid = nursery.start(theirs.fileno(), note, made_with)
+        except OSError:
+            self.socket.close()
+            raise
         finally:
             os.close(note)
             theirs.close()
@@ -119,7 +123,7 @@ class Crew:
         for hand in self._hands:
             hand.socket.close()
             with contextlib.suppress(OSError):
-                self._nursery.end(hand.pid)
+                hand.nursery.end(hand.pid)
         self._nursery.close()
         self._selector.close()
         for descriptor in (*self._made.values(), self._made_with):
@@ -177,30 +181,38 @@ class Crew:
 
     def _replace(self, hand: _Hand, why: str = "") -> None:
         """By a new one, which makes its batches once more. Raises RuntimeError where that was one too many."""
-        self._losses += 1
-        at, lost = self._place_of(hand), [hand]
+        at, is_known = self._place_of(hand), hand.nursery is not self._nursery  # died with the last nursery: that was counted once for all
         try:
-            ended = self._nursery.end(hand.pid, is_ending=not why)
+            ended = hand.nursery.end(hand.pid, is_ending=not why)
         except OSError:
-            ended, lost = "died with the process that it was forked from", self._hands
-        for each in lost:
-            self._remove(each)
-        line = f"data: a worker process (pid {hand.pid}) {why}{ended}{at}"
+            ended = "died with the process that it was forked from"
+            if not is_known:
+                self._renew()
+        self._remove(hand)
+        if not is_known:
+            self._count(f"data: a worker process (pid {hand.pid}) {why}{ended}{at}")
+        try:
+            new = _Hand(self._nursery, self._made_with)
+        except OSError:  # that one is gone too, by now
+            self._renew()
+            new = _Hand(self._nursery, self._made_with)
+        self._add(new)
+        for ticket in hand.asked:
+            if ticket in self._tasks:
+                self._give(new, ticket)
+
+    def _renew(self) -> None:
+        self._nursery.close()
+        self._nursery = Nursery()
+
+    def _count(self, line: str) -> None:
+        self._losses += 1
         if self._losses > LOSSES:
             raise RuntimeError(
                 f"{line}; it is the {self._losses}th to be lost in this epoch. SIGKILL: most likely memory was full, type a smaller "
                 "loader.num_workers or loader.prefetch_factor; else look at that sample, or type loader.num_workers=0"
             )
         notice(f"{line}; another one makes its batches once more")
-        if not self._hands:
-            self._nursery.close()
-            self._nursery = Nursery()
-        for each in lost:
-            new = _Hand(self._nursery, self._made_with)
-            self._add(new)
-            for ticket in each.asked:
-                if ticket in self._tasks:
-                    self._give(new, ticket)
 
     def _place_of(self, hand: _Hand) -> str:
         task = next((self._tasks[ticket] for ticket in hand.asked if ticket in self._tasks), None)

@@ -2,8 +2,8 @@
 
 What is forked from a trainer has copies of locks that other threads hold at that moment (NCCL's watchdog, the saver), a CUDA that must not
 be touched, the trainer's handlers of signals, and the descriptor of the run's lock, which is then held until the last copy dies. A new
-interpreter has none of that, but one for each worker imports torch as often: 1.1 s of a processor each, and 0.02 s for a fork of
-this one, which has imported it (benchmarks/README.md). Forks also share the pages of torch, and a lost worker is replaced within a step.
+interpreter has none of that, but one for each worker imports torch as often: 1.5 s of a processor each, where a fork of this one, which
+has imported it, takes 0.01 s (benchmarks/README.md). Forks also share torch's pages, and a lost worker is replaced within a step.
 
 Signals that ask the trainer to stop go to a whole process group: they are ignored here, for what to do about them is the trainer's to say.
 When the trainer dies the kernel kills this process, and with it the workers.
@@ -45,6 +45,8 @@ class Nursery:
         # The path goes in as a text: `-c` would put the working directory first, and a package named data there would be ours.
         code = f"import sys; sys.path[:] = {sys.path!r}; from data.nursery import main; main({theirs.fileno()}, {os.getpid()})"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._socket = ours
+        ours.settimeout(_START_SECONDS)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)  # until the other side ignores them
         try:
             self._process = subprocess.Popen(
@@ -53,8 +55,6 @@ class Nursery:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-        ours.settimeout(_START_SECONDS)
-        self._socket = ours
 
     def start(self, *descriptors: int) -> int:
         """A worker, with its socket, its note, and what it makes batches with. Its pid. Raises OSError."""

@@ -98,7 +98,7 @@ class Workers:
             self._source, line = self._faster(sets)
             say(line)
         else:
-            self._source = self._crew(sets, int(self._count)) if self._count else Alone(sets, self._seed, self._device)
+            self._source = self._crew(sets, int(self._count)) if self._count else self._alone(sets)
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[Any]:
         self._samples.same_length()  # before a batch is made of an order that hangs on it; workers look at theirs
@@ -148,13 +148,16 @@ class Workers:
                     yield Task("train", training(epoch), chunk.tolist())
             epoch, start = epoch + 1, 0
 
+    def _alone(self, sets: dict[str, Samples]) -> Alone:
+        return Alone(sets, self._seed, self._pin, self._device)
+
     def _crew(self, sets: dict[str, Samples], count: int) -> Crew:
         return Crew(sets, self._seed, count, self._prefetch, self._timeout, self._pin, self._device)
 
     def _faster(self, sets: dict[str, Samples]) -> tuple[Source, str]:
         """Of no workers and as many as there are CPUs for, and a line that says so. What is read for it is read again: nothing that is
         drawn later hangs on it."""
-        alone, cpus = Alone(sets, self._seed, self._device), _cpus()
+        alone, cpus = self._alone(sets), _cpus()
         if sys.platform != "linux":
             return alone, "data: no worker processes (loader.num_workers=auto): they need Linux"
         try:
@@ -178,8 +181,8 @@ class Workers:
 class Alone:
     """No processes: a batch is made when it is asked for, here."""
 
-    def __init__(self, sets: dict[str, Samples], seed: int, device: torch.device) -> None:
-        self._maker, self._copier = Maker(sets, seed), copier(device, pin=False)
+    def __init__(self, sets: dict[str, Samples], seed: int, pin: bool, device: torch.device) -> None:
+        self._maker, self._copier = Maker(sets, seed), copier(device, pin)
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Any]:
         for task in tasks:
