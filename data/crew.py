@@ -190,7 +190,7 @@ class Crew:
                 self._renew()
         self._remove(hand)
         if not is_known:
-            self._count(f"data: a worker process (pid {hand.pid}) {why}{ended}{at}")
+            self._count(f"data: a loader worker (pid {hand.pid}) {why}{ended}{at}")
         try:
             new = _Hand(self._nursery, self._made_with)
         except OSError:  # that one is gone too, by now

@@ -62,6 +62,8 @@ def read(data: MapStyle, split: str, device: torch.device, seed: int, say: Say) 
             f"WARNING: data: {samples.name}[0] is another each time that it is read, and loader=resident reads each sample once: what is "
             "drawn then stays for the whole run (loader=workers draws anew in each epoch)"
         )
+    if hasattr(data, "collate"):
+        say(f"WARNING: data: {samples.name}.collate is not called: loader=resident stacks samples by itself (loader=workers calls it)")
     memory.check(len(samples), sum(value.nbytes for value, _ in first), device)
     stacks = [torch.empty((len(samples), *value.shape), dtype=value.dtype) for value, _ in first]
     with _generators(seed, split):

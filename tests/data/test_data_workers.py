@@ -203,7 +203,7 @@ def test_a_worker_that_is_lost_is_started_again_and_its_batches_are_the_same(
 
 def test_what_kills_each_worker_ends_the_run_with_the_sample(opened: Opened) -> None:
     loader = opened(Noisy(fault="kill", at=11), 2)
-    why = r"^data: a worker process \(pid \d+\) was killed by SIGKILL while it read Noisy\[11\]; it is the 4th .*loader\.num_workers"
+    why = r"^data: a loader worker \(pid \d+\) was killed by SIGKILL while it read Noisy\[11\]; it is the 4th .*loader\.num_workers"
     with pytest.raises(RuntimeError, match=why) as failed:
         list(loader.steps(0))
     assert "\n" not in str(failed.value)
