@@ -26,7 +26,7 @@ def test_the_step_benchmark_trains_ours_and_the_plain_loop_to_the_same_weights()
 
 @pytest.mark.slow
 def test_the_loader_benchmark_measures_ours_beside_a_dataloader() -> None:
-    words = ["--count", "48", "--size", "32", "--batch-size", "8", "--rounds", "2", "--block", "2", "--settle", "0"]
+    words = ["--count", "64", "--size", "128", "--batch-size", "32", "--rounds", "2", "--block", "20", "--settle", "0"]
     done = subprocess.run(
         [sys.executable, REPO / "benchmarks" / "loader_workers.py", *words], capture_output=True, text=True, timeout=100, check=False
     )
