@@ -24,7 +24,7 @@ from data import parcel
 from data.ahead import copier
 from data.files import first_line, notice
 from data.maker import COLLATING, Maker, Task
-from data.nursery import Nursery
+from data.nursery import START_SECONDS, Nursery
 from data.samples import Samples
 from data.worker import NOTE, Failure
 
@@ -59,11 +59,12 @@ class _Hand:
         return NOTE.unpack_from(self._note)[1]
 
     def is_late(self, waited: float, limit: float) -> bool:
-        """Whether it has been at one sample for more than `limit` of the seconds that we waited, of which these were the last."""
+        """Whether it has been at one sample for more than `limit` of the seconds that we waited, of which these were the last. Before its
+        first one it imports what the data set needs, maybe from a file system that is slow."""
         notes = NOTE.unpack_from(self._note)[0]
         self.waited = self.waited + waited if self.asked and notes == self._seen else 0.0
         self._seen = notes
-        return self.waited > limit > 0
+        return self.waited > (limit if notes else limit + START_SECONDS) and limit > 0
 
 
 class Crew:
@@ -237,7 +238,7 @@ def _pickled(sets: Mapping[str, Samples], seed: int) -> int:
         text = pickle.dumps(Maker(sets, seed), 5)
     except Exception as error:  # whatever a user's object raises
         raise ValueError(
-            f"data: {sets['train'].name} cannot be sent to worker processes: {type(error).__name__}: {first_line(error)}; open files in "
+            f"data: {sets['train'].name} cannot be sent to loader workers: {type(error).__name__}: {first_line(error)}; open files in "
             "__getitem__ and not before, define classes and functions in modules, or type loader.num_workers=0"
         ) from error
     descriptor = os.memfd_create("sets", os.MFD_CLOEXEC)

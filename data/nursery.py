@@ -30,8 +30,8 @@ _NUMBER = struct.Struct("=q")
 _GONE = 1 << 20
 """In place of an exit status: a process that cannot be killed, for it waits for a disk."""
 _MOMENT_SECONDS, _KILL_SECONDS = 0.1, 5.0
-_START_SECONDS = 120.0
-"""For torch to be imported from a file system that is slow."""
+START_SECONDS = 120.0
+"""For modules to be imported from a file system that is slow."""
 _OOM_SCORE = 500
 """Where memory ends the kernel shall take a worker, which is started again, and not the trainer."""
 
@@ -46,7 +46,7 @@ class Nursery:
         code = f"import sys; sys.path[:] = {sys.path!r}; from data.nursery import main; main({theirs.fileno()}, {os.getpid()})"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._socket = ours
-        ours.settimeout(_START_SECONDS)
+        ours.settimeout(START_SECONDS)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)  # until the other side ignores them
         try:
             self._process = subprocess.Popen(
@@ -76,9 +76,13 @@ class Nursery:
 
     def _answer(self) -> int:
         """Raises OSError where nobody answers."""
-        answer = self._socket.recv(_NUMBER.size)
+        try:
+            answer = self._socket.recv(_NUMBER.size)
+        except TimeoutError as error:
+            line = f"data: no loader worker came up within {START_SECONDS:.0f} s; type loader.num_workers=0 to do without them"
+            raise TimeoutError(line) from error
         if not answer:
-            raise ConnectionResetError("data: the process that forks workers is gone; its last words are in this log")
+            raise ConnectionResetError("data: the process that forks loader workers is gone, see this log; or type loader.num_workers=0")
         return _NUMBER.unpack(answer)[0]
 
 

@@ -30,7 +30,7 @@ class Failure(Exception):
         self.kind, self.line, self.stack = kind, line, stack
 
     def __str__(self) -> str:
-        return f"in a worker process\n{self.stack}"
+        return f"in a loader worker\n{self.stack}"
 
 
 def work(descriptor: int, note: int, made_with: int) -> None:
@@ -67,7 +67,7 @@ def _maker(descriptor: int) -> Maker | Failure:
             os.close(descriptor)
             return pickle.loads(text)
     except Exception as error:  # a user's __setstate__, or a module that is not found
-        line = f"data: the data set cannot be made anew in a worker process: {type(error).__name__}: {first_line(error)}"
+        line = f"data: the data set cannot be made anew in a loader worker: {type(error).__name__}: {first_line(error)}"
         return Failure(RuntimeError, f"{line}; mend its pickling, or type loader.num_workers=0", traceback.format_exc())
 
 
@@ -76,5 +76,5 @@ def _failure(error: Exception) -> Any:
         return error
     if isinstance(error, ValueError | RuntimeError) and str(error).startswith("data: "):
         return Failure(type(error), str(error), traceback.format_exc())
-    line = f"data: a batch cannot be sent from a worker process: {type(error).__name__}: {first_line(error)}"
+    line = f"data: a batch cannot be sent from a loader worker: {type(error).__name__}: {first_line(error)}"
     return Failure(RuntimeError, line, traceback.format_exc())

@@ -67,7 +67,7 @@ class Workers:
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
             raise ValueError(f"loader.num_workers={num_workers}: not possible; type a whole number from 0, or auto")
         if num_workers not in (AUTO, 0) and sys.platform != "linux":
-            raise ValueError(f"loader.num_workers={num_workers}: worker processes need Linux; type loader.num_workers=0")
+            raise ValueError(f"loader.num_workers={num_workers}: loader workers need Linux; type loader.num_workers=0")
         if prefetch_factor < 1:
             raise ValueError(f"loader.prefetch_factor={prefetch_factor}: not possible; type a whole number from 1")
         if not timeout >= 0:
@@ -159,11 +159,11 @@ class Workers:
         drawn later hangs on it."""
         alone, cpus = self._alone(sets), _cpus()
         if sys.platform != "linux":
-            return alone, "data: no worker processes (loader.num_workers=auto): they need Linux"
+            return alone, "data: no loader workers (loader.num_workers=auto): they need Linux"
         try:
             crew = self._crew(sets, min(cpus, MOST))
         except (ValueError, OSError) as error:
-            return alone, f"WARNING: no worker processes (loader.num_workers=auto): {error}"
+            return alone, f"WARNING: no loader workers (loader.num_workers=auto): {error}"
         try:
             here, there = (_seconds(source.batches(self._tasks(0, 0)), ahead) for source, ahead in ((alone, 1), (crew, crew.room)))
         except BaseException:
@@ -173,7 +173,7 @@ class Workers:
         if not count:
             crew.close()
         return (crew if count else alone), (
-            f"data: {count} worker process{'es' * (count != 1)} for each that trains (loader.num_workers=auto): a batch takes "
+            f"data: {count} loader worker{'s' * (count != 1)} for each process that trains (loader.num_workers=auto): a batch takes "
             f"{1000 * here:.2f} ms without and {1000 * there:.2f} ms with {crew.count}, on {cpus} CPU{'s' * (cpus != 1)}"
         )
 

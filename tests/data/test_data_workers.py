@@ -211,6 +211,7 @@ def test_what_kills_each_worker_ends_the_run_with_the_sample(opened: Opened) -> 
     assert mine() == []
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_between_steps_change_nothing(opened: Opened) -> None:
     wanted, loader = list(opened(Noisy()).steps(0)), opened(Noisy(), 2)
     found = []
@@ -223,6 +224,7 @@ def test_workers_that_are_killed_between_steps_change_nothing(opened: Opened) ->
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_the_process_that_forks_them_may_be_lost_again_and_again(opened: Opened) -> None:
     """It counts as one, however many go with it."""
     wanted, loader, found = list(opened(Noisy()).steps(0)), opened(Noisy(), 3), []
@@ -261,12 +263,12 @@ def test_a_set_that_changes_its_length_is_one_line(opened: Opened) -> None:
 def test_what_cannot_be_sent_is_one_line_and_no_worker(opened: Opened, capfd: pytest.CaptureFixture[str]) -> None:
     data = Noisy()
     data.once = (index for index in range(3))  # type: ignore[assignment]
-    why = r"data: Noisy cannot be sent to worker processes: TypeError: cannot pickle 'generator' object; open files in __getitem__"
+    why = r"data: Noisy cannot be sent to loader workers: TypeError: cannot pickle 'generator' object; open files in __getitem__"
     with pytest.raises(ValueError, match=f"^{why}"):
         opened(data, 1)
     assert len(list(opened(data, "auto").steps(0))) == 8
-    assert "WARNING: no worker processes (loader.num_workers=auto): data: Noisy cannot be sent" in capfd.readouterr().err
-    with pytest.raises(RuntimeError, match=r"^data: the data set cannot be made anew in a worker process: OSError: nobody here knows"):
+    assert "WARNING: no loader workers (loader.num_workers=auto): data: Noisy cannot be sent" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match=r"^data: the data set cannot be made anew in a loader worker: OSError: nobody here knows"):
         next(opened(Elsewhere(), 1).steps(0))
 
 
@@ -311,7 +313,7 @@ def test_auto_takes_the_faster_and_says_so_once(
     loader = opened(Noisy(), "auto", val=0, test=0)
     assert_same(looked[:1], looked[1:])
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"data: {count} worker processes for each that trains (loader.num_workers=auto): a batch takes ")
+    assert line.startswith(f"data: {count} loader workers for each process that trains (loader.num_workers=auto): a batch takes ")
     assert line.endswith("with 2, on 2 CPUs")
     assert len(mine()) == (count + 1 if count else 0)
     assert_same(loader.steps(0), opened(Noisy(), val=0, test=0).steps(0))
