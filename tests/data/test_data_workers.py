@@ -339,7 +339,7 @@ lock = open("lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, lambda number, frame: print("asked to stop", flush=True))
-loader = Workers(Noisy(seconds=float(sys.argv[1])), batch_size=4, accumulate=1, seed=3, num_workers=2)
+loader = Workers(Noisy(fault="sleep", at=int(sys.argv[1])), batch_size=4, accumulate=1, seed=3, num_workers=2)
 loader.open(SimpleNamespace(dp_rank=0, dp_size=1), "cpu")
 steps = loader.steps(0)
 next(steps)
@@ -357,14 +357,14 @@ for word in sys.stdin:
 
 @pytest.fixture
 def trainer(tmp_path: Path, no_process_left: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """A process of its own with two workers, in a group of its own; it has made one batch."""
+    """A process of its own with two workers, in a group of its own; it has one batch. A worker sleeps for a minute at sample `at`."""
     with contextlib.ExitStack() as stack:
 
-        def call(seconds: float = 0) -> subprocess.Popen[str]:
+        def call(at: int = -1) -> subprocess.Popen[str]:
             environment = {**os.environ, "PYTHONPATH": f"{REPO}:{PROJECT}"}
             process = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", TRAINER, str(seconds)], cwd=tmp_path, env=environment, text=True, start_new_session=True,
+                    [sys.executable, "-c", TRAINER, str(at)], cwd=tmp_path, env=environment, text=True, start_new_session=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 )
             )  # fmt: skip
@@ -398,10 +398,11 @@ def assert_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.5], ids=["idle", "busy"])
-def test_no_worker_outlives_a_trainer_that_is_killed(trainer: Any, seconds: float) -> None:
-    process = trainer(seconds)
+@pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
+def test_no_worker_outlives_a_trainer_that_is_killed(trainer: Any, opened: Opened, is_busy: bool) -> None:
+    process = trainer(int(list(opened(Noisy()).steps(0))[2]["index"][0]) if is_busy else -1)
     found = below(process)
+    time.sleep(0.5)  # until what is made ahead is made, but for that sample
     process.kill()
     assert_gone(found)
 

@@ -49,6 +49,8 @@ class Noisy:
             time.sleep(60)
         if self.fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        if self.fault == "sleep":
+            time.sleep(60)
         if self.fault == "exit":
             sys.exit(3)
 
