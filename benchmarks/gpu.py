@@ -1,6 +1,7 @@
 """What only a GPU can show, on one, in less than nine minutes: `make gpu`, or `python benchmarks/gpu.py`. The last figures: none yet.
 
-One row for each thing that the tests show with a stand-in (benchmarks/gpu_rows.py, gpu_models.py; another row is one more function there).
+One row for each thing that the tests show with a stand-in (benchmarks/gpu_rows.py, gpu_models.py, gpu_loader.py; another row is one more
+function there).
 Each runs in a process of its own, for some of them end it. Exit 0: all rows hold; 1: one does not; 2: there is no GPU here.
 
     python benchmarks/gpu.py save hardware     # these rows alone
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import gpu_models  # noqa: F401  # adds its rows
+from benchmarks import gpu_loader, gpu_models  # noqa: F401  # they add their rows
 from benchmarks.gpu_rows import ROWS, Row
 
 SECONDS = 540.0

@@ -14,14 +14,17 @@ _WIDER = {"uint16": np.int32, "uint32": np.int64, "float64": np.float32}
 
 class Leaf(NamedTuple):
     values: torch.Tensor
-    """Of all samples, (samples, …), on the device."""
+    """Of some samples, or all that there are, (samples, …)."""
     is_image: bool
     """uint8 (samples, height, width, channels), a quarter of the floats that it becomes."""
 
     def batch(self, places: torch.Tensor) -> torch.Tensor:
-        """(b, …); of images float32 (b, channels, height, width) in 0..1, in channels_last memory."""
-        values = self.values.index_select(0, places)
-        return values.to(torch.float32).div_(255).permute(0, 3, 1, 2) if self.is_image else values
+        """(b, …) of them, for a model."""
+        return Leaf(self.values.index_select(0, places), self.is_image).whole()
+
+    def whole(self) -> torch.Tensor:
+        """All of them; of images float32 (b, channels, height, width) in 0..1, in channels_last memory."""
+        return self.values.to(torch.float32).div_(255).permute(0, 3, 1, 2) if self.is_image else self.values
 
 
 def leaf_of(value: Any) -> tuple[torch.Tensor, bool]:

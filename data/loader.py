@@ -94,8 +94,8 @@ class Loader(Protocol):
         ...
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """This process's micro-batches of the steps `start`, start+1, … of `epoch`, one after the other, `accumulate` for each step; each
-        is made when it is asked for. Which samples they have is a function of (seed, epoch, step, dp_rank, dp_size)."""
+        """This process's micro-batches of the steps `start`, start+1, … of `epoch`, one after the other, `accumulate` for each step, made
+        when they are asked for or a few ahead. Which samples they have is a function of (seed, epoch, step, dp_rank, dp_size)."""
         ...
 
     def evaluation(self, split: str) -> Part:

@@ -6,6 +6,7 @@ memory needs another technique with the same surface (data/loader.py).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,8 @@ import torch
 from data import stacked
 from data.files import notice
 from data.loader import SPLITS, Mesh, Source
-from data.order import epoch_order, share
-
-VAL, TEST = 0.1, 0.1
+from data.order import epoch_order
+from data.updates import TEST, VAL, Evaluation, Updates, check
 
 
 class Resident:
@@ -35,13 +35,7 @@ class Resident:
     ) -> None:
         """`val`, `test`: shares of its training samples to hold out where a map-style set has no such split; 0 for none.
         `eval_batch_size`: samples that one process evaluates at once. Raises ValueError naming the key."""
-        for key, value in (("val", val), ("test", test)):
-            if not 0 <= value < 1:
-                raise ValueError(f"loader.{key}={value}: not possible; type a share from 0 to below 1")
-        if val + test >= 1:
-            raise ValueError(f"loader.val={val}: with loader.test={test} nothing is left to train on; type shares of less than 1 together")
-        if eval_batch_size < 1:
-            raise ValueError(f"loader.eval_batch_size={eval_batch_size}: not possible; type a whole number from 1")
+        check(val, test, eval_batch_size)
         self.samples = self.steps_per_epoch = 0
         self._data, self._held_out = data, {"val": val, "test": test}
         self._batch_size, self._accumulate, self._seed, self._eval_batch_size = batch_size, accumulate, seed, eval_batch_size
@@ -63,7 +57,8 @@ class Resident:
             found = stacked.sources(self._data, self._device, self._seed, self._held_out, say)
         self._sources = {split: source for split, source in found.items() if source is not None}
         self.samples = len(self._sources["train"].places)
-        self.steps_per_epoch = self._checked_steps()
+        self._updates = Updates(self._batch_size, self._accumulate, self._rank, self._size)
+        self.steps_per_epoch = self._updates.in_epoch(self.samples)
 
     def steps(self, epoch: int, start: int = 0) -> Iterator[Any]:
         for step in range(start, self.steps_per_epoch):
@@ -74,16 +69,15 @@ class Resident:
         return map(self._epoch(epoch)[0], self.places(epoch, step))
 
     def places(self, epoch: int, step: int) -> Iterator[torch.Tensor]:
-        """Of the samples of each of its micro-batches: step g of the epoch uses order[g*B:(g+1)*B], micro-batch a of rank r is the
-        (a*world + r)-th of its equal chunks. Samples that fill no whole step are left for another epoch's order."""
-        order, parts = self._epoch(epoch)[1], self._size * self._accumulate
-        micro = self._batch_size // parts
-        for chunk in range(self._rank, parts, self._size):
-            begin = step * self._batch_size + chunk * micro
-            yield order[begin : begin + micro]
+        """Of the samples of each of its micro-batches (data/updates.py)."""
+        return self._updates.places(self._epoch(epoch)[1], step)
 
     def evaluation(self, split: str) -> Evaluation:
-        return Evaluation(self._sources.get(split), self._rank, self._size, self._device, self._eval_batch_size)
+        if split not in self._sources:
+            return Evaluation((), self._rank, self._size, self._eval_batch_size, iter)
+        source = self._sources[split]
+        places = torch.from_numpy(source.places).to(self._device)
+        return Evaluation(places, self._rank, self._size, self._eval_batch_size, functools.partial(map, source.batch))
 
     def close(self) -> None:
         self._sources.clear()
@@ -95,43 +89,3 @@ class Resident:
             order = torch.from_numpy(train.places[epoch_order(self._seed, epoch, self.samples)]).to(self._device)
             self._made = epoch, train.epoch(self._seed, epoch), order
         return self._made[1:]
-
-    def _checked_steps(self) -> int:
-        """In an epoch. Raises ValueError."""
-        batch, world, accumulate = self._batch_size, self._size, self._accumulate
-        if batch < 1 or batch % (world * accumulate):
-            raise ValueError(
-                f"train.batch_size={batch}: a step is shared by {world} process(es) in {accumulate} micro-batch(es) "
-                f"each, which needs a multiple of {world * accumulate}; type one of those, e.g. train.batch_size="
-                f"{max(1, round(batch / (world * accumulate))) * world * accumulate}"
-            )
-        if self.samples < batch:
-            raise ValueError(
-                f"train.batch_size={batch}: the training part has {self.samples} samples, less than one step; "
-                f"type train.batch_size={self.samples // (world * accumulate) * world * accumulate or 1} or smaller"
-            )
-        return self.samples // batch
-
-
-class Evaluation:
-    """This process's share of a split, in order and unchanged. Re-iterable."""
-
-    def __init__(self, source: Source | None, rank: int, size: int, device: torch.device, batch_size: int) -> None:
-        """Shares differ by at most one sample, and may be empty. `source`: None for a split that there is none of."""
-        self.samples = 0 if source is None else len(source.places)
-        self._source, self._batch_size = source, batch_size
-        places = torch.zeros(0, dtype=torch.int64) if source is None else torch.from_numpy(source.places).to(device)
-        self._places, self._first = places[share(self.samples, rank, size)], places[:1]
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._source is not None and len(self._places):
-            yield from map(self._source.batch, self._places.split(self._batch_size))
-
-    def spare(self) -> Any:
-        """The first sample of the split, for a process that has fewer batches than another."""
-        assert self._source is not None  # a split without samples is not evaluated
-        return self._source.batch(self._first)
-
-    def __len__(self) -> int:
-        """Batches on this process."""
-        return -(-len(self._places) // self._batch_size)

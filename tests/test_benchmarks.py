@@ -24,6 +24,16 @@ def test_the_step_benchmark_trains_ours_and_the_plain_loop_to_the_same_weights()
     assert result["equal_weights"] is True
 
 
+@pytest.mark.slow
+def test_the_loader_benchmark_measures_ours_beside_a_dataloader() -> None:
+    words = ["--count", "64", "--size", "128", "--batch-size", "32", "--rounds", "2", "--block", "20", "--settle", "0"]
+    done = subprocess.run(
+        [sys.executable, REPO / "benchmarks" / "loader_workers.py", *words], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| A   loader=workers +\| \d+ +\| \d\.\d{4} \[", done.stdout, re.MULTILINE), done.stdout
+
+
 def gpu_table(*words: str) -> subprocess.CompletedProcess[str]:
     script = REPO / "benchmarks" / "gpu.py"
     return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=100, check=False)
@@ -39,13 +49,14 @@ def test_where_there_is_no_gpu_the_table_says_so_in_one_line() -> None:
 
 
 def test_the_table_of_a_gpu_works_where_a_cpu_stands_in() -> None:
-    done = gpu_table("--device", "cpu", "save", "aside", "hardware", "sharded")
+    done = gpu_table("--device", "cpu", "save", "aside", "hardware", "sharded", "workers")
     assert done.returncode == 0, done.stdout + done.stderr
-    save, aside, hardware, sharded = done.stdout.splitlines()[1:]
+    save, aside, hardware, sharded, workers = done.stdout.splitlines()[1:]
     assert re.match(r"save +holds .*device 0\.0 ms", save)
     assert re.match(r"aside +holds ", aside)
     assert re.match(r"hardware +not here", hardware)
     assert re.match(r"sharded +holds .*gloo: losses", sharded)
+    assert re.match(r"workers +holds .*32 batches equal to the bit", workers)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from data.augment import CropFlip, draws
 from data.images import Images, ImageSource, Recipe
 from data.order import epoch_order
-from data.resident import Evaluation, Resident
+from data.resident import Resident
+from data.updates import Evaluation
 
 N = 50
 MEAN, STD = np.array([120.0, 110.0, 100.0]), np.array([60.0, 50.0, 40.0])
@@ -143,7 +145,7 @@ def test_a_part_smaller_than_one_step_is_refused_with_the_size_that_fits(data: I
 def test_evaluation_sees_every_sample_once_and_unchanged(data: Images, pixels: np.ndarray, world: int) -> None:
     images, labels = [], []
     for rank in range(world):
-        part = Evaluation(Pictures(data, FULL).part("test", torch.device("cpu")), rank, world, torch.device("cpu"), batch_size=5)
+        part = Evaluation(torch.from_numpy(PART), rank, world, 5, partial(map, ImageSource(data, PART, FULL).batch))
         assert part.samples == 43
         batches = list(part)
         assert len(part) == len(batches) == len(list(part)), "re-iterable"

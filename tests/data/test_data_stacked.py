@@ -115,6 +115,12 @@ def test_what_is_random_is_drawn_once_and_the_same_on_every_rank(capsys: pytest.
     assert not torch.equal(torch.cat([x for _, _, x in opened(Plain(sample), seed=4).evaluation("train")]), parts[0])
 
 
+def test_a_collate_that_is_not_called_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    opened(type("Own", (Plain,), {"collate": lambda self, samples: samples})(float), val=0, test=0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("WARNING: data: Own.collate is not called")
+
+
 @pytest.mark.parametrize(
     ("at_3", "why"),
     [

@@ -1,0 +1,92 @@
+"""A folder of pictures under loader=workers, trained by the real launcher on a bad night."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from processes import descendants, events, finish, kill_tree, losses, start, toy_words, wait_for
+
+SEED = 20261127
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """240 pictures of noise of four sorts."""
+    place, draw = tmp_path / "pictures", np.random.default_rng(SEED)
+    place.mkdir()
+    for number in range(240):
+        label = number % 4
+        Image.fromarray((draw.integers(0, 120, (20, 20, 3)) + 40 * label).astype(np.uint8)).save(place / f"{label}_{number}.png")
+    return place
+
+
+def words(folder: Path, name: str, *more: str) -> list[str]:
+    asked = ["data=pictures", f"data.folder={folder}", "loader=workers", "loader.num_workers=2", "train.batch_size=16", "train.epochs=8"]
+    return toy_words(folder.parent / "runs", f"id={name}", *asked, "train.save_every=7", "train.accumulate=2", *more)
+
+
+def of_the_loader(process: object) -> list[psutil.Process]:
+    """Workers, and who forks them."""
+    found = [each for each in descendants(process.pid) if any("data.nursery" in word for word in each.cmdline())]
+    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("no_process_left")
+def test_killed_with_its_workers_it_ends_equal_to_the_bit_with_a_run_that_was_not(tmp_path: Path, folder: Path) -> None:
+    whole = finish(tmp_path, words(folder, "whole"), timeout=120)
+    assert whole.returncode == 0, whole.stderr
+    wanted, run, draw = losses(tmp_path / "runs" / "toy" / "whole"), tmp_path / "runs" / "toy" / "killed", random.Random(SEED)
+    assert len(wanted) == 8 * 12
+    seen: dict[int, set[float]] = {}
+    for attempt, until in enumerate((20, 50, 200)):
+        process = start(tmp_path, words(folder, "killed") if not attempt else ["resume", str(run)])
+        try:
+            wait_for(lambda number=attempt: len(events(run, "started")) == number + 1, what="the start")
+            first = events(run, "started")[-1]["step"]
+            wait_for(lambda first=first: max(losses(run), default=0) >= first + 3, what="a few steps")
+            draw.choice(of_the_loader(process)).send_signal(signal.SIGKILL)
+            if until < len(wanted):
+                wait_for(lambda step=until: max(losses(run), default=0) >= step, what=f"step {until}")
+            else:
+                _, err = process.communicate(timeout=120)
+                assert process.returncode == 0, err
+        finally:
+            workers = of_the_loader(process) if process.poll() is None else []
+            kill_tree(process)
+        assert not any(each.is_running() for each in workers)
+        for step, loss in losses(run).items():
+            seen.setdefault(step, set()).add(loss)
+    assert seen == {step: {loss} for step, loss in wanted.items()}
+    log = "".join(path.read_text() for path in run.glob("attempts/*/rank_0.log"))
+    assert log.count("another one makes its batches once more") >= 3, "more where a worker was killed before its trainer"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.usefixtures("no_process_left")
+def test_a_run_that_is_asked_to_stop_stops_at_a_step_and_goes_on(tmp_path: Path, folder: Path) -> None:
+    """TERM to all of its processes, as a preemption sends it."""
+    whole = finish(tmp_path, words(folder, "whole", "train.epochs=6", "loader.num_workers=0"))
+    assert whole.returncode == 0, whole.stderr
+    run = tmp_path / "runs" / "toy" / "stopped"
+    process = start(tmp_path, words(folder, "stopped", "train.epochs=6"))
+    try:
+        wait_for(lambda: max(losses(run), default=0) >= 20, what="step 20")
+        for each in [each for each in descendants(process.pid) if "RANK" in each.environ()]:
+            each.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        kill_tree(process)
+    assert events(run, "stopped"), err
+    assert "another one makes" not in (run / "attempts" / "000" / "rank_0.log").read_text()
+    done = finish(tmp_path, ["resume", str(run)])
+    assert done.returncode == 0, done.stderr
+    assert losses(run) == losses(tmp_path / "runs" / "toy" / "whole")
