@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.rundir.objective import Objective, is_number
+from launcher.rundir.objective import Objective
 from launcher.train.checkpoint.stored import TrainState
+from launcher.trust import reading
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Ends:
         """Take down what an evaluation of the validation part says, and what to tell of it; empty: nothing. `state.ended` says whether the
         run is over. Raises ConfigError where the metric is none of theirs."""
         entries = {f"val_{name}": value for name, value in values.items() if name != "samples"}
-        objective = self.objective if self.is_named else self.objective.found_in([entries])
+        there = dict.fromkeys(entries, 0.0)  # by name: what is no number at this evaluation is at the next
+        objective = self.objective if self.is_named else self.objective.found_in([there])
         if objective.metric not in entries:
             if self.patience:
                 known = ", ".join(entries) or "nothing, for there is no validation part"
@@ -50,7 +52,8 @@ class Ends:
                 )
             return ""
         value, sign = entries[objective.metric], 1.0 if objective.mode == "max" else -1.0
-        is_better = is_number(value) and (not state.best_step or sign * (value - state.best_value) > self.min_delta)
+        can_be_saved = reading.number(value) is not None  # neither nan nor infinite
+        is_better = can_be_saved and (not state.best_step or sign * (value - state.best_value) > self.min_delta)
         if is_better:
             state.best_step, state.best_value, state.worse = state.step, value, 0
             return ""

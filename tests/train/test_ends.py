@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from processes import events, finish, kill_tree, lines, losses, running, toy_wor
 from launcher.errors import ConfigError
 from launcher.rundir.objective import Objective
 from launcher.train.checkpoint.manifest import by_step
-from launcher.train.checkpoint.stored import TrainState
+from launcher.train.checkpoint.stored import TrainState, state_of
 from launcher.train.ends import Ends
 
 
@@ -33,6 +34,18 @@ def test_it_ends_when_so_many_evaluations_are_no_better() -> None:
     assert (state.step, state.best_step, state.best_value, state.ended) == (60, 40, 0.7, "early_stop")
     assert judged(ends, [0.5, 0.4, 0.6, 0.5, 0.7, 0.6]).ended == ""
     assert judged(ends, [float("nan"), float("nan"), 0.5]).step == 20, "no number is no better"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("objective", ["val_f1", "val_error"])
+def test_what_is_no_finite_number_is_no_better_and_no_other_metric_takes_its_place(value: float, objective: str) -> None:
+    """An infinite best was saved as no checkpoint can be read again, and nan was replaced by the loss, which the next was compared with."""
+    state, ends = TrainState(), Ends.of({"patience": 3}, objective)
+    for now in (value, 0.5, value):
+        state.step += 10
+        ends.judge(state, {objective.removeprefix("val_"): now, "loss": 2.3, "samples": 7})
+        assert state_of({"state": asdict(state)}) == state
+    assert (state.best_step, state.best_value, state.worse) == (20, 0.5, 1)
 
 
 @pytest.mark.parametrize(
