@@ -24,7 +24,7 @@ class Ends:
     patience: int = 0
     """Evaluations in a row that may be no better; 0: any number."""
     min_delta: float = 0.0
-    """By how much one has to be better to count."""
+    """By how much one has to be better than the last that counted."""
     is_named: bool = False
     """Whether the metric was asked for by its name, and no other will do."""
 
@@ -52,11 +52,14 @@ class Ends:
                 )
             return ""
         value, sign = entries[objective.metric], 1.0 if objective.mode == "max" else -1.0
-        can_be_saved = reading.number(value) is not None  # neither nan nor infinite
-        is_better = can_be_saved and (not state.best_step or sign * (value - state.best_value) > self.min_delta)
-        if is_better:
-            state.best_step, state.best_value, state.worse = state.step, value, 0
-            return ""
+        if reading.number(value) is not None:  # neither nan nor infinite, which no checkpoint holds
+            is_first, gained = not state.best_step, sign * (value - state.best_value)
+            is_enough = is_first or sign * (value - state.to_beat) > self.min_delta
+            if is_first or gained > 0:
+                state.best_step, state.best_value = state.step, value
+            if is_enough:
+                state.to_beat, state.worse = value, 0
+                return ""
         state.worse += 1
         if not self.patience or state.worse < self.patience:
             return ""

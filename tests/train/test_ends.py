@@ -61,6 +61,11 @@ def test_which_way_is_better_is_told_or_known(early_stop: dict, values: list[flo
     assert judged(Ends.of(early_stop, "val_accuracy"), values, "loss").step == ended_at
 
 
+def test_the_best_is_the_best_though_by_too_little_to_go_on() -> None:
+    state = judged(Ends.of({"patience": 3, "metric": "val_loss", "min_delta": 0.5}, None), [3.0, 2.8, 2.6, 2.4, 2.3, 2.35, 2.2], "loss")
+    assert (state.step, state.best_step, state.best_value, state.ended) == (70, 70, 2.2, "early_stop")
+
+
 def test_a_metric_that_no_evaluation_has_is_said() -> None:
     ends = Ends.of({"patience": 1, "metric": "val_f1"}, "val_accuracy")
     with pytest.raises(ConfigError, match=r"evaluations say nothing of val_f1; type another metric in it \(val_accuracy\)"):
