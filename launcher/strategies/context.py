@@ -31,7 +31,11 @@ class Sequences:
 
     def __init__(self, group: Any) -> None:
         """`group`: the processes that have a part of each sequence."""
-        self._group, self._place, self._size = group, dist.get_rank(group), dist.get_world_size(group)
+        self.group, self._place, self.size = group, dist.get_rank(group), dist.get_world_size(group)
+        self.is_tried = False
+        """Whether a model's loss was seen to be the same in parts (launcher/strategies/trial.py)."""
+        self.is_precise = True
+        """Whether attention was last asked for in no less than float32."""
         self._length = 0
         """Tokens of a whole sequence while a part of it is computed; 0 where a model has the whole."""
         self._masks: list[Any] = []
@@ -46,18 +50,31 @@ class Sequences:
 
     def part(self, batch: Any) -> Any:
         """This process's part of a micro-batch whose tensors are (B, T, …). Raises ConfigError for another."""
-        tensors = _tensors(batch)
-        shapes = [tuple(each.shape) for each in tensors]
+        self._begin(self.length_of(batch))
+        return self.own(batch)
+
+    def own(self, tree: Any) -> Any:
+        """This process's part of what is whole, of the length that `part` was last given."""
+        return pytree.tree_map(lambda leaf: self._own(leaf, 1) if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+    def few(self, batch: Any, chunk: int) -> Any:
+        """The same with `chunk` tokens in each chunk, from all over the sequence; all of them where there are fewer. Raises as `part`."""
+        length = self.length_of(batch)
+        few = torch.linspace(0, length - 1, min(length, 2 * self.size * chunk)).long()
+        return pytree.tree_map(lambda leaf: leaf[:, few.to(leaf.device)] if isinstance(leaf, torch.Tensor) else leaf, batch)
+
+    def length_of(self, batch: Any) -> int:
+        """T. Raises as `part`."""
+        shapes = [tuple(each.shape) for each in tensors(batch)]
         lengths = {shape[1] if len(shape) > 1 else 0 for shape in shapes}
         if len(lengths) != 1 or 0 in lengths:
             raise ConfigError(f"strategy=cp: a batch has tensors of {shapes}, and not all are (B, T, …) with one T; type strategy=fsdp")
         (length,) = lengths
         if not self._cuts(length):
             raise ConfigError(
-                f"strategy=cp: a sequence of {length} cannot be cut over {self._size} processes; pad it to a multiple of {2 * self._size}"
+                f"strategy=cp: a sequence of {length} cannot be cut over {self.size} processes; pad it to a multiple of {2 * self.size}"
             )
-        self._begin(length)
-        return pytree.tree_map(lambda leaf: self._own(leaf, 1) if isinstance(leaf, torch.Tensor) else leaf, batch)
+        return length
 
     @contextmanager
     def in_parts(self, length: int = 0, gathers: bool = False) -> Generator[None]:
@@ -65,7 +82,7 @@ class Sequences:
         self._begin(length)
         self._gathers = gathers
         try:
-            with _in_place_of_attention(self._attention):
+            with _in_place_of_attention(self._attention), _without_fast_path():
                 yield
         finally:
             self._begin(0)
@@ -74,14 +91,14 @@ class Sequences:
     def _begin(self, length: int) -> None:
         """Masks are made here, for within a block that makes its activations again torch makes none."""
         if length != self._length:
-            self._length, chunk = length, length // (2 * self._size)
+            self._length, chunk = length, length // (2 * self.size)
             self._masks = [causal_lower_right(chunk, chunk * (number + 1)) for number in self._chunks] if length else []
 
     def evaluated(self, model: nn.Module) -> Callable[..., Any]:
         """The model with inputs and outputs that are whole on each process. A sequence that cannot be cut, each computes by itself."""
 
         def called(*inputs: Any, **named: Any) -> Any:
-            lengths = {each.shape[1] if each.ndim > 1 else 0 for each in _tensors((inputs, named))}
+            lengths = {each.shape[1] if each.ndim > 1 else 0 for each in tensors((inputs, named))}
             if len(lengths) != 1 or not self._cuts(length := lengths.pop()):
                 return model(*inputs, **named)
             with self.in_parts(length, gathers=True):
@@ -107,11 +124,11 @@ class Sequences:
                 "strategy=cp: the model's attention is not torch.nn.functional.scaled_dot_product_attention, called by that name, and "
                 "would see one part of a sequence; type strategy=fsdp"
             )
-        for each in _tensors(outputs):
+        for each in tensors(outputs):
             if not self._is_part(each, 1):
                 raise ConfigError(
                     f"strategy=cp: the model gives a tensor of {tuple(each.shape)}, and no process has more than "
-                    f"{self._length // self._size} of the {self._length} tokens; type strategy=fsdp"
+                    f"{self._length // self.size} of the {self._length} tokens; type strategy=fsdp"
                 )
         return (
             pytree.tree_map(lambda leaf: self._whole(leaf, 1) if isinstance(leaf, torch.Tensor) else leaf, outputs)
@@ -127,10 +144,13 @@ class Sequences:
         return (*given, *inputs[len(given) :]), {name: self._entered(value, along.get(name)) for name, value in named.items()}
 
     def _entered(self, value: Any, dimension: int | None) -> Any:
-        is_whole = (
-            dimension is not None and isinstance(value, torch.Tensor) and dimension < value.ndim and value.shape[dimension] == self._length
-        )
-        return self._own(value, dimension or 0) if is_whole else value
+        """A pair of tables, sine and cosine, goes along as one does."""
+        if dimension is None:
+            return value
+        return pytree.tree_map(lambda leaf: self._own(leaf, dimension) if self._is_whole(leaf, dimension) else leaf, value)
+
+    def _is_whole(self, leaf: Any, dimension: int) -> bool:
+        return isinstance(leaf, torch.Tensor) and dimension < leaf.ndim and leaf.shape[dimension] == self._length
 
     # attention
 
@@ -150,6 +170,7 @@ class Sequences:
         if not self._is_part(query, -2):
             return attention(query, key, value, attn_mask, dropout_p, is_causal, **more)
         self._attended += 1
+        self.is_precise = query.dtype in (torch.float32, torch.float64)
         if self._is_part(key, -2):
             key, value = self._whole(key, -2), self._whole(value, -2)
         if not is_causal:
@@ -169,22 +190,22 @@ class Sequences:
 
     @property
     def _chunks(self) -> tuple[int, int]:
-        return self._place, 2 * self._size - 1 - self._place
+        return self._place, 2 * self.size - 1 - self._place
 
     def _cuts(self, length: int) -> bool:
-        return length > 0 and length % (2 * self._size) == 0
+        return length > 0 and length % (2 * self.size) == 0
 
     def _is_part(self, leaf: Any, dimension: int) -> bool:
         if not isinstance(leaf, torch.Tensor) or not self._length:
             return False
-        return leaf.ndim > 1 and leaf.shape[dimension] == self._length // self._size
+        return leaf.ndim > 1 and leaf.shape[dimension] == self._length // self.size
 
     def _own(self, whole: torch.Tensor, dimension: int) -> torch.Tensor:
-        size = self._length // (2 * self._size)
+        size = self._length // (2 * self.size)
         return torch.cat([whole.narrow(dimension, number * size, size) for number in self._chunks], dimension)
 
     def _whole(self, part: torch.Tensor, dimension: int) -> torch.Tensor:
-        gathered = _Gathered.apply(part, self._group)
+        gathered = _Gathered.apply(part, self.group)
         assert gathered is not None
         halves = gathered.chunk(2, dimension if dimension < 0 else dimension + 1)
         return torch.cat([*halves[0].unbind(), *halves[1].unbind()[::-1]], dimension)
@@ -237,5 +258,16 @@ def _in_place_of_attention(called: Callable[..., torch.Tensor]) -> Generator[Non
         F.scaled_dot_product_attention = before
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
+@contextmanager
+def _without_fast_path() -> Generator[None]:
+    """torch's own layers evaluate by kernels that ask nobody for attention."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

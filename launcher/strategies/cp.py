@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +62,17 @@ class CP(Sharded):
         return shard(model, blocks, split, accelerator.device, reshard=True, policy={}, over="cp")
 
     def forward_backward(self, prepared: Any, micro_batches: Iterator[Any], count: int, compute: Compute) -> None:
-        from launcher.strategies import context
+        from launcher.strategies import context, trial
 
         if (sequences := context.CUT.get(prepared)) is None:
             super().forward_backward(prepared, micro_batches, count, compute)
             return
+        if not sequences.is_tried:
+            first = next(micro_batches)
+            trial.hold(sequences, prepared, first, compute)
+            sequences.is_tried = True
+            self.release(prepared)
+            micro_batches = itertools.chain([first], micro_batches)
         with sequences.in_parts():
             super().forward_backward(prepared, map(sequences.part, micro_batches), count, compute)
 

@@ -42,6 +42,10 @@ class Compute(Protocol):
         """The loss, a 0-d tensor, whose backward pass leaves the gradients that `__call__` does."""
         ...
 
+    def measured(self, micro_batch: Any, /) -> tuple[Any, Any]:
+        """The task's loss and its weight, which count for nothing."""
+        ...
+
 
 class Strategy(Protocol):
     """How the world splits the work: from the model's factory to the pieces that each rank holds. A frozen dataclass of its options; `mesh`

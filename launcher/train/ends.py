@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.errors import ConfigError
-from launcher.rundir.objective import Objective, is_number
+from launcher.rundir.objective import Objective
 from launcher.train.checkpoint.stored import TrainState
+from launcher.trust import reading
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Ends:
     patience: int = 0
     """Evaluations in a row that may be no better; 0: any number."""
     min_delta: float = 0.0
-    """By how much one has to be better to count."""
+    """By how much one has to be better than the last that counted."""
     is_named: bool = False
     """Whether the metric was asked for by its name, and no other will do."""
 
@@ -40,7 +41,8 @@ class Ends:
         """Take down what an evaluation of the validation part says, and what to tell of it; empty: nothing. `state.ended` says whether the
         run is over. Raises ConfigError where the metric is none of theirs."""
         entries = {f"val_{name}": value for name, value in values.items() if name != "samples"}
-        objective = self.objective if self.is_named else self.objective.found_in([entries])
+        there = dict.fromkeys(entries, 0.0)  # by name: what is no number at this evaluation is at the next
+        objective = self.objective if self.is_named else self.objective.found_in([there])
         if objective.metric not in entries:
             if self.patience:
                 known = ", ".join(entries) or "nothing, for there is no validation part"
@@ -50,10 +52,14 @@ class Ends:
                 )
             return ""
         value, sign = entries[objective.metric], 1.0 if objective.mode == "max" else -1.0
-        is_better = is_number(value) and (not state.best_step or sign * (value - state.best_value) > self.min_delta)
-        if is_better:
-            state.best_step, state.best_value, state.worse = state.step, value, 0
-            return ""
+        if reading.number(value) is not None:  # neither nan nor infinite, which no checkpoint holds
+            is_first, gained = not state.best_step, sign * (value - state.best_value)
+            is_enough = is_first or sign * (value - state.to_beat) > self.min_delta
+            if is_first or gained > 0:
+                state.best_step, state.best_value = state.step, value
+            if is_enough:
+                state.to_beat, state.worse = value, 0
+                return ""
         state.worse += 1
         if not self.patience or state.worse < self.patience:
             return ""

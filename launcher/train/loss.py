@@ -76,6 +76,11 @@ class Loss:
         loss, seed = self._forward(batch)
         return loss * seed
 
+    def measured(self, batch: Any) -> tuple[torch.Tensor, int | torch.Tensor]:
+        """The task's loss and its weight, which count for nothing."""
+        loss, weight, *_ = self._task.step(self._model, batch)
+        return loss, weight
+
     def weigh(self, parameters: Iterable[torch.Tensor]) -> None:
         """After the last backward pass of an update. Where the host does not know the weights, gradients were made for as much weight as
         there are samples; now those of all ranks are known."""

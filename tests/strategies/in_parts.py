@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from torch.nn.functional import scaled_dot_product_attention as by_another_name
 
 from launcher.errors import ConfigError
-from launcher.plan import Layout, Mesh, Split
+from launcher.plan import Mesh
 from launcher.strategies.cp import CP
+from launcher.strategies.protocol import Layout, Split
 from launcher.train import activations
 from launcher.train.local import whole
 
@@ -79,6 +80,11 @@ class Compute:
         self.loss = loss.item()
         loss.backward()
 
+    def measured(self, batch: Any) -> tuple[torch.Tensor, int]:
+        """Over as many samples in each part."""
+        given, target = batch
+        return (self.model(given) - target).square().mean() * len(given), len(given)
+
     forward = __call__
 
 
@@ -105,7 +111,7 @@ def compared(kind: str, rank: int, device_mesh: Any, again: str = "none") -> dic
     model = held(strategy, kind, rank, device_mesh, again)
     own = Compute(model)
     strategy.forward_backward(model, iter([batch()]), 1, own)
-    given, losses = model.blocks[0].given, [None, None]
+    given, losses = model.blocks[0].given, [0.0, 0.0]
     dist.all_gather_object(losses, own.loss)
     gradients = {name: each.grad for name, each in one.model.named_parameters()}
     with torch.no_grad():

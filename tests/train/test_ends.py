@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from processes import events, finish, kill_tree, lines, losses, running, toy_wor
 from launcher.errors import ConfigError
 from launcher.rundir.objective import Objective
 from launcher.train.checkpoint.manifest import by_step
-from launcher.train.checkpoint.stored import TrainState
+from launcher.train.checkpoint.stored import TrainState, state_of
 from launcher.train.ends import Ends
 
 
@@ -35,6 +36,18 @@ def test_it_ends_when_so_many_evaluations_are_no_better() -> None:
     assert judged(ends, [float("nan"), float("nan"), 0.5]).step == 20, "no number is no better"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("objective", ["val_f1", "val_error"])
+def test_what_is_no_finite_number_is_no_better_and_no_other_metric_takes_its_place(value: float, objective: str) -> None:
+    """An infinite best was saved as no checkpoint can be read again, and nan was replaced by the loss, which the next was compared with."""
+    state, ends = TrainState(), Ends.of({"patience": 3}, objective)
+    for now in (value, 0.5, value):
+        state.step += 10
+        ends.judge(state, {objective.removeprefix("val_"): now, "loss": 2.3, "samples": 7})
+        assert state_of({"state": asdict(state)}) == state
+    assert (state.best_step, state.best_value, state.worse) == (20, 0.5, 1)
+
+
 @pytest.mark.parametrize(
     ("early_stop", "values", "ended_at"),
     [
@@ -46,6 +59,11 @@ def test_it_ends_when_so_many_evaluations_are_no_better() -> None:
 )
 def test_which_way_is_better_is_told_or_known(early_stop: dict, values: list[float], ended_at: int) -> None:
     assert judged(Ends.of(early_stop, "val_accuracy"), values, "loss").step == ended_at
+
+
+def test_the_best_is_the_best_though_by_too_little_to_go_on() -> None:
+    state = judged(Ends.of({"patience": 3, "metric": "val_loss", "min_delta": 0.5}, None), [3.0, 2.8, 2.6, 2.4, 2.3, 2.35, 2.2], "loss")
+    assert (state.step, state.best_step, state.best_value, state.ended) == (70, 70, 2.2, "early_stop")
 
 
 def test_a_metric_that_no_evaluation_has_is_said() -> None:

@@ -44,8 +44,10 @@ class TrainState:
     best_step: int = 0
     """Whose evaluation was the best so far, by the run's objective; 0: none yet."""
     best_value: float = 0.0
+    to_beat: float = 0.0
+    """By train.early_stop.min_delta; the best may be better than that by less."""
     worse: int = 0
-    """Evaluations since."""
+    """Evaluations that have not."""
     ended: str = ""
     """Why the run is over before its last step: early_stop, seconds (train/ends.py)."""
     precision: str = ""
