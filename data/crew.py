@@ -23,7 +23,7 @@ import torch
 from data import parcel
 from data.ahead import copier
 from data.files import first_line, notice
-from data.maker import COLLATING, Maker, Task
+from data.maker import COLLATING, Maker, Spent, Task
 from data.nursery import START_SECONDS, Nursery
 from data.samples import Samples
 from data.worker import NOTE, Failure
@@ -57,6 +57,9 @@ class _Hand:
 
     def at(self) -> int:
         return NOTE.unpack_from(self._note)[1]
+
+    def spent(self) -> Spent:
+        return Spent(*NOTE.unpack_from(self._note)[2:])
 
     def is_late(self, waited: float, limit: float) -> bool:
         """Whether it has been at one sample for more than `limit` of the seconds that we waited, of which these were the last. Before its
@@ -94,6 +97,11 @@ class Crew:
         except BaseException:
             self.close()
             raise
+
+    def spent(self) -> Spent:
+        """Of all workers that there are."""
+        each = [hand.spent() for hand in self._hands]
+        return Spent(sum(one.reading for one in each), sum(one.decoding for one in each))
 
     def begin_epoch(self) -> None:
         self._losses = 0

@@ -14,7 +14,7 @@ Either may have `prepare()`, called once where the user sees it, which returns k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,6 +100,10 @@ class Loader(Protocol):
 
     def evaluation(self, split: str) -> Part:
         """train, val or test. Samples as they are, without what training does to them."""
+        ...
+
+    def stages(self) -> Mapping[str, float]:
+        """Seconds that went into each stage of making batches, over all workers and from the beginning; a technique may do without."""
         ...
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ What `__getitem__` draws at random is drawn from generators that are planted for
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,15 @@ class Task(NamedTuple):
     indices: Sequence[int]
 
 
+class Spent(NamedTuple):
+    """Seconds within `__getitem__`, of all samples so far."""
+
+    reading: float = 0.0
+    """Waiting: for the disk, the network, or a processor."""
+    decoding: float = 0.0
+    """At work."""
+
+
 def training(epoch: int) -> tuple[int, int]:
     return 0, epoch
 
@@ -45,17 +55,19 @@ class Maker:
 
     def __init__(self, sets: Mapping[str, Samples], seed: int) -> None:
         self._sets, self._seed = sets, seed
+        self.spent = Spent()
 
     def make(self, task: Task, note: Callable[[int], None] = lambda index: None) -> Any:
         """Leaves the generators planted. `note` is told the number of each sample before it is read, and COLLATING. Raises ValueError or
         RuntimeError in one line that names the sample."""
         samples = self._sets[task.whole]
         samples.same_length()
-        read = []
+        began, worked, read = time.perf_counter(), time.thread_time(), []
         for index in task.indices:
             note(index)
             plant(self._word(*task.moment, index))
             read.append(samples[index])
+        self._count(began, worked)
         note(COLLATING)
         collate = getattr(samples.data, "collate", None)
         if collate is None:
@@ -64,6 +76,11 @@ class Maker:
             return collate(read)
         except Exception as error:  # a user's code, as Samples has it
             raise samples.failed(f".collate (samples {_named(task.indices)})", error) from error
+
+    def _count(self, began: float, worked: float) -> None:
+        """What was no work was waiting: for a disk, a network, or a processor."""
+        now, worked = time.perf_counter(), time.thread_time() - worked
+        self.spent = Spent(self.spent.reading + max(0.0, now - began - worked), self.spent.decoding + worked)
 
     def _word(self, *moment: int) -> int:
         """As wide as torch's seeds are. SeedSequence, as data/order.py has it, would take 20 times as long."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The streams of one seed. A number is never given a second meaning: that would change every old run.
-SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT = 1, 2, 3, 4, 5, 6, 7, 8
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW = range(1, 11)
 
 
 def words(n: int, *key: int) -> NDArray[np.uint64]:
@@ -31,6 +31,39 @@ def shuffled(n: int, *key: int) -> NDArray[np.int64]:
 def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     """The order in which epoch `epoch` visits the positions 0..n-1 of the training part, shape (n,)."""
     return shuffled(n, ORDER, seed, epoch)
+
+
+class Windowed:
+    """An order that stays near, for samples that lie in shards: shards one after the other in a random order, and samples drawn within
+    windows of so many. As an array of the places of an epoch it can be cut, and only the windows of the cut are made: of a hundred million
+    samples an epoch begins, or goes on in its middle, at once."""
+
+    def __init__(self, sizes: NDArray[np.int64], window: int, seed: int, epoch: int) -> None:
+        """`sizes`: samples of each shard, whose places follow each other."""
+        order = shuffled(len(sizes), SHARD, seed, epoch)
+        self._first = (np.cumsum(sizes) - sizes)[order]
+        """The place of the first sample of each shard, in the order in which they come."""
+        self._begins = np.cumsum(sizes[order]) - sizes[order]
+        self._total, self._window, self._key = int(sizes.sum()), window, (seed, epoch)
+        self._made: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __getitem__(self, cut: slice) -> NDArray[np.int64]:
+        begin, end, _ = cut.indices(self._total)
+        windows = range(begin // self._window, -(-end // self._window)) if begin < end else ()
+        parts = [self._of_window(number) for number in windows]
+        before = windows[0] * self._window if windows else 0
+        return np.concatenate((np.zeros(0, np.int64), *parts))[begin - before : end - before]
+
+    def _of_window(self, number: int) -> NDArray[np.int64]:
+        if self._made[0] != number:
+            begin = number * self._window
+            within = begin + shuffled(min(self._window, self._total - begin), WINDOW, *self._key, number)
+            shard = np.searchsorted(self._begins, within, side="right") - 1
+            self._made = number, self._first[shard] + within - self._begins[shard]
+        return self._made[1]
 
 
 def split(n: int, validation: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,10 +16,10 @@ import torch
 
 from data import parcel
 from data.files import first_line
-from data.maker import Maker
+from data.maker import Maker, Spent
 
-NOTE = struct.Struct("=qq")
-"""How many notes there have been, and the last: the number of a sample, or data.maker.COLLATING."""
+NOTE = struct.Struct("=qqdd")
+"""How many notes there have been, and the last: the number of a sample, or data.maker.COLLATING. What data.maker.Spent has."""
 
 
 class Failure(Exception):
@@ -45,7 +45,7 @@ def work(descriptor: int, note: int, made_with: int) -> None:
     def noted(index: int) -> None:
         nonlocal notes
         notes += 1
-        NOTE.pack_into(shared, 0, notes, index)
+        NOTE.pack_into(shared, 0, notes, index, *(maker.spent if isinstance(maker, Maker) else Spent()))
 
     while received := parcel.receive(through):
         ticket, task = received

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,8 +21,8 @@ from data.ahead import copier
 from data.crew import Crew
 from data.files import notice
 from data.loader import Mesh
-from data.maker import Maker, Task, evaluating, training
-from data.order import epoch_order
+from data.maker import Maker, Spent, Task, evaluating, training
+from data.order import Windowed, epoch_order
 from data.samples import Samples, apart, by_split, held_out
 from data.updates import TEST, VAL, Evaluation, Updates, check
 
@@ -38,6 +39,8 @@ class Source(Protocol):
     def batches(self, tasks: Iterable[Task]) -> Iterator[Any]: ...
 
     def begin_epoch(self) -> None: ...
+
+    def spent(self) -> Spent: ...
 
     def close(self) -> None: ...
 
@@ -56,13 +59,16 @@ class Workers:
         prefetch_factor: int = 2,
         pin_memory: bool = True,
         timeout: float = 40,
+        window: int = 0,
         val: float = VAL,
         test: float = TEST,
         eval_batch_size: int = 500,
     ) -> None:
         """`num_workers`: processes, 0 for none; auto: what is faster. `prefetch_factor`: batches that each of them makes ahead. `timeout`:
-        seconds that one sample may take; 0 for ever. `val`, `test`: shares of its training samples to hold out where the set has no such
-        split; 0 for none. `eval_batch_size`: samples that one process evaluates at once. Raises ValueError naming the key."""
+        seconds that one sample may take; 0 for ever. `window`: samples that are shuffled together, shard by shard where the set says by
+        `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch. `val`, `test`: shares of its training
+        samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples that one process evaluates at once.
+        Raises ValueError naming the key."""
         check(val, test, eval_batch_size)
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
             raise ValueError(f"loader.num_workers={num_workers}: not possible; type a whole number from 0, or auto")
@@ -70,12 +76,14 @@ class Workers:
             raise ValueError(f"loader.num_workers={num_workers}: loader workers need Linux; type loader.num_workers=0")
         if prefetch_factor < 1:
             raise ValueError(f"loader.prefetch_factor={prefetch_factor}: not possible; type a whole number from 1")
+        if isinstance(window, bool) or window < 0:
+            raise ValueError(f"loader.window={window}: not possible; type how many samples are shuffled together, or 0 for all")
         if not timeout >= 0:
             raise ValueError(f"loader.timeout={timeout}: not possible; type a number of seconds, or 0 to wait for ever")
         self.samples = self.steps_per_epoch = 0
         self._data, self._held_out, self._seed, self._eval_batch_size = data, {"val": val, "test": test}, seed, eval_batch_size
         self._batch_size, self._accumulate, self._count = batch_size, accumulate, num_workers
-        self._prefetch, self._pin, self._timeout = prefetch_factor, pin_memory, timeout
+        self._prefetch, self._pin, self._timeout, self._window = prefetch_factor, pin_memory, timeout, window
         self._parts: dict[str, tuple[str, NDArray[Any]]] = {}
         """By split: the set it is part of, and its places there."""
         self._source: Source | None = None
@@ -116,6 +124,9 @@ class Workers:
 
         return Evaluation(places, self._rank, self._size, self._eval_batch_size, batches)
 
+    def stages(self) -> dict[str, float]:
+        return {} if self._source is None else self._source.spent()._asdict()
+
     def close(self) -> None:
         self._stream, self._next = iter(()), None
         if self._source is not None:
@@ -142,11 +153,16 @@ class Workers:
         """From there on, for ever."""
         places = self._parts["train"][1]
         while True:
-            order = places[epoch_order(self._seed, epoch, self.samples)]
+            order = self._order(epoch)
             for step in range(start, self.steps_per_epoch):
                 for chunk in self._updates.places(order, step):
-                    yield Task("train", training(epoch), chunk.tolist())
+                    yield Task("train", training(epoch), places[chunk].tolist())
             epoch, start = epoch + 1, 0
+
+    def _order(self, epoch: int) -> Any:
+        if not self._window:
+            return epoch_order(self._seed, epoch, self.samples)
+        return Windowed(_shards(self._samples.data, self._parts["train"][1]), self._window, self._seed, epoch)
 
     def _alone(self, sets: dict[str, Samples]) -> Alone:
         return Alone(sets, self._seed, self._pin, self._device)
@@ -193,8 +209,17 @@ class Alone:
     def begin_epoch(self) -> None:
         """Nobody can be lost."""
 
+    def spent(self) -> Spent:
+        return self._maker.spent
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _shards(data: Any, places: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of those places of a set lie in each of its shards; all in one where it says nothing of any."""
+    ends = np.cumsum(getattr(data, "shards", (len(data),)))
+    return np.bincount(np.searchsorted(ends, np.sort(places), side="right"), minlength=len(ends)).astype(np.int64)
 
 
 def _seconds(batches: Iterator[Any], ahead: int) -> float:

@@ -85,7 +85,7 @@ def test_tensorboard_shows_the_same_numbers_each_step_once(run: Path) -> None:
         assert [point.step for point in points] == sorted(truth)
         key = name.rpartition("/")[2]
         assert [point.value for point in points] == pytest.approx([truth[point.step][key] for point in points], rel=1e-6)
-    assert {"time/step_seconds", "time/data_seconds", "memory/memory_bytes", "val/accuracy", "test/accuracy"} <= set(
+    assert {"time/step_seconds", "time/data_seconds", "time/data_share", "memory/memory_bytes", "val/accuracy", "test/accuracy"} <= set(
         board.Tags()["scalars"]
     )
     assert {"train/first_batch", "val/confusion", "test/confusion"} <= set(board.Tags()["images"])

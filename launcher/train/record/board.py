@@ -12,8 +12,8 @@ import torch
 
 from launcher.trust.secret import mask
 
-_TAGS = {"samples_per_second": "speed", "tokens_per_second": "speed", "mfu": "speed", "step_seconds": "time", "data_seconds": "time"}
-_TAGS |= {"memory_bytes": "memory"}
+_TAGS: dict[str, str] = {"samples_per_second": "speed", "tokens_per_second": "speed", "mfu": "speed", "memory_bytes": "memory"}
+_TAGS |= {"step_seconds": "time", "data_seconds": "time", "data_share": "time"}
 """The chart group of a metric that is not the task's own."""
 
 

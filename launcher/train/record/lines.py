@@ -9,6 +9,7 @@ import torch
 
 from launcher.rundir.progress import step_line
 from launcher.train.guard.stragglers import Stragglers
+from launcher.train.guard.waiting import Waiting
 from launcher.train.job import Job
 from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Fetch, Totals
@@ -42,7 +43,7 @@ class Lines:
         self._job = job
         self._clock = clock
         self._pending: _Line | None = None
-        self._stragglers = Stragglers()
+        self._stragglers, self._waiting = Stragglers(), Waiting()
         self._is_staged = job.coordinate.mesh.is_staged
         self._width = 0
         """Numbers that those have who count, where not all know it."""
@@ -59,6 +60,7 @@ class Lines:
             "samples_per_second": updates * job.config.batch_size / lap.steps,
             "step_seconds": lap.steps / updates,
             "data_seconds": lap.waited / updates,
+            "data_share": lap.waited / lap.steps,
             "memory_bytes": memory_bytes(job.parts.device),
         }
         known["lr"] = job.parts.optimizers.lr
@@ -104,6 +106,9 @@ class Lines:
         if slow := "" if self._is_staged else self._stragglers.judge(times, whole, line.updates):  # a stage waits for the one before
             print(f"warning: {slow}")
             job.run.log_event("slow_rank", step=line.step, why=slow)
+        stages = getattr(job.loader, "stages", dict)()
+        if slow := self._waiting.judge(line.known["data_share"] * whole, whole, line.updates, stages):
+            print(f"warning: {slow}")
         print(step_line(line.step, job.steps, shown, values["samples_per_second"], left))
 
     def _joined(self, line: _Line) -> tuple[list[float], Totals, float]:
