@@ -1,0 +1,145 @@
+"""A data set of the Hugging Face hub, a directory that `save_to_disk` left, or a file of parquet, CSV or JSON lines, by the package
+`datasets` (https://github.com/huggingface/datasets). Rows are read from memory-mapped Arrow as they are asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.files import first_line
+from data.picture import MEAN, STD, Picture
+
+if TYPE_CHECKING:
+    import torch
+
+INSTALL = "pip install datasets"
+FILES = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+class HuggingFace:
+    """Map-style: a picture and its label, or the columns that are named."""
+
+    def __init__(
+        self,
+        path: str | None = None,
+        name: str | None = None,
+        split: str = "train",
+        train: str = "train",
+        val: str | None = "validation",
+        test: str | None = "test",
+        columns: Sequence[str] | None = None,
+        size: int = 224,
+        crop: float = 0.35,
+        flip: bool = True,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+        revision: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """`path`: a name on the hub (ylecun/mnist), a directory, or a file. `name`: of one of several configurations. `train`, `val`,
+        `test`: what its splits are called, also as `train[:90%]`; null: none. `columns`: which to give; null: the first of pictures, and
+        the first of class labels. `size`, `crop`, `flip`, `mean`, `std`: of pictures, as data/picture.py has them. `revision`: of the
+        hub's. `fingerprint`: refuse data with other columns or another number of rows. Raises ValueError naming the option, KeyError for a
+        split that there is none of."""
+        if not path:
+            raise ValueError("data.path=null: no data set; type data.path= with a name on the hub, a directory or a file")
+        self._path, self._name, self._revision, self._pinned = path, name, revision, fingerprint
+        self._splits = {"train": train, "val": val, "test": test}
+        picture = Picture(size, crop, flip, mean, std)
+        self._picture = picture if split == "train" else picture.plain()
+        asked = self._splits[split]
+        if asked is None:
+            raise KeyError(split)
+        self._rows = self._loaded(asked, split)
+        self._columns = self._chosen(columns)
+        self._features = {each: type(self._rows.features[each]).__name__ for each in self._columns}
+        labels = [each for each in self._columns if self._features[each] == "ClassLabel"]
+        self.class_names: tuple[str, ...] = tuple(self._rows.features[labels[-1]].names) if labels else ()
+        if labels:
+            self.num_classes = len(self.class_names)
+        if split == "train" and fingerprint not in (None, self._fingerprint()):
+            raise ValueError(
+                f"data.fingerprint={str(fingerprint)[:16]}…: {path} has other columns or rows now; bring back what the run began with, or "
+                "start a new run with data.fingerprint=null"
+            )
+
+    def prepare(self) -> dict[str, object]:
+        """What there is to download has been: the rest finds it in the cache of the package."""
+        place = Path(self._path).expanduser()
+        pinned = {"path": str(place.absolute())} if place.exists() else {}
+        return {**pinned, "fingerprint": self._fingerprint()}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """A part for each column: of a picture (3, size, size) float32, else as it is. Raises ValueError where a picture cannot be read."""
+        row = self._rows[index]
+        return tuple(self._part(index, each, row[each]) for each in self._columns)
+
+    def _part(self, index: int, column: str, value: Any) -> torch.Tensor | Any:
+        if self._features[column] != "Image":
+            return value
+        try:
+            raw = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+            return self._picture.of(io.BytesIO(raw))
+        except (ValueError, OSError, TypeError) as error:
+            raise ValueError(f"data.path={self._path}: {column} of row {index} {first_line(error)}") from error
+
+    def _loaded(self, asked: str, split: str) -> Any:
+        """Raises ValueError, or KeyError where there is no such split."""
+        try:
+            import datasets
+        except ImportError as error:
+            raise ValueError(f"data=huggingface: the package datasets is not installed; {INSTALL}") from error
+        datasets.disable_progress_bars() if split != "train" else None
+        place = Path(self._path).expanduser()
+        is_single = (place / "state.json").is_file()
+        if is_single and split != "train":
+            raise KeyError(split)
+        try:
+            if is_single or (place / "dataset_dict.json").is_file():
+                found: Any = datasets.load_from_disk(str(place))
+                rows = found if is_single and asked == "train" else found[asked]
+            elif place.is_file() and (kind := FILES.get(place.suffix)):
+                rows = datasets.load_dataset(kind, data_files={self._splits["train"].partition("[")[0]: str(place)}, split=asked)
+            else:
+                rows = datasets.load_dataset(str(place) if place.is_dir() else self._path, self._name, split=asked, revision=self._revision)
+        except (KeyError, ValueError) as error:
+            if split != "train" and asked.partition("[")[0] in str(error):
+                raise KeyError(split) from error
+            raise ValueError(f"data.path={self._path}: {first_line(error)}; type another data.path, data.name or data.{split}") from error
+        except Exception as error:  # a hub that cannot be reached, and what a builder of the package raises of its own
+            raise ValueError(f"data.path={self._path}: cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+        pictures = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+        for name in pictures:  # its bytes: a JPEG is decoded no larger than is needed
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+        return rows.with_format(None)
+
+    def _chosen(self, columns: Sequence[str] | None) -> list[str]:
+        """Raises ValueError."""
+        known = self._rows.features
+        if columns:
+            for strange in (each for each in columns if each not in known):
+                near = difflib.get_close_matches(strange, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"data.columns: {self._path} has no {strange!r}, it has {', '.join(known)}{hint}")
+            return list(columns)
+        kinds = {name: type(feature).__name__ for name, feature in known.items()}
+        found = [next((name for name, kind in kinds.items() if kind == wanted), None) for wanted in ("Image", "ClassLabel")]
+        if None in found:
+            raise ValueError(
+                f"data.columns=null: {self._path} has no column of pictures and one of class labels; type data.columns=[…] with some of "
+                f"{', '.join(f'{name} ({kind})' for name, kind in kinds.items())}"
+            )
+        return [name for name in found if name is not None]
+
+    def _fingerprint(self) -> str:
+        said = [1, len(self._rows), {name: repr(feature) for name, feature in self._rows.features.items()}]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
