@@ -86,7 +86,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
             prepared[key] = submit.prepare_data(data)
-        pin(config, data, prepared[key])
+        pin(config, data, prepared[key].pinned)
         found.append(freeze(config, member.overrides, code))
         model = resolve(config)["model"]
         check.check_held({"data": data, "model": model}, prepared[key].holds)

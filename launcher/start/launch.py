@@ -42,7 +42,8 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     values = resolve(config)
     trusted.note(values["trust"])
     data = values["data"]
-    pin(config, data, found := submit.prepare_data(data))
+    found = submit.prepare_data(data)
+    pin(config, data, found.pinned)
     check.check_held(values, found.holds)
     if pretrained.is_named(values["model"]) and not Path(frozen.plan.run_dir).exists():
         submit.try_model(values["model"])
@@ -77,10 +78,10 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     return here
 
 
-def pin(config: DictConfig, data: Mapping[str, Any], found: submit.Found) -> None:
+def pin(config: DictConfig, data: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Write into the config what preparing the data has found."""
-    OmegaConf.update(config, "data", references.changed(data, found.pinned), merge=True, force_add=True)
-    if found.pinned.get("source") == "standin":
+    OmegaConf.update(config, "data", references.changed(data, found), merge=True, force_add=True)
+    if found.get("source") == "standin":
         config.name = f"{config.name}-standin"
 
 

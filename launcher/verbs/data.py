@@ -31,7 +31,7 @@ def _show(config: DictConfig, overrides: list[str]) -> None:
     freeze(config, overrides)  # every mistake in the config surfaces before any data are touched
     values = resolve(config)
     found = submit.prepare_data(values["data"])
-    pin(config, values["data"], found)
+    pin(config, values["data"], found.pinned)
     check.check_held(values, found.holds)
     values = resolve(config)
     seen = submit.look_at_data(values, runs_dir(values) / ".data" / f"{config.name}.png")

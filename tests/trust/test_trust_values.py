@@ -50,7 +50,7 @@ _OF_PYTHON = re.compile(r"NoneType|'(int|float|bool|list|dict|str)'|iterable|sub
 
 
 @pytest.mark.parametrize(("word", "said"), [
-    ("strategy=[1]", "type strategy= and one of ddp"), ("cluster=true", "type cluster= and one of local, slurm"),
+    ("strategy=[1]", "type strategy= and one of cp, ddp"), ("cluster=true", "type cluster= and one of local, slurm"),
     ("model=[1,2]", "type model= and one of cnn"), ("+exp=[cifar,null]", "type exp= and one of cifar"),
     ("task=1.5", "type task= and one of classification"), ("data={null:3}", "a key there is no text"),
     ("train=[1]", "type key=value for each"), ("train=null", "leave it out"),
