@@ -67,7 +67,7 @@ def test_a_coco_set_composes_with_the_same_experiment(tmp_path: Path, command: C
     [
         ((), ("data.root=null", "type data.root=")),
         (("data.root=mine", "model.num_classes=7"), ("model.num_classes=7: the data have 2 classes; type model.num_classes=2",)),
-        (("data.root=mine", "data.siz=64"), ("data.siz:", "did you mean size?")),
+        (("data.root=mine", "data.outsides=clip"), ("data.outsides: no such key; did you mean data.outside?",)),
         (("data.root=mine", "data.classes=cat"), ("data.classes=cat: not possible",)),
     ],
 )
