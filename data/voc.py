@@ -20,6 +20,8 @@ from data.files import first_line
 
 MOST_BYTES = 4 << 20
 """Of an annotation: one of a thousand boxes has a quarter of a MiB."""
+SUFFIXES = {"Annotations": (".xml",), "JPEGImages": (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")}
+"""Of the files that count: people's directories have a Thumbs.db and a labels.csv too."""
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -79,7 +81,8 @@ class VOC(Detection):
             raise FileNotFoundError(
                 f"data.root={self.root}: there is no directory {folder}; name one in VOC layout, with Annotations/*.xml and JPEGImages/*"
             )
-        return {path.stem: path for path in sorted(place.iterdir()) if path.name[0] != "." and path.is_file()}
+        files = (path for path in sorted(place.iterdir()) if path.name[0] != "." and path.suffix.lower() in SUFFIXES[folder])
+        return {path.stem: path for path in files if path.is_file()}
 
     def _parts(self) -> dict[str, list[str]]:
         """By the lists there are: train, or what of trainval is not in val. None where there is no list to train on."""

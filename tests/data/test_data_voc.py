@@ -62,6 +62,14 @@ def test_the_classes_are_those_asked_for_in_their_order(voc: Callable[..., VOC])
     assert VOC(str(data.root), size=64, cache=str(data.cache), fingerprint=data.fingerprint).class_names == ("disc", "square")
 
 
+def test_what_else_lies_there_is_nothing(voc: Callable[..., VOC], root: Path) -> None:
+    for name in ("JPEGImages/Thumbs.db", "JPEGImages/.p9.png", "Annotations/labels.csv"):
+        (root / name).write_text("not ours")
+    data = voc(validation=0, test=0)
+    data.prepare()
+    assert names_in(data, "train") == 6
+
+
 @pytest.mark.parametrize(
     ("parts", "found"),
     [
