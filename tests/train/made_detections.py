@@ -29,7 +29,8 @@ def made(seed: int) -> Found:
         for *edges, label, _ in there:
             for _ in range(int(upto(3))):
                 jitter = upto(12)
-                moved = [edge + upto(jitter) - jitter / 2 for edge in edges]
+                left, top, right, bottom = (edge + upto(jitter) - jitter / 2 for edge in edges)
+                moved = [left, top, max(left, right), max(top, bottom)]  # cocoapi passes over areas of less than 0
                 seen.append((round(upto(1), 1), moved, label if upto(1) < 0.9 else int(upto(CLASSES))))
         for _ in range(int(upto(4))):
             left, top = upto(150), upto(150)
