@@ -30,7 +30,7 @@ test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; 
 accuracy: $(READY)  ## exp=cifar to its end on the real data, one process and two, about seven minutes on two cores
 	$(BIN)/python -m pytest tests/train/test_cifar.py -k 82_percent --full -s
 
-boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about five minutes on two cores
+boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about ten minutes on two busy cores
 	$(BIN)/python -m pytest tests/train/test_detection_runs.py -k "heart or cells" --full -s
 
 chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave

@@ -36,6 +36,8 @@ def real() -> Path:
     return REAL
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_set_that_nobody_has_seen_is_trained_by_its_directory_and_two_processes_are_one(tmp_path: Path) -> None:
     """13 pictures to validate on: unequal counts."""
     root = drawn_voc.write(tmp_path / "mine", 31, {"train": range(14), "val": range(14, 27), "test": range(27, 31)})
