@@ -30,6 +30,9 @@ test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; 
 accuracy: $(READY)  ## exp=cifar (one process and two) and exp=mnist to their ends on the real data, about nine minutes on two cores
 	$(BIN)/python -m pytest tests/train/test_cifar.py tests/train/test_small_exps.py -k "82_percent or mnist" --full -s
 
+boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about ten minutes on two busy cores
+	$(BIN)/python -m pytest tests/train/test_detection_runs.py -k "heart or cells" --full -s
+
 chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave
 	$(BIN)/python -m pytest -m chaos --full -s
 
@@ -65,4 +68,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm accuracy chaos chaos-long fuzz guards mutants gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm accuracy boxes chaos chaos-long fuzz guards mutants gpu check goldens bench clean
