@@ -41,7 +41,7 @@ def test_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, floa
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("schedule", ["gpipe", "interleaved", "zero_bubble"])
+@pytest.mark.parametrize("schedule", ["zero_bubble", *(pytest.param(each, marks=pytest.mark.full) for each in ("gpipe", "interleaved"))])
 def test_whatever_is_computed_when_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, float], schedule: str) -> None:
     """With two stages for each process where the schedule has several."""
     count = 1 if schedule == "gpipe" else 2
@@ -112,7 +112,9 @@ def test_what_ddp_can_be_told(tmp_path: Path, one: dict[int, float], option: str
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("split", ["fsdp(2)", "hsdp(2x2)", "tp x fsdp(2x2)", "pp(2)", pytest.param("cp(2)", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "split", ["fsdp(2)", "pp(2)", *(pytest.param(each, marks=pytest.mark.full) for each in ("hsdp(2x2)", "tp x fsdp(2x2)", "cp(2)"))]
+)
 def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str, many: Callable[[int, int, int], int]) -> None:
     """All of it with SIGKILL, at random steps."""
     kills, draw = many(1, 10 if split == "pp(2)" else 20, 50), random.Random(SEED)

@@ -43,7 +43,7 @@ def off(run: Path) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", pytest.param("sgd", marks=pytest.mark.full)])
 def test_a_matrix_is_found_again_by_one_process_and_by_two(tmp_path: Path, optimizer: str) -> None:
     ends = []
     for processes in (1, 2):
@@ -58,7 +58,7 @@ def test_a_matrix_is_found_again_by_one_process_and_by_two(tmp_path: Path, optim
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
+@pytest.mark.parametrize("model", ["mlp", pytest.param("cnn", marks=pytest.mark.full)])
 def test_digits_reach_98_percent(tmp_path: Path, model: str) -> None:
     pytest.importorskip("sklearn", reason="needs the extra: pip install scikit-learn")
     summary, _ = train(tmp_path, "+exp=digits", f"model={model}")
