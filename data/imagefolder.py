@@ -87,7 +87,7 @@ class ImageFolder:
         try:
             return self._picture.of(path), int(self._pictures.labels[place])
         except ValueError as error:
-            raise ValueError(f"data.root={self.root}: {path} {error}; take it away") from error
+            raise ValueError(f"data.root={self._below}: {self._pictures.names[place]} {error}; take it away") from error
 
     def _chosen(self, split: str) -> NDArray[np.int64]:
         """Which of the pictures are this split's; finds them all first. Raises KeyError where there are none of such."""

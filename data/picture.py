@@ -49,7 +49,7 @@ class Picture:
 
     def _shown(self, file: Path | IO[bytes]) -> Image:
         """(size, size), RGB. A JPEG is decoded no larger than is needed."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(file) as image:
@@ -58,6 +58,8 @@ class Picture:
                 shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
                 image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
                 picture = rgb(image)
+        except UnidentifiedImageError as error:  # which says its path once more
+            raise ValueError("is no picture that can be read (of no kind that Pillow knows)") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"is no picture that can be read ({first_line(error)})") from error
         across, down = picture.width / width, picture.height / height

@@ -236,7 +236,7 @@ class WebDataset:
 
 def _label(text: str, field: str) -> str:
     """Raises ValueError, KeyError, TypeError or RecursionError where there is none."""
-    value = json.loads(text)[field] if field else text
+    value: Any = json.loads(text)[field] if field else text
     if not isinstance(value, str | int):
         raise TypeError(f"{value!r:.40} is neither a whole number nor a word")
     label = str(value)
