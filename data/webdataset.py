@@ -78,7 +78,7 @@ class WebDataset:
                 "start a new run with data.fingerprint=null"
             )
         names = json.loads(bytes(trained["names.uint8"]))
-        self.class_names = tuple(names["classes"] or ())
+        self.class_names: tuple[str, ...] = tuple(names["classes"] or ())
         self.num_classes = len(self.class_names) or int(trained["labels.int64"].max(initial=-1)) + 1
         found = trained if split == "train" else self._index(split).arrays
         words = json.loads(bytes(found["names.uint8"]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +129,16 @@ def test_what_a_task_cannot_show_is_said(tmp_path: Path) -> None:
     assert page.texts == ["object shows nothing of a batch (AttributeError: 'object' object has no attribute 'show_batch')"]
     with pytest.raises(ConfigError, match="data: a sample has no numbers in it"):
         look._of_batch(())
+
+
+def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
+    work = "def work(given): raise KeyboardInterrupt\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nfrom launcher.train.prepare import served\n{work}sys.exit(served(work))"],
+        input=json.dumps({"asked": [], "directory": str(tmp_path), "path": sys.path}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
