@@ -99,7 +99,7 @@ def _below(root: Path, folder: str, directories: dict[str, int]) -> Iterator[str
         for entry in _entries(root, folder, directories) if here not in above else ():
             if entry.is_dir():
                 wanting.append((f"{folder}/{entry.name}", above | {here}))
-            elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+            elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):  # no pipe
                 yield f"{folder}/{entry.name}"
 
 
