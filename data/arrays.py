@@ -61,8 +61,9 @@ class Arrays(Rows):
         features, found = self._array("features"), self._array("targets")
         if len(features) != len(found):
             raise ValueError(f"data.targets: there are {len(found):,} for {len(features):,} rows of features; name arrays of one length")
-        if not len(features):
-            raise ValueError(f"data.features={self._paths['features']}: it has no rows; name an array that has some")
+        if not features.size:
+            what = "columns" if len(features) else "rows"
+            raise ValueError(f"data.features={self._paths['features']}: it has no {what}; name an array that has some")
         for key, array in (("features", features), ("targets", found)):
             if array.dtype.kind == "f" and (bad := _first_not_finite(array)) is not None:
                 raise ValueError(f"data.{key}={self._paths[key]}: row {bad} has a number that is not finite; leave it out of the file")
@@ -91,7 +92,7 @@ class Arrays(Rows):
                 if key not in opened.files:
                     raise ValueError(f"it has {', '.join(opened.files) or 'nothing'} and no {key}")
                 return opened[key]
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, KeyError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
             why = "it holds Python's objects" if re.search("pickle|Python objects", str(error)) else first_line(error)
             raise ValueError(f"data.{key}={path}: is no array of numbers ({why}); write it with numpy.save") from error
 

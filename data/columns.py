@@ -83,6 +83,11 @@ def of_column(column: Any, name: str, refuse: Refusal) -> NDArray[Any]:
         return np.where(np.isfinite(values), values, np.nan)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(["" if text is None else text for text in column.to_pylist()], np.str_)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise refuse(
+            f"has text in column {name} that is not in UTF-8; write it so (iconv -f latin1 -t utf-8), or leave it out: "
+            f"'data.leave_out=[{name}]'"
+        )
     raise refuse(f"has {kind} in column {name}, which is neither number nor text; leave it out: 'data.leave_out=[{name}]'")
 
 

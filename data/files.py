@@ -21,9 +21,10 @@ def notice(line: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of somebody else's library in one line of at most 200 characters."""
+    """An error of somebody else's library in one line of at most 200 characters: of a long one the beginning, and the end, which may say
+    what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
+    return text if len(text) <= 200 else f"{text[:139]} … {text[-58:]}"
 
 
 def os_error(number: int | None, line: str) -> OSError:

@@ -1,11 +1,12 @@
 """A folder of one's own pictures: each folder in it is a class (`cats/`, `dogs/`), as torchvision's ImageFolder has it and ImageNet comes.
 
-Where there are folders `train` and `val` (or `valid`, `validation`), and `test`, with the classes in them, those are the splits; what there
-is none of is held out of the training pictures, of each class the same share.
+Where there are folders `train` and `val` (or `valid`, `validation`), and `test`, with the classes in them, those are the splits, in
+capitals or not; what there is none of is held out of the training pictures, of each class the same share.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class ImageFolder:
 
     def prepare(self) -> dict[str, object]:
         """Where the pictures are, and their names: a run goes on with no others."""
-        return {"root": str(self.root), "fingerprint": self._pictures.fingerprint}
+        return {"root": str(self.root), "fingerprint": self._fingerprint()}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -86,23 +87,21 @@ class ImageFolder:
         try:
             return self._picture.of(path), int(self._pictures.labels[place])
         except ValueError as error:
-            raise ValueError(f"data.root={self.root}: {path} {error}; take it away") from error
+            raise ValueError(f"data.root={self._below}: {self._pictures.names[place]} {error}; take it away") from error
 
     def _chosen(self, split: str) -> NDArray[np.int64]:
         """Which of the pictures are this split's; finds them all first. Raises KeyError where there are none of such."""
-        there = {entry.name for entry in self.root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-        is_apart = "train" in there and there <= {name for names in SPLITS.values() for name in names}
-        folders = {each: next((name for name in names if is_apart and name in there), "") for each, names in SPLITS.items()}
+        folders = self._folders = self._of_splits()
         trained = self._listed(folders["train"])
         self.class_names = trained.classes
         if split != "train" and (own := folders[split]):
             self._below, self._pictures = self.root / own, self._as_trained(self._listed(own), own)
             return np.arange(len(self._pictures.names))
         self._below, self._pictures = self.root / folders["train"], trained
-        if self._pinned not in (None, trained.fingerprint):
+        if self._pinned is not None and self._pinned != self._fingerprint():
             raise ValueError(
-                f"data.fingerprint={str(self._pinned)[:16]}…: {self._below} has other pictures now ({len(trained.names):,}); bring back "
-                "what the run began with, or start a new run with data.fingerprint=null"
+                f"data.fingerprint={str(self._pinned)[:16]}…: {self.root} has other pictures now ({len(trained.names):,} to train on); "
+                "bring back what the run began with, or start a new run with data.fingerprint=null"
             )
         shares = [0.0 if folders[each] else part for each, part in zip(("val", "test"), self._held_out, strict=True)]
         val, test, train = stratified(trained.labels, shares, self._seed)
@@ -111,12 +110,35 @@ class ImageFolder:
             raise KeyError(split)
         return parts[split]
 
+    def _of_splits(self) -> dict[str, str]:
+        """The folder of each, empty where there is none. Raises ValueError where splits lie beside what is none."""
+        there = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        found = {split: [name for name in there if name.lower() in names] for split, names in SPLITS.items()}
+        if not found["train"]:
+            return dict.fromkeys(SPLITS, "")
+        strange = [name for name in there if not any(name in names for names in found.values())]
+        if strange and not found["val"] and not found["test"]:
+            return dict.fromkeys(SPLITS, "")  # a class that is called train, beside bus and tram
+        if strange or (strange := [names[1] for names in found.values() if len(names) > 1]):
+            splits = ", ".join(name for names in found.values() for name in names)
+            raise ValueError(
+                f"data.root={self.root}: there are {splits}, and {strange[0]}, which is no split beside them; take it away, or type "
+                "data.root= with the folder in which the classes are"
+            )
+        return {split: "".join(names) for split, names in found.items()}
+
+    def _fingerprint(self) -> str:
+        """Of the pictures of all splits."""
+        own = [folder for split, folder in self._folders.items() if folder or split == "train"]
+        found = [self._listed(folder).fingerprint for folder in own]
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
     def _listed(self, folder: str) -> Pictures:
         """Raises ValueError where that is nothing to learn from."""
         below = self.root / folder
         found = pictures(below, self._cache)
         counts = np.bincount(found.labels, minlength=len(found.classes))
-        if not len(found.names) or (folder in ("", *SPLITS["train"]) and len(found.classes) < 2):
+        if not len(found.names) or (folder == self._folders["train"] and len(found.classes) < 2):
             raise ValueError(
                 f"data.root={below}: {len(found.classes)} classes with {len(found.names)} pictures are nothing to learn; {ADVICE}"
             )
@@ -129,8 +151,9 @@ class ImageFolder:
 
     def _as_trained(self, found: Pictures, folder: str) -> Pictures:
         """With the numbers that its classes have in training."""
-        if strange := [name for name in found.classes if name not in self.class_names]:
+        places = {name: place for place, name in enumerate(self.class_names)}
+        if strange := [name for name in found.classes if name not in places]:
             raise ValueError(
                 f"data.root={self.root}: {folder}/{strange[0]} is a class that train has not; rename it ({', '.join(self.class_names[:9])})"
             )
-        return found._replace(labels=np.array([self.class_names.index(name) for name in found.classes])[found.labels])
+        return found._replace(labels=np.array([places[name] for name in found.classes])[found.labels])

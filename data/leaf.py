@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from data.picture import rgb
+
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "float64": np.float32}
 """NumPy's types that a model has no use for; float64 is what NumPy makes of everything unless it is told otherwise."""
 
@@ -47,6 +49,6 @@ def leaf_of(value: Any) -> tuple[torch.Tensor, bool]:
         return torch.from_numpy(np.array(array, kind)), False
     pillow = sys.modules.get("PIL.Image")  # who returns an image of Pillow's has imported it
     if pillow is not None and isinstance(value, pillow.Image):
-        array = np.asarray(value if value.mode in ("L", "RGB", "RGBA") else value.convert("RGB"), np.uint8)
+        array = np.asarray(value if value.mode in ("L", "RGB", "RGBA") else rgb(value), np.uint8)
         return torch.from_numpy(np.array(array.reshape(*array.shape[:2], -1))), True
     raise ValueError(f"{value!r:.40} ({type(value).__name__})" if isinstance(value, str | bytes) else f"a {type(value).__name__}")

@@ -49,7 +49,7 @@ class Picture:
 
     def _shown(self, file: Path | IO[bytes]) -> Image:
         """(size, size), RGB. A JPEG is decoded no larger than is needed."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(file) as image:
@@ -57,7 +57,9 @@ class Picture:
                 box = self._box(width, height)
                 shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
                 image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
-                picture = image.convert("RGB")
+                picture = rgb(image)
+        except UnidentifiedImageError as error:  # which says its path once more
+            raise ValueError("is no picture that can be read (of no kind that Pillow knows)") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"is no picture that can be read ({first_line(error)})") from error
         across, down = picture.width / width, picture.height / height
@@ -76,3 +78,15 @@ class Picture:
         side = min(width, height) * (1.0 if self._crop < 1 else 7 / 8)
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
+
+
+def rgb(image: Image) -> Image:
+    """As it is shown. Raises ValueError where nobody knows what is white: Pillow takes whatever is above 255 for it."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
+    is_clear = image.mode == "P" and "transparency" in image.info  # Pillow warns of those, of each one
+    return (image.convert("RGBA") if is_clear else image).convert("RGB")

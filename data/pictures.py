@@ -2,8 +2,9 @@
 
     <cache>/pictures-<hash of the root>.json     directories and when each was changed; classes; names
 
-A directory's time changes when a name in it comes or goes, so that of 100,000 files none is looked at again. What is in the file is checked
-as a stranger's would be, and anything odd is listed anew.
+A directory's time changes when a name in it comes or goes, so that of 100,000 files none is looked at again. It is the time that nobody can
+set back (ctime), as what unpacks and copies does with the other. What is in the file is checked as a stranger's would be, and anything odd
+is listed anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +25,9 @@ from numpy.typing import NDArray
 from data import owner
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
-_FORMAT = 1
+_FORMAT = 2
+SETTLED_SECONDS = 2.0
+"""A directory that has changed since may change again within the same tick of its file system's clock: such a list is not kept."""
 
 
 class Names(Sequence[str]):
@@ -75,7 +79,7 @@ def pictures(root: Path, cache: Path) -> Pictures:
         return known
     directories: dict[str, int] = {}
     classes = sorted(entry.name for entry in _entries(root, "", directories) if entry.is_dir())
-    found = [sorted(_below(root, name, directories, set())) for name in classes]
+    found = [sorted(_below(root, name, directories)) for name in classes]
     made = Pictures(
         tuple(classes),
         np.repeat(np.arange(len(classes)), [len(names) for names in found]),
@@ -85,28 +89,31 @@ def pictures(root: Path, cache: Path) -> Pictures:
     return made
 
 
-def _below(root: Path, folder: str, directories: dict[str, int], above: set[tuple[int, int]]) -> Iterator[str]:
-    """`above`: the directories on the way, for a link may lead back to one."""
-    status = (root / folder).stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    for entry in _entries(root, folder, directories):
-        if entry.is_dir():
-            yield from _below(root, f"{folder}/{entry.name}", directories, above | {here})
-        elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
-            yield f"{folder}/{entry.name}"
+def _below(root: Path, folder: str, directories: dict[str, int]) -> Iterator[str]:
+    wanting: list[tuple[str, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    """Each with the directories on the way, for a link may lead back to one."""
+    while wanting:
+        folder, above = wanting.pop()
+        status = (root / folder).stat()
+        here = (status.st_dev, status.st_ino)
+        for entry in _entries(root, folder, directories) if here not in above else ():
+            if entry.is_dir():
+                wanting.append((f"{folder}/{entry.name}", above | {here}))
+            elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):  # no pipe
+                yield f"{folder}/{entry.name}"
 
 
 def _entries(root: Path, folder: str, directories: dict[str, int]) -> list[os.DirEntry[str]]:
     """The time is taken first: what comes while it is read makes it another."""
-    directories[folder] = (root / folder).stat().st_mtime_ns
+    directories[folder] = (root / folder).stat().st_ctime_ns
     with os.scandir(root / folder) as entries:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
 def _keep(file: Path, directories: dict[str, int], made: Pictures) -> None:
     """Where that cannot be, it is listed again the next time."""
+    if max(directories.values()) > time.time_ns() - SETTLED_SECONDS * 1e9:
+        return
     counts = np.bincount(made.labels, minlength=len(made.classes)).tolist()
     text = json.dumps(
         {
@@ -120,9 +127,13 @@ def _keep(file: Path, directories: dict[str, int], made: Pictures) -> None:
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, aside = tempfile.mkstemp(prefix=f"tmp.{file.name}.", dir=file.parent)
-        with os.fdopen(descriptor, "w") as writing:
-            writing.write(text)
-        Path(aside).replace(file)
+        try:
+            with os.fdopen(descriptor, "w") as writing:
+                writing.write(text)
+            Path(aside).replace(file)
+        except OSError:
+            Path(aside).unlink()  # a disk that is full
+            raise
 
 
 def _known(file: Path, root: Path) -> Pictures | None:
@@ -132,7 +143,7 @@ def _known(file: Path, root: Path) -> Pictures | None:
             return None
         kept = json.loads(file.read_bytes())
         directories, counts = kept["directories"], kept["counts"]
-        if kept["format"] != _FORMAT or any((root / name).stat().st_mtime_ns != then for name, then in directories.items()):
+        if kept["format"] != _FORMAT or any((root / name).stat().st_ctime_ns != then for name, then in directories.items()):
             return None
         made = Pictures(tuple(kept["classes"]), np.repeat(np.arange(len(counts)), counts), Names(os.fsencode(kept["names"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -60,7 +60,7 @@ class Table(Rows):
         return [sha256_file(self.path), self.target, self._kind, self._missing, self._left_out, self._delimiter]
 
     def _read(self) -> Read:
-        if self.path.suffix == ".parquet":
+        if self.path.suffix.lower() == ".parquet":
             table = read_columns(self.path, lambda schema: self._chosen(schema.names), self._refuse)
         else:
             table = self._read_csv()
@@ -84,10 +84,25 @@ class Table(Rows):
         asked = {"data.target": [self.target], "data.leave_out": self._left_out}
         for key, name in ((key, name) for key, each in asked.items() for name in each):
             if name not in names:
-                raise ValueError(f"{key}={'null' if name is None else name}: {self.path.name} has no such column{_nearest(name, names)}")
+                raise ValueError(
+                    f"{key}={'null' if name is None else name}: {self.path.name} has no such column{self._instead(name, names)}"
+                )
         if self.target in self._left_out:
             raise ValueError(f"data.leave_out: {self.target} is the target; name other columns, or another data.target=")
         return [name for name in names if name not in self._left_out]
+
+    def _instead(self, name: str | None, names: Sequence[str]) -> str:
+        """What to type for a column that there is none of: where all names are one, another delimiter."""
+        typed = {
+            ";": "'data.delimiter=\";\"'",
+            "\t": "$'data.delimiter=\"\\t\"'",
+            "|": "'data.delimiter=\"|\"'",
+            ",": "'data.delimiter=\",\"'",
+        }
+        other = next((each for each in typed if len(names) == 1 and each in names[0]), None)
+        if other is not None:
+            return f"; it has one column, {names[0]!r:.80}; type {typed[other]}"
+        return f"{_nearest(name, names)}{'; type data.target= with one of them' if name is None else ''}"
 
     def _read_csv(self) -> Any:
         import pyarrow as pa

@@ -55,27 +55,32 @@ class WebDataset:
         cache: str | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        """`root`: the folder of the shards. `train`, `val`, `test`: which of them, by a pattern of names; null: none. `label`: the kind of
-        file that has a sample's label, a whole number or a word; `json:key` for one that has it under that key. `damaged`: what to do with
-        a shard that is cut, and a sample without label: refuse, or skip what cannot be read. `size`, `crop`, `flip`, `mean`, `std`: as
-        data/picture.py has them. `cache`: where it is kept which sample lies where; default $LAUNCHER_CACHE or ~/.cache/launcher.
-        `fingerprint`: refuse other shards. Raises ValueError naming the option, KeyError for a split that there is none of,
-        FileNotFoundError; OSError, with its errno, where the cache cannot be written."""
+        """`root`: the folder of the shards. `train`, `val`, `test`: which of them, by a pattern of names below it; null: none. `label`: the
+        kind of file that has a sample's label, a whole number or a word; `json:key` for one that has it under that key. `damaged`: what to
+        do with a shard that is cut, and a sample without label: refuse, or skip what cannot be read. `size`, `crop`, `flip`, `mean`,
+        `std`: as data/picture.py has them. `cache`: where it is kept which sample lies where; default $LAUNCHER_CACHE or
+        ~/.cache/launcher. `fingerprint`: refuse other shards. Raises ValueError naming the option, KeyError for a split that there is none
+        of, FileNotFoundError; OSError, with its errno, where the cache cannot be written."""
         if not root:
             raise ValueError("data.root=null: no folder; type data.root=/path/to/shards, where train-000.tar and the others are")
         one_of("data.damaged", damaged, ("refuse", "skip"))
         self.root, self._label, self._damaged = Path(root).expanduser().absolute(), label, damaged
         if not self.root.is_dir():
             raise FileNotFoundError(f"data.root={self.root}: no such folder; name the one where the shards are")
-        self._patterns = {"train": train, "val": val, "test": test}
+        self._shards = self._matching({"train": train, "val": val, "test": test})
         picture = Picture(size, crop, flip, mean, std)
         self._picture = picture if split == "train" else picture.plain()
-        self._cache, self._pinned, self._open = cache_of(cache), fingerprint, dict[int, int]()
-        trained = self._index("train")
+        self._cache, self._open = cache_of(cache), dict[int, int]()
+        trained = self._index("train").arrays
+        if split == "train" and fingerprint not in (None, self._fingerprint()):
+            raise ValueError(
+                f"data.fingerprint={str(fingerprint)[:16]}…: {self.root} has other shards now; bring back those the run began with, or "
+                "start a new run with data.fingerprint=null"
+            )
         names = json.loads(bytes(trained["names.uint8"]))
-        self.class_names = tuple(names["classes"] or ())
+        self.class_names: tuple[str, ...] = tuple(names["classes"] or ())
         self.num_classes = len(self.class_names) or int(trained["labels.int64"].max(initial=-1)) + 1
-        found = trained if split == "train" else self._index(split)
+        found = trained if split == "train" else self._index(split).arrays
         words = json.loads(bytes(found["names.uint8"]))
         self._files = [self.root / name for name in words["files"]]
         self._where: NDArray[np.int64] = found["where.int64"]
@@ -83,8 +88,8 @@ class WebDataset:
         self.shards = np.bincount(self._where[:, 0], minlength=len(self._files))
 
     def prepare(self) -> dict[str, object]:
-        """Where the shards are, their names and sizes: a run goes on with no others."""
-        return {"root": str(self.root), "fingerprint": self._fingerprint(self._shards("train"))}
+        """Where the shards are, and what is in all of them: a run goes on with no others."""
+        return {"root": str(self.root), "fingerprint": self._fingerprint()}
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -110,30 +115,47 @@ class WebDataset:
             self._open[shard] = os.open(self._files[shard], os.O_RDONLY | os.O_CLOEXEC)
         return self._open[shard]
 
-    def _shards(self, split: str) -> list[Path]:
-        """Raises KeyError where there is no such split."""
-        pattern = self._patterns[split]
-        found = sorted(self.root.glob(pattern)) if pattern else []
-        if not found and split == "train":
+    def _matching(self, patterns: dict[str, str | None]) -> dict[str, list[str]]:
+        """The shards of each split that there is, by their names below the root. Raises ValueError, FileNotFoundError."""
+        found: dict[str, list[str]] = {}
+        for split, pattern in patterns.items():
+            if pattern and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
+                raise ValueError(f"data.{split}={pattern}: it is not below data.root={self.root}; type the folder above all as data.root=")
+            try:
+                names = (
+                    sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern) if path.is_file()) if pattern else []
+                )
+            except ValueError as error:
+                raise ValueError(f"data.{split}={pattern}: no pattern of names ({error}); type one like {split}-*.tar") from error
+            for other, others in found.items():
+                if twice := sorted(set(names) & set(others)):
+                    raise ValueError(
+                        f"data.{split}={pattern}: {twice[0]} is one of data.{other}={patterns[other]} too; type patterns that have no "
+                        f"shard in common, or data.{split}=null"
+                    )
+            if names:
+                found[split] = names
+        if "train" not in found:
             raise FileNotFoundError(
-                f"data.root={self.root}: no file there is a {pattern}; type data.train= with the pattern of the shards' names"
+                f"data.root={self.root}: no file there is a {patterns['train']}; type data.train= with the pattern of the shards' names"
             )
-        if not found:
-            raise KeyError(split)
         return found
 
-    def _fingerprint(self, shards: list[Path]) -> str:
-        said = [1, self._label, self._damaged, *([path.name, path.stat().st_size] for path in shards)]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    def _fingerprint(self) -> str:
+        """Of what the shards of all splits hold: where each sample lies, and its label. The pictures would have to be read."""
+        said = [[split, *self._sizes(split), self._index(split).manifest["arrays"]] for split in self._shards]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-    def _index(self, split: str) -> dict[str, NDArray[Any]]:
-        shards = self._shards(split)
-        fingerprint = self._fingerprint(shards)
-        if split == "train" and self._pinned not in (None, fingerprint):
-            raise ValueError(
-                f"data.fingerprint={str(self._pinned)[:16]}…: {self.root} has other shards now; bring back those the run began with, or "
-                "start a new run with data.fingerprint=null"
-            )
+    def _sizes(self, split: str) -> list[tuple[str, int]]:
+        return [(name, (self.root / name).stat().st_size) for name in self._shards[split]]
+
+    def _index(self, split: str) -> cache.Kept:
+        """Raises KeyError where there is no such split."""
+        shards = self._shards[split]
+        # Tars are padded: others of the same names and sizes have other labels. So it is of these files, as they were last written.
+        written = [(self.root / name).stat().st_mtime_ns for name in shards]
+        said = [2, str(self.root), self._label, self._damaged, self._sizes(split), written]
+        fingerprint = hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
         def build(number: int, arrays: cache.Arrays) -> dict[str, object]:
             notice(f"Looking into {len(shards)} shard(s) of {self.root}, once")
@@ -141,13 +163,13 @@ class WebDataset:
             return {}
 
         (kept,) = cache.open_or_build(self._cache, [f"tars-{split}"], fingerprint, _TYPES, build, f"looking into the shards of {self.root}")
-        return kept.arrays
+        return kept
 
-    def _look(self, shards: list[Path], arrays: cache.Arrays) -> None:
+    def _look(self, shards: list[str], arrays: cache.Arrays) -> None:
         """Where samples are, and their labels: words are numbered in the order of the alphabet. Raises ValueError."""
         where, labels = list[tuple[int, int, int]](), list[str]()
-        for number, path in enumerate(shards):
-            for offset, size, label in self._samples(path):
+        for number, name in enumerate(shards):
+            for offset, size, label in self._samples(name):
                 where.append((number, offset, size))
                 labels.append(label)
         if not where:
@@ -155,34 +177,40 @@ class WebDataset:
                 f"data.root={self.root}: no sample in {len(shards)} shard(s) has a .{self._label} and a picture ({', '.join(PICTURES)})"
             )
         classes = None if all(label.isdecimal() for label in labels) else sorted(set(labels))
-        numbers = labels if classes is None else [{name: at for at, name in enumerate(classes)}[label] for label in labels]
-        said = json.dumps({"files": [path.name for path in shards], "classes": classes})
+        places = {name: at for at, name in enumerate(classes or ())}
+        numbers = [int(label) if classes is None else places[label] for label in labels]
+        said = json.dumps({"files": shards, "classes": classes})
         arrays.append("where.int64", np.array(where, np.int64))
         arrays.append("labels.int64", np.array(numbers, np.int64))
         arrays.append("names.uint8", np.frombuffer(said.encode(), np.uint8))
 
-    def _samples(self, path: Path) -> Iterator[tuple[int, int, str]]:
+    def _samples(self, name: str) -> Iterator[tuple[int, int, str]]:
         """Where the picture of each begins, its bytes, and its label."""
-        kind, _, field = self._label.partition(":")
+        path, (kind, _, field) = self.root / name, self._label.partition(":")
         parts: dict[str, dict[str, tuple[int, int]]] = {}
         try:
             for member in members(path):
-                parts.setdefault(member.key, {})[member.kind] = member.offset, member.size
+                sample = parts.setdefault(member.key, {})
+                if member.kind in sample:
+                    self._doubt(f"{name}: {member.key}.{member.kind} is there twice", "give each sample a name of its own")
+                    continue
+                sample[member.kind] = member.offset, member.size
         except Cut as error:
-            self._doubt(f"{path.name}: {error}", "copy it again")
+            self._doubt(f"{name}: {error}", error.instead)
         with path.open("rb") as file:
             for key, found in parts.items():
                 picture = next((found[each] for each in PICTURES if each in found), None)
                 if picture is None or kind not in found:
-                    self._doubt(f"{path.name}: {key} has {', '.join(found)}", f"it needs a picture and a .{kind}")
+                    self._doubt(f"{name}: {key} has {', '.join(found)}", f"it needs a picture and a .{kind}, neither a link nor sparse")
                     continue
                 offset, size = found[kind]
                 file.seek(offset)
                 try:
-                    text = file.read(min(size, _MOST_LABEL)).decode().strip()
-                    yield *picture, str(json.loads(text)[field]) if field else text
-                except (ValueError, KeyError, TypeError) as error:
-                    self._doubt(f"{path.name}: {key}.{kind} has no label ({type(error).__name__}: {error})", "type data.label=")
+                    label = _label(file.read(min(size, _MOST_LABEL)).decode().strip(), field)
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    self._doubt(f"{name}: {key}.{kind} has no label ({type(error).__name__}: {error})", "type data.label=")
+                    continue
+                yield *picture, label
 
     def _doubt(self, what: str, instead: str) -> None:
         if self._damaged == "refuse":
@@ -194,7 +222,26 @@ class WebDataset:
         if (classes is None) != (not self.class_names):
             raise ValueError(f"data.root={self.root}: labels are words in one split and numbers in another; write them alike")
         if classes is None:
+            if labels.max(initial=-1) >= self.num_classes:
+                raise ValueError(
+                    f"data.root={self.root}: label {labels.max()} is in no training shard, which have 0 to {self.num_classes - 1}; write "
+                    "labels alike in all splits"
+                )
             return labels
         if strange := [name for name in classes if name not in self.class_names]:
             raise ValueError(f"data.root={self.root}: the class {strange[0]!r} is not in the training shards")
-        return np.array([self.class_names.index(name) for name in classes], np.int64)[labels]
+        places = {name: place for place, name in enumerate(self.class_names)}
+        return np.array([places[name] for name in classes], np.int64)[labels]
+
+
+def _label(text: str, field: str) -> str:
+    """Raises ValueError, KeyError, TypeError or RecursionError where there is none."""
+    value: Any = json.loads(text)[field] if field else text
+    if not isinstance(value, str | int):
+        raise TypeError(f"{value!r:.40} is neither a whole number nor a word")
+    label = str(value)
+    if not label:
+        raise ValueError("it is empty")
+    if label.isdecimal() and len(label) > 18:
+        raise ValueError(f"{label:.40} is too large")
+    return label

@@ -100,6 +100,8 @@ class Workers:
         sets = {split: _checked(each) for split, each in by_split(self._data).items()}
         self._parts = held_out({split: len(each) for split, each in sets.items()}, self._held_out, self._seed, say)
         self._samples, self.samples = sets["train"], len(self._parts["train"][1])
+        if self._window:
+            self._sizes = _shards(self._samples, self._parts["train"][1])
         self._updates = Updates(self._batch_size, self._accumulate, self._rank, self._size)
         self.steps_per_epoch = self._updates.in_epoch(self.samples)
         if self._count == AUTO:
@@ -162,7 +164,7 @@ class Workers:
     def _order(self, epoch: int) -> Any:
         if not self._window:
             return epoch_order(self._seed, epoch, self.samples)
-        return Windowed(_shards(self._samples.data, self._parts["train"][1]), self._window, self._seed, epoch)
+        return Windowed(self._sizes, self._window, self._seed, epoch)
 
     def _alone(self, sets: dict[str, Samples]) -> Alone:
         return Alone(sets, self._seed, self._pin, self._device)
@@ -216,10 +218,19 @@ class Alone:
         """Nothing is held."""
 
 
-def _shards(data: Any, places: NDArray[Any]) -> NDArray[np.int64]:
-    """How many of those places of a set lie in each of its shards; all in one where it says nothing of any."""
-    ends = np.cumsum(getattr(data, "shards", (len(data),)))
-    return np.bincount(np.searchsorted(ends, np.sort(places), side="right"), minlength=len(ends)).astype(np.int64)
+def _shards(samples: Samples, places: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of those places of a set lie in each of its shards; all in one where it says nothing of any. Raises ValueError."""
+    said = getattr(samples.data, "shards", None)
+    try:
+        sizes = np.asarray([len(samples)] if said is None else said)
+    except ValueError:  # lists of several lengths
+        sizes = np.zeros(0)
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or sizes.min(initial=0) < 0 or sizes.sum() != len(samples):
+        raise ValueError(
+            f"loader.window: {samples.name}.shards is not how many samples each shard has, {len(samples):,} together; mend it, or type "
+            "loader.window=0"
+        )
+    return np.bincount(np.searchsorted(np.cumsum(sizes), np.sort(places), side="right"), minlength=len(sizes)).astype(np.int64)
 
 
 def _seconds(batches: Iterator[Any], ahead: int) -> float:

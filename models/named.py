@@ -65,11 +65,30 @@ def transformers(
     kind = getattr(package, TASKS[task])
     try:
         config = kinds[name](**asked) if name in kinds else package.AutoConfig.from_pretrained(name, **asked)
+    except Exception as error:  # a stranger's constructor: it checks its keywords as it likes
+        raise _refused(name, task, error) from error
+    if unknown := _not_of(type(config), options or {}):
+        near = difflib.get_close_matches(unknown, set(vars(config)) - {unknown}, 1)
+        raise ValueError(f"model.options.{unknown}: {name} has no such keyword{f'; did you mean {near[0]}?' if near else ''}")
+    try:
         made = kind.from_pretrained(name, config=config, ignore_mismatched_sizes=True) if pretrained else kind.from_config(config)
-    except (OSError, ValueError, KeyError) as error:
-        line = " ".join(str(error).split())[:160]
-        raise ValueError(f"model.name={name}: transformers has no such model for model.task={task} ({line})") from error
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _refused(name, task, error) from error
     return Scores(made)
+
+
+def _refused(name: str, task: str, error: Exception) -> ValueError:
+    line = " ".join(str(error).split())[:160]
+    return ValueError(f"model.name={name}: transformers has no such model for model.task={task} ({line})")
+
+
+def _not_of(kind: Any, options: Mapping[str, Any]) -> str | None:
+    """The first that the kind of configuration does not know: it takes any, and does nothing with it."""
+    try:
+        plain = kind()
+    except Exception:  # one that cannot be without some
+        return None
+    return next((key for key in options if not hasattr(plain, key) and not hasattr(plain, f"_{key}")), None)
 
 
 class Scores(nn.Module):

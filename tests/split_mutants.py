@@ -13,7 +13,7 @@ from guards import Cut, Guard
 LOSSES = "test_split::its_losses_are_those_of_one_process"
 MUTANTS = (
     ("the parts of a layer see the same batch",
-     Cut("launcher/train/build.py", '"seed": config["seed"]}', '"seed": config["seed"] + process.coordinate.tp}'), f"{LOSSES}[tp(2)]"),
+     Cut("launcher/train/data_set.py", '"seed": config["seed"]}', '"seed": config["seed"] + mesh.tp}'), f"{LOSSES}[tp(2)]"),
     ("gradients are reduced with the last micro-batch",
      Cut("launcher/strategies/fsdp.py", "prepared.set_requires_gradient_sync(True)", "pass"),
      "test_split::micro_batches_and_a_norm_that_is_clipped_change_nothing"),
@@ -39,7 +39,9 @@ MUTANTS = (
      Cut("launcher/train/step.py", "self._strategy.release(self._prepared)", "pass"), f"{LOSSES}[zero1(2)]"),
 )  # fmt: skip
 
+GUARDS = [Guard(number, what, (cut,), (test,)) for number, (what, cut, test) in enumerate(MUTANTS, 1)]
+
 if __name__ == "__main__":
-    guards_out.GUARDS = [Guard(number, what, (cut,), (test,)) for number, (what, cut, test) in enumerate(MUTANTS, 1)]
+    guards_out.GUARDS = GUARDS
     guards_out.COPIES, guards_out.CASE_SECONDS, guards_out.MOST_BYTES = 1, 200, 64 << 30
     sys.exit(guards_out.main(sys.argv[1:]))

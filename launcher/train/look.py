@@ -8,7 +8,7 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from launcher.config import targets
-from launcher.errors import RunError
+from launcher.errors import ConfigError, RunError
 from launcher.plan import Mesh
 from launcher.strategies.draws import plant
 from launcher.train import data_set
@@ -40,7 +40,11 @@ def look(given: Mapping[str, Any]) -> dict[str, Any]:
         splits = [_split(split, loader.evaluation(split), seen) for split in SPLITS]
         batch, speed = _speed(loader)
         page = Page(Path(given["picture"]))
-        targets.build(config["task"]).show_batch(page, batch, 0)
+        _show(targets.build(config["task"]), page, batch)
+    except RuntimeError as error:
+        if not str(error).startswith("data: "):
+            raise
+        raise ConfigError(str(error)) from error  # a sample that cannot be read
     finally:
         loader.close()
     names = [str(name) for name in getattr(data, "class_names", ())]
@@ -58,17 +62,28 @@ def look(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _show(task: Any, page: Page, batch: Any) -> None:
+    """What a task of somebody's own cannot show does not take away what else was seen. Raises RunError."""
+    try:
+        task.show_batch(page, batch, 0)
+    except RunError:
+        raise
+    except Exception as error:
+        page.text("", f"{type(task).__name__} shows nothing of a batch ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+
+
 def _split(name: str, part: Any, seen: dict[bytes, tuple[str, int | None]]) -> dict[str, Any]:
     """Sample by sample, as evaluations have them. `seen`: of each sample before, by what is in it, split and label; grows."""
     labels: Counter[int] = Counter()
     found = dict.fromkeys(("looked_at", "repeated", "leaked", "at_odds"), 0)
     began = time.monotonic()
     for batch in part:
-        for sample, label in zip(*_of_batch(batch), strict=True):
+        given, all_labels = _of_batch(batch)
+        for place, label in enumerate(all_labels):
             found["looked_at"] += 1
             if label is not None:
                 labels[label] += 1
-            if (before := seen.get(key := _digest(sample))) is None:
+            if (before := seen.get(key := _digest([leaf[place] for leaf in given]))) is None:
                 seen[key] = name, label
                 continue
             split, other = before
@@ -80,16 +95,24 @@ def _split(name: str, part: Any, seen: dict[bytes, tuple[str, int | None]]) -> d
     return {"name": name, "samples": part.samples, "labels": {str(label): count for label, count in labels.items()}, **found}
 
 
-def _of_batch(batch: Any) -> tuple[torch.Tensor, list[int | None]]:
-    """What a model is given, (N, …), and the label of each, where that is what comes last."""
+def _of_batch(batch: Any) -> tuple[list[torch.Tensor], list[int | None]]:
+    """What a model is given, each (N, …), and the label of each, where that is what comes last. What is to be found is last too, unless
+    parts have names: then nobody knows."""
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
-    given, last = leaves[0], leaves[-1]
+    if not leaves:
+        raise ConfigError("data: a sample has no numbers in it; return arrays, tensors or numbers")
+    last = leaves[-1]
     has_labels = len(leaves) > 1 and last.ndim == 1 and last.dtype == torch.int64
-    return given, last.tolist() if has_labels else [None] * len(given)
+    is_whole = len(leaves) == 1 or (isinstance(batch, Mapping) and not has_labels)
+    return leaves if is_whole else leaves[:-1], last.tolist() if has_labels else [None] * len(last)
 
 
-def _digest(sample: torch.Tensor) -> bytes:
-    return hashlib.blake2b(sample.contiguous().numpy().tobytes(), digest_size=16).digest()
+def _digest(sample: Sequence[torch.Tensor]) -> bytes:
+    """Of its bytes: NumPy has not all types of torch's."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in sample:
+        digest.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()
 
 
 def _speed(loader: Any) -> tuple[Any, float]:
@@ -100,11 +123,11 @@ def _speed(loader: Any) -> tuple[Any, float]:
     first, count = next(steps), 0
     made = time.perf_counter()
     for batch in steps:
-        count += len(_of_batch(batch)[0])
+        count += len(_of_batch(batch)[1])
         if time.perf_counter() - made > SPEED_SECONDS:
             break
     now = time.perf_counter()
-    return first, count / (now - made) if count else len(_of_batch(first)[0]) / (made - began)
+    return first, count / (now - made) if count else len(_of_batch(first)[1]) / (made - began)
 
 
 class Page:

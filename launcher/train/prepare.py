@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from launcher.config import targets
-from launcher.errors import ConfigError, LaunchError
+from launcher.errors import ConfigError, Interrupted, LaunchError
 from launcher.train import data_set
 from launcher.train.data_set import exit_code, user_line
 from launcher.trust.secret import mask
@@ -39,6 +39,8 @@ def served(work: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
         answer = work(given)
+    except KeyboardInterrupt:  # Ctrl-C, which the launcher has too
+        return Interrupted.exit_code
     except (LaunchError, ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise

@@ -12,7 +12,7 @@ from launcher.clusters import submit
 from launcher.compose import check
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze, resolve, runs_dir
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, plain
 from launcher.start.launch import pin
 
 MOST_CLASSES = 20
@@ -36,7 +36,7 @@ def _show(config: DictConfig, overrides: list[str]) -> None:
     values = resolve(config)
     seen = submit.look_at_data(values, runs_dir(values) / ".data" / f"{config.name}.png")
     for line in _lines(values, seen):
-        print(line)
+        print(plain(line))
 
 
 def _lines(values: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[str]:
@@ -69,11 +69,16 @@ def _classes(splits: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Itera
         by_count = sorted(labels, key=lambda label: counts[label][0])
         shown = [*by_count[: MOST_CLASSES // 2], *by_count[-MOST_CLASSES // 2 :]]
         yield f"\n{len(labels)} classes; the rarest {MOST_CLASSES // 2} and the most frequent:"
-    titles = {label: names[label] if label < len(names) else str(label) for label in shown}
+    titles = {label: _title(names[label]) if 0 <= label < len(names) else str(label) for label in shown}
     width = max(5, *map(len, titles.values()))
     yield "\n" + f"{'class':<{width}}" + "".join(f"{split['name']:>10}" for split in splits)
     for label in shown:
         yield f"{titles[label]:<{width}}" + "".join(f"{count:>10,}" for count in counts[label])
+
+
+def _title(name: str) -> str:
+    """A folder may be called anything."""
+    return plain(name.translate({10: "\\n", 9: "\\t"}))
 
 
 def _doubts(splits: Sequence[Mapping[str, Any]]) -> Iterator[str]:

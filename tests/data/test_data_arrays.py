@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,7 @@ class Bomb:
         (np.array([Bomb()] * 3, object), np.arange(3), r"^data\.features=.*x\.npy: is no array of numbers \(it holds Python's objects\)"),
         (np.ones((3, 2)), np.arange(4), r"^data\.targets: there are 4 for 3 rows of features"),
         (np.ones((0, 2)), np.arange(0), r"^data\.features=.*: it has no rows"),
+        (np.ones((3, 0)), np.arange(3), r"^data\.features=.*: it has no columns; name an array"),
         (np.array([[1.0], [np.nan]] * 5), np.arange(10), r"^data\.features=.*: row 1 has a number that is not finite"),
         (np.ones((3, 2)), np.array([0, np.inf, 1]), r"^data\.targets=.*: row 1 has a number that is not finite"),
         (np.array(["a", "b"]), np.arange(2), r"^data\.features=.*: it has <U1 \(2,\), not numbers"),
@@ -121,3 +124,19 @@ def test_a_product_is_that_of_its_matrix_and_the_same_in_every_process() -> None
     assert (Product(3, 2, 40, seed=1).matrix != data.matrix).all()
     with pytest.raises(ValueError, match=r"^data\.outputs=0: not possible"):
         Product(outputs=0)
+
+
+@pytest.mark.parametrize(("shape", "suffix"), [((10**12, 4), ".npz"), ((-5, 4), ".npy")])
+def test_a_header_that_lies_is_one_line(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:
+    """A file of 200 bytes that says that it has 29 TiB, or less than nothing."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    path, content = tmp_path / f"x{suffix}", header.getvalue() + bytes(64)
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("features.npy", content)
+    else:
+        path.write_bytes(content)
+    np.save(tmp_path / "y.npy", np.arange(3))
+    with pytest.raises(ValueError, match=rf"^data\.features=.*x\{suffix}: is no array of numbers \("):
+        Arrays(str(path), str(tmp_path / "y.npy"), cache=str(tmp_path / "cache")).prepare()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from PIL import Image
 
 from data.imagefolder import ImageFolder
+from data.leaf import leaf_of
+from data.picture import Picture
 from data.pictures import Names, pictures
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
@@ -50,7 +54,7 @@ def test_each_folder_is_a_class_and_each_class_is_shared_out(tmp_path: Path) -> 
     pinned = parts["train"].prepare()
     assert len(made(root, split="train", fingerprint=pinned["fingerprint"])) == 49
     (root / "cats" / "new.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"data.fingerprint=.*has other pictures now \(62\)"):
+    with pytest.raises(ValueError, match=r"data.fingerprint=.*has other pictures now \(62 to train on\)"):
         made(root, fingerprint=pinned["fingerprint"])
 
 
@@ -68,7 +72,7 @@ def test_folders_of_splits_are_the_splits(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="test/d is a class that train has not; rename it"):
         made(root, split="test")
     (root / "boats").mkdir()
-    with pytest.raises(ValueError, match="the folder 'boats' has no picture"):  # a class may be called train
+    with pytest.raises(ValueError, match="there are train, validation, test, and boats, which is no split beside them"):
         made(root)
 
 
@@ -131,9 +135,11 @@ def test_a_folder_that_cannot_be_learnt_from_is_one_line(tmp_path: Path) -> None
 
 
 def test_a_list_is_made_once_and_again_where_a_directory_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.pictures.SETTLED_SECONDS", 0)
     root, cache = drawn(tmp_path / "mine", {"a": 2, "b": 2}), tmp_path / "cache"
     (root / "a" / "loop").symlink_to(root / "a")
     (root / "b" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    os.mkfifo(root / "b" / "pipe.png")  # reading it would never end
     first = pictures(root, cache)
     assert list(first.names) == ["a/000.png", "a/001.png", "b/000.png", "b/001.png", os.fsdecode(b"b/\xff.png")]
     assert first.names[-1:] == [os.fsdecode(b"b/\xff.png")]
@@ -153,6 +159,75 @@ def test_a_list_is_made_once_and_again_where_a_directory_has_changed(tmp_path: P
     file.chmod(0o666)
     file.write_text(json.dumps({**whole, "names": "../etc/x.png\0" * 6}))
     assert "a/000.png" in list(pictures(root, cache).names), "what another may have written is not read"
+
+
+def test_a_list_that_may_be_old_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = drawn(tmp_path / "mine", {"a": 2, "b": 2}), tmp_path / "cache"
+    pictures(root, cache)
+    assert not cache.exists(), "a directory that has just changed may change again within a tick"
+    monkeypatch.setattr("data.pictures.SETTLED_SECONDS", 0)
+    before = (root / "a").stat()
+    pictures(root, cache)
+    time.sleep(0.02)  # a tick
+    (root / "a" / "later.png").write_bytes(b"")
+    os.utime(root / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "a/later.png" in list(pictures(root, cache).names), "as tar and rsync leave it"
+
+
+def test_folders_may_be_deep(tmp_path: Path) -> None:
+    root = drawn(tmp_path / "mine", {"a": 1, "b": 1, f"b/{'d/' * 300}": 1})
+    most = sys.getrecursionlimit()
+    sys.setrecursionlimit(280)
+    try:
+        assert len(pictures(root, tmp_path / "cache").names) == 3
+    finally:
+        sys.setrecursionlimit(most)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ({"train/a": 1, "val/a": 1, "masks/a": 1}, "there are train, val, and masks, which is no split beside them; take it"),
+        ({"train/a": 1, "val/a": 1, "valid/a": 1}, "there are train, val, valid, and valid, which"),
+    ],
+)
+def test_what_lies_beside_splits_is_no_class(tmp_path: Path, folders: dict[str, int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        made(drawn(tmp_path / "mine", folders))
+
+
+def test_splits_may_be_written_in_capitals_and_train_may_be_a_class(tmp_path: Path) -> None:
+    root = drawn(tmp_path / "mine", {"Train/a": 3, "Train/b": 3, "Test/a": 2})
+    data = made(root, val=0.0)
+    assert (data.class_names, len(data), len(made(root, split="test"))) == (("a", "b"), 6, 2)
+    assert made(drawn(tmp_path / "traffic", {"bus": 2, "train": 2})).class_names == ("bus", "train")
+
+
+def test_a_run_goes_on_with_no_other_pictures_to_evaluate_on(tmp_path: Path) -> None:
+    root = drawn(tmp_path / "mine", {"train/a": 1, "train/b": 1, "val/a": 1})
+    pinned = made(root).prepare()["fingerprint"]
+    made(root, fingerprint=pinned)
+    drawn(root, {"val/b": 1})
+    with pytest.raises(ValueError, match="other pictures now"):
+        made(root, fingerprint=pinned)
+
+
+def test_white_is_white_in_any_file(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Pillow takes all that is above 255 for white: a picture of 16 bits would be white all over."""
+    picture = Picture(4, 1.0, False, (0, 0, 0), (1, 1, 1))
+    grey = np.full((9, 9), 0x8000, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "16.png")
+    Image.fromarray(grey).save(tmp_path / "16.tif")
+    (tmp_path / "16.pgm").write_bytes(b"P5 9 9 65535\n" + grey.astype(">u2").tobytes())
+    for name in ("16.png", "16.tif", "16.pgm"):
+        assert torch.allclose(picture.of(tmp_path / name), torch.tensor(128 / 255)), name
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "32.tif")
+    with pytest.raises(ValueError, match=r"no picture that can be read \(pixels of mode F, not of 8 or 16 bits\)"):
+        picture.of(tmp_path / "32.tif")
+    assert leaf_of(Image.fromarray(grey))[0].unique().tolist() == [128], "of a set of one's own, too"
+    Image.new("P", (9, 9), 1).save(tmp_path / "clear.png", transparency=bytes([0, 128]))
+    picture.of(tmp_path / "clear.png")
+    assert not recwarn.list
 
 
 def test_names_are_what_they_were() -> None:

@@ -67,3 +67,20 @@ def test_of_a_hundred_million_samples_one_step_is_made_at_once() -> None:
     cut = order[99_999_990:]
     assert len({*cut.tolist()}) == 10
     assert np.array_equal(order[49_995:50_005], np.concatenate((order[49_995:50_000], order[50_000:50_005])))
+
+
+@pytest.mark.parametrize("shards", [["a.tar", "b.tar"], [200, 100], [500, -100], [[1], [2, 3]], len, [200.0, 200.0]])
+def test_shards_that_are_no_counts_are_refused_before_a_step(shards: Any) -> None:
+    with pytest.raises(ValueError, match=r"loader.window: Misled.shards is not how many samples each shard has, 400 together; mend it"):
+        opened(Misled(shards), 0, window=8)
+    opened(Misled(shards), 0)
+
+
+class Misled(Squares):
+    """Has another thing by that name."""
+
+    def __init__(self, shards: Any) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return 400

@@ -157,7 +157,11 @@ def test_a_target_that_is_missing_is_no_mean(tmp_path: Path) -> None:
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no such target": ({}, {"target": "knd"}, r"^data\.target=knd: a\.csv has no such column; did you mean kind\?$"),
-    "no target": ({}, {"target": None}, r"^data\.target=null: a\.csv has no such column; it has size, colour, count, kind$"),
+    "no target": (
+        {},
+        {"target": None},
+        r"^data\.target=null: a\.csv has no such column; it has size, colour, count, kind; type data\.target= with one of them$",
+    ),
     "constant": ({"same": [4] * ROWS}, {}, r"has the same in all rows of column same, 4\.0, from .*'data\.leave_out=\[same\]'$"),
     "empty": ({"none": [None] * ROWS}, {}, r"has no value in column none, from which nothing can be learnt"),
     "one class": ({"kind": ["raw"] * ROWS}, {}, r"^data\.target=kind: there is one class only, raw, in all 60 rows"),
@@ -194,7 +198,10 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, case: str) -> None:
         ("a.csv", b"a,b\n", r"has no rows below its line of names"),
         ("a.csv", b"", r"is not readable as CSV"),
         ("a.csv", b"a,a,b\n1,2,3\n", r"has two columns a; give one of them another name"),
-        ("a.csv", b"a,b\n\xff\xfe,2\n\x80,3\n", r"^data\.path="),
+        ("a.csv", b"a,b\n\xff\xfe,2\n\x80,3\n", r"has text in column a that is not in UTF-8; write it so"),
+        ("a.csv", b"a;b\n1;2\n", r"^data\.target=b: a\.csv has no such column; it has one column, 'a;b'; type 'data\.delimiter=\";\"'$"),
+        ("a.csv", b"a\tb\n1\t2\n", r"it has one column, 'a\\tb'; type \$'data\.delimiter=\"\\t\"'$"),
+        ("A.PARQUET", b"PAR1 and no more", r"is not readable as parquet"),
         ("a.parquet", b"PAR1 and no more", r"is not readable as parquet"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -88,13 +89,21 @@ def test_labels_may_be_words_and_may_be_in_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "options", "said"),
     [
-        ({"a.png": png(1)}, {}, "train.tar: a has png; it needs a picture and a .cls, or data.damaged=skip"),
+        ({"a.png": png(1)}, {}, "train.tar: a has png; it needs a picture and a .cls, neither a link nor sparse, or data.damaged=skip"),
         ({"a.png": png(1), "a.json": b"[1"}, {"label": "json:label"}, "train.tar: a.json has no label (JSONDecodeError"),
         (
             {"a.png": png(1), "a.json": b"{}"},
             {"label": "json:label"},
             "a.json has no label (KeyError: 'label'); type data.label=",
         ),
+        ({"a.png": png(1), "a.json": b"[" * 9999}, {"label": "json:label"}, "a.json has no label (RecursionError"),
+        ({"a.png": png(1), "a.json": b'{"label": null}'}, {"label": "json:label"}, "None is neither a whole number nor a word"),
+        ({"a.png": png(1), "a.cls": b" "}, {}, "a.cls has no label (ValueError: it is empty)"),
+        ({"a.png": png(1), "a.cls": b"9" * 30}, {}, f"a.cls has no label (ValueError: {'9' * 30} is too large)"),
+        ({"a.png": png(1), "a.PNG": png(2), "a.cls": b"1"}, {}, "train.tar: a.png is there twice; give each sample a name of its own"),
+        ({"a.png": png(1), "a.cls": b"1"}, {"train": "*.tar", "val": "t*"}, "data.val=t*: train.tar is one of data.train=*.tar too; type"),
+        ({"a.png": png(1), "a.cls": b"1"}, {"train": "../*.tar"}, "data.train=../*.tar: it is not below data.root="),
+        ({"a.png": png(1), "a.cls": b"1"}, {"test": "/a/*.tar"}, "data.test=/a/*.tar: it is not below data.root="),
         ({}, {}, "no sample in 1 shard(s) has a .cls and a picture (jpg, jpeg, png, webp)"),
         ({"a.png": png(1), "a.cls": b"1"}, {"train": "part-*"}, "no file there is a part-*; type data.train="),
         ({"a.png": png(1), "a.cls": b"1"}, {"damaged": "drop"}, "data.damaged=drop: not known; type one of refuse, skip"),
@@ -132,6 +141,59 @@ def test_a_shard_that_is_cut_is_refused_or_what_is_whole_of_it_is_taken(
     assert data.shards.tolist() == [4, {"in a picture": 2, "in a header": 2, "before the end": 4, "in nothing": 0}[cut], 4]
     assert data[len(data) - 1][1] == 11 % 3
     assert "WARNING: left out: train-1.tar" in capsys.readouterr().err
+
+
+def test_shards_of_the_same_names_and_sizes_are_others(tmp_path: Path) -> None:
+    """Tars are padded: of labels that were mended their sizes say nothing."""
+    first, second = (sharded(tmp_path / name, lambda number, to=to: str(to[number])) for name, to in (("a", "012"), ("b", "210")))
+    assert [path.stat().st_size for path in first.iterdir()] == [path.stat().st_size for path in second.iterdir()]
+    pinned = made(first).prepare()["fingerprint"]
+    assert (made(first)[0][1], made(second)[0][1]) == (0, 2)
+    for path in second.iterdir():
+        path.replace(first / path.name)
+    assert made(first)[0][1] == 2, "it is looked into again"
+    with pytest.raises(ValueError, match=r"other shards now; bring back those the run began with"):
+        made(first, fingerprint=pinned)
+
+
+def test_a_run_goes_on_with_no_other_shards_to_evaluate_on(tmp_path: Path) -> None:
+    root = sharded(tmp_path / "shards")
+    pinned = made(root).prepare()["fingerprint"]
+    made(root, fingerprint=pinned)
+    packed(root / "val-0.tar", {"a.cls": b"2", "a.png": png(200)})
+    with pytest.raises(ValueError, match=r"other shards now"):
+        made(root, fingerprint=pinned)
+    packed(root / "val-0.tar", {"a.cls": b"3", "a.png": png(200)})
+    with pytest.raises(ValueError, match=r"label 3 is in no training shard, which have 0 to 2"):
+        made(root, split="val")
+
+
+def test_shards_may_lie_in_folders(tmp_path: Path) -> None:
+    """Of the same name, too."""
+    for folder, grey in (("a", 10), ("b", 20)):
+        packed(tmp_path / "shards" / folder / "000.tar", {"x.png": png(grey), "x.cls": b"1"})
+    (tmp_path / "shards" / "c" / "000.tar").mkdir(parents=True)
+    data = made(tmp_path / "shards", train="*/*.tar")
+    assert [round(255 * data[number][0].max().item()) for number in range(len(data))] == [10, 20]
+
+
+def test_what_tarfile_passes_over_is_said(tmp_path: Path) -> None:
+    root = sharded(tmp_path / "shards")
+    whole = (root / "train-0.tar").read_bytes()
+    with tarfile.open(root / "train-0.tar") as tar:
+        header = next(entry.offset for entry in tar if entry.name == "s/002.png")
+    sparse = tarfile.TarInfo("x.png")
+    sparse.type, sparse.size = tarfile.GNUTYPE_SPARSE, 0
+    for content, said in (
+        (whole[:header] + b"\xff" * 200 + whole[header + 200 :], f"its header at byte {header} is damaged; copy it again"),
+        (whole + whole, "something lies behind its end; unpack tars that were joined"),
+        (gzip.compress(whole), "it is compressed with gzip, so that no sample can be read without all before it; unpack it"),
+    ):
+        (root / "train-0.tar").write_bytes(content)
+        with pytest.raises(ValueError, match=f"train-0.tar: {said}"):
+            made(root)
+    (root / "train-0.tar").write_bytes(sparse.tobuf(tarfile.GNU_FORMAT) + whole)
+    assert len(made(root)) == 12, "a file in pieces is none that can be read in one"
 
 
 def test_a_shard_that_shrinks_while_it_is_used_is_said(tmp_path: Path) -> None:

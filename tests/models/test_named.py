@@ -38,6 +38,8 @@ def test_a_kind_of_transformers_gives_scores_alone(tmp_path: Path) -> None:
         ({"name": "vitt"}, "model.name=vitt: transformers has no such model for model.task=image ("),
         ({"name": "vit", "pretrained": True}, "model.pretrained=true: vit is a kind, and has no weights"),
         ({"name": "vit", "task": "speech"}, "model.task=speech: not known; type one of image, text, next_token"),
+        ({"name": "vit", "options": {"hiden_size": 8}}, "model.options.hiden_size: vit has no such keyword; did you mean hidden_size?"),
+        ({"name": "vit", "options": {"hidden_size": "big"}}, "model.name=vit: transformers has no such model for model.task=image ("),
         ({"name": "gpt2", "task": "image"}, "model.name=gpt2: transformers has no such model for model.task=image ("),
     ],
 )

@@ -12,7 +12,7 @@ from PIL import Image
 from processes import finish, losses
 
 SHRUNK = ("model=resnet18", "model.width=8", "model.groups=4", "model.num_classes=3", "data.size=32", "train.channels_last=false")
-SHORT = ("train.batch_size=12", "train.steps=8", "train.log_every=1", "train.precision=fp32", "loader.num_workers=1")
+SHORT = ("train.batch_size=12", "train.steps=8", "train.log_every=1", "train.precision=fp32", "loader.num_workers=1", "optim.lr=0.02")
 COLOURS = {"boats": (20, 40, 220), "cats": (220, 60, 20), "dogs": (40, 200, 40)}
 
 
@@ -52,5 +52,5 @@ def test_folders_and_shards_train_by_one_process_and_by_two(tmp_path: Path) -> N
         found[name] = losses(run)
         assert found[name].keys() == {*range(1, 9)}
         assert summary["val_loss"] < 10
-    assert found["two shards"] == pytest.approx(found["shards"], rel=1e-5)
+    assert found["two shards"] == pytest.approx(found["shards"], rel=1e-4)
     assert found["shards"] != found["folders"], "another order"

@@ -1,4 +1,4 @@
-"""No row of `make guards` goes stale: what it takes out is there, what it leaves is a program, and its tests are tests."""
+"""No row of `make guards` or `make mutants` is stale: what it takes out is there, what it leaves is a program, and its tests are tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import functools
 
 import pytest
+import split_mutants
 from guards import Guard, node_id
 from guards_out import GUARDS, REPO, without
 
@@ -19,7 +20,7 @@ def _functions(file: str) -> frozenset[str]:
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
 
 
-@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: f"{guard.door}: {guard.what}")
+@pytest.mark.parametrize("guard", [*GUARDS, *split_mutants.GUARDS], ids=lambda guard: f"{guard.door}: {guard.what}")
 def test_what_a_row_takes_out_is_there_once(guard: Guard) -> None:
     for file in {cut.file for cut in guard.cuts}:
         text = (REPO / file).read_text(encoding="utf-8")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers import Launch
 from PIL import Image
 
+from launcher.errors import ConfigError
+from launcher.train import look
 from launcher.verbs.data import _classes
 
 
@@ -68,6 +75,16 @@ def test_what_cannot_be_trained_on_is_one_line(launch: Launch, pictures: Path, t
         done = launch("data", *words)
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
         assert said in done.stderr
+    torn = tmp_path / "torn"
+    shutil.copytree(pictures, torn)
+    for name in ("boats", "cats", "dogs"):
+        (torn / "train" / name / "0.png").write_bytes(b"torn")
+    done = launch(
+        "data", *folder, f"data.root={torn}", "model.num_classes=3", "train.batch_size=8", "loader=workers", "loader.num_workers=0"
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "/0.png is no picture that can be read (of no kind that Pillow knows)" in done.stderr
+    assert done.stderr.endswith("take it away\n"), "what to do is not cut off"
     assert not (tmp_path / "runs").exists()
 
 
@@ -77,3 +94,51 @@ def test_of_many_classes_the_rarest_and_the_most_frequent_are_shown() -> None:
     assert lines[0] == "\n50 classes; the rarest 10 and the most frequent:"
     assert [line.split()[0] for line in lines[2:]] == [*(f"n{label}" for label in range(10)), *(str(label) for label in range(40, 50))]
     assert list(_classes([{"name": "train", "labels": {}}], [])) == []
+
+
+def test_names_and_labels_may_be_anything() -> None:
+    splits: list[dict[str, Any]] = [{"name": "train", "labels": {"-100": 2, "0": 3, "1": 4, "2": 5}}]
+    lines = list(_classes(splits, ["a\nb", "\x1b[31mred"]))
+    assert [line.split()[0] for line in lines[1:]] == ["-100", "a\\nb", "\\x1b[31mred", "2"], "no name is counted from the end"
+
+
+class Part(list[Any]):
+    samples = 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "labels", "repeated"),
+    [
+        ((torch.arange(4).bfloat16() // 2, torch.arange(4)), 4, 2),
+        ((torch.zeros(4, 2, dtype=torch.float8_e4m3fn), torch.zeros(4, dtype=torch.int64)), 1, 3),
+        ((torch.zeros(4, 2, dtype=torch.bool),), 0, 3),
+        ((torch.zeros(4, 1), torch.eye(4), torch.zeros(4, dtype=torch.int64)), 1, 0),
+        ({"label": torch.zeros(4, dtype=torch.int64), "image": torch.eye(4)}, 0, 0),
+        ({"image": torch.eye(4), "label": torch.zeros(4, dtype=torch.int64)}, 1, 0),
+        ((torch.zeros(4, 3), torch.rand(4)), 0, 3),
+    ],
+)
+def test_a_sample_is_there_before_where_all_of_it_is(batch: Any, labels: int, repeated: int) -> None:
+    seen = look._split("train", Part([batch]), {})
+    assert (seen["looked_at"], len(seen["labels"]), seen["repeated"]) == (4, labels, repeated)
+
+
+def test_what_a_task_cannot_show_is_said(tmp_path: Path) -> None:
+    page = look.Page(tmp_path / "page.png")
+    look._show(object(), page, {})
+    assert page.texts == ["object shows nothing of a batch (AttributeError: 'object' object has no attribute 'show_batch')"]
+    with pytest.raises(ConfigError, match="data: a sample has no numbers in it"):
+        look._of_batch(())
+
+
+def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
+    work = "def work(given): raise KeyboardInterrupt\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\nfrom launcher.train.prepare import served\n{work}sys.exit(served(work))"],
+        input=json.dumps({"asked": [], "directory": str(tmp_path), "path": sys.path}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

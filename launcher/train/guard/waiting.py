@@ -26,7 +26,8 @@ class Waiting:
         if self._is_told or self._steps < STEPS:
             return ""
         share, step = self._waited / self._seconds, self._seconds / self._steps
-        spent = {name: now - self._before.get(name, 0.0) for name, now in stages.items()}
+        # A worker that is started again begins from nothing.
+        spent = {name: max(0.0, now - self._before.get(name, 0.0)) for name, now in stages.items()}
         self._waited = self._seconds = 0.0
         self._steps, self._before = 0, dict(stages)
         if share < SHARE:

@@ -19,3 +19,9 @@ def test_little_is_not_worth_a_word_and_what_was_before_counts_no_more() -> None
     line = waiting.judge(0.2, 1.0, 30, {"reading": 51.0, "decoding": 4.0})
     assert line.endswith("the loader's own goes to decoding 75%, reading 25%")
     assert Waiting().judge(0.2, 1.0, 25, {}) == "20% of the time goes by waiting for data, of a step of 40 ms"
+
+
+def test_a_worker_that_is_started_again_takes_nothing_away() -> None:
+    waiting = Waiting()
+    assert waiting.judge(0.05, 1.0, 30, {"reading": 50.0, "decoding": 1.0}) == ""
+    assert waiting.judge(0.2, 1.0, 30, {"reading": 3.0, "decoding": 4.0}).endswith("decoding 100%, reading 0%")
