@@ -12,10 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.pictures import pictures  # noqa: E402
+from data.pictures import pictures
 
 CLASSES, EACH, ROUNDS = 1000, 100, 5
 

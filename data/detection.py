@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,7 +47,7 @@ class Read(NamedTuple):
     """What its user should hear, a line each."""
 
 
-class Detection:
+class Detection(ABC):
     """Construct, `prepare()` once where the user can see it, construct again with what it returns. A format has two methods: `_fingerprint`
     and `_read`."""
 
@@ -153,13 +154,13 @@ class Detection:
 
     # ------------------------------------------------------------ what a format has
 
+    @abstractmethod
     def _fingerprint(self) -> str:
         """Of annotations what they say, of pictures their names and sizes. Raises FileNotFoundError where the layout is another's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self) -> Read:
         """Those with a fault are for `corrupt` to leave out. Raises ValueError or OSError."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------ kept
 

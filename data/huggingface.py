@@ -98,7 +98,8 @@ class HuggingFace:
             import datasets
         except ImportError as error:
             raise ValueError(f"data=huggingface: the package datasets is not installed; {INSTALL}") from error
-        datasets.disable_progress_bars() if split != "train" else None
+        if split != "train":
+            datasets.disable_progress_bars()
         place = Path(self._path).expanduser()
         is_single = (place / "state.json").is_file()
         if is_single and split != "train":

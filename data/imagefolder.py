@@ -58,7 +58,7 @@ class ImageFolder:
         whole("data.seed", seed, 0)
         share("data.val", val)
         share("data.test", test, beside=val)
-        self.root, self.split = Path(root).expanduser().absolute(), split
+        self.root = Path(root).expanduser().absolute()
         picture = Picture(size, crop, flip, mean, std)
         self._picture = picture if split == "train" else picture.plain()
         self._cache, self._pinned = cache_of(cache), fingerprint

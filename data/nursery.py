@@ -23,6 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 _FOR_THE_TRAINER = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _PR_SET_PDEATHSIG = 1
@@ -152,6 +153,6 @@ def _die_with(parent: int) -> None:
 
 
 def _be_taken_first() -> None:
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:  # noqa: PTH123
+    with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("r+", encoding="ascii") as file:
         if int(file.read()) < _OOM_SCORE:
             file.write(str(_OOM_SCORE))

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from data.files import first_line
+from data.options import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,7 @@ class Picture:
         """`size`: pixels of a side. `crop`: the least share of the area that is shown (Szegedy et al., 2014,
         https://arxiv.org/abs/1409.4842); 1: 7/8 of the middle square. `flip`: left to right, every other time. `mean`, `std`: of each
         channel, in 0..1. Raises ValueError naming the option."""
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"data.size={size}: not possible; type a whole number of at least 1")
+        whole("data.size", size, 1)
         if not 0 < crop <= 1:
             raise ValueError(f"data.crop={crop}: not possible; type a share of the area above 0, 1 for none")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

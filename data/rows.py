@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,7 +48,7 @@ class Read(NamedTuple):
     """Whether a NaN is to be the mean of its column."""
 
 
-class Rows:
+class Rows(ABC):
     def __init__(
         self, name: str, cache: str | None, validation: float, test: float, seed: int, standardise: bool, fingerprint: str | None
     ) -> None:
@@ -64,13 +65,13 @@ class Rows:
 
     # ------------------------------------------------------------ what each has of its own
 
+    @abstractmethod
     def _read(self) -> Read:
         """Raises ValueError, OSError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _identity(self) -> list[Any]:
         """What decides what `_read` returns: checksums, options. Raises ValueError, OSError."""
-        raise NotImplementedError
 
     def _mapped(self) -> NDArray[Any] | None:
         """Features that lie in a file of their own, of which the cache has no copy."""

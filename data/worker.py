@@ -55,7 +55,7 @@ def work(descriptor: int, note: int, made_with: int) -> None:
             parcel.send(through, ticket, maker.make(parcel.unpack(task), noted))
         except ConnectionError:
             return
-        except Exception as error:
+        except Exception as error:  # a user's code, or a batch that does not pickle: the trainer hears of it
             with contextlib.suppress(ConnectionError):
                 parcel.send(through, ticket, _failure(error))
 
@@ -65,7 +65,7 @@ def _maker(descriptor: int) -> Maker | Failure:
     try:
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as text:
             os.close(descriptor)
-            return pickle.loads(text)
+            return pickle.loads(text)  # the trainer's own, in memory that has no name
     except Exception as error:  # a user's __setstate__, or a module that is not found
         line = f"data: the data set cannot be made anew in a loader worker: {type(error).__name__}: {first_line(error)}"
         return Failure(RuntimeError, f"{line}; mend its pickling, or type loader.num_workers=0", traceback.format_exc())

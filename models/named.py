@@ -23,7 +23,7 @@ def timm(
     """A model of https://github.com/huggingface/pytorch-image-models: (B, channels, H, W) to scores (B, num_classes). `pretrained`: with
     the weights that the package downloads. `options`: further keywords of timm.create_model. Raises ValueError naming the key."""
     package = _imported("timm", "pip install timm")
-    if not package.is_model(name.partition(":")[-1] if name.startswith("hf-hub:") else name) and not name.startswith("hf-hub:"):
+    if not name.startswith("hf-hub:") and not package.is_model(name):
         raise _unknown(name, "timm", package.list_models())
     return package.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **(options or {}))
 

@@ -205,8 +205,7 @@ class Sequences:
         return torch.cat([whole.narrow(dimension, number * size, size) for number in self._chunks], dimension)
 
     def _whole(self, part: torch.Tensor, dimension: int) -> torch.Tensor:
-        gathered = _Gathered.apply(part, self.group)
-        assert gathered is not None
+        gathered: Any = _Gathered.apply(part, self.group)
         halves = gathered.chunk(2, dimension if dimension < 0 else dimension + 1)
         return torch.cat([*halves[0].unbind(), *halves[1].unbind()[::-1]], dimension)
 
@@ -218,7 +217,7 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, part: torch.Tensor, group: Any) -> torch.Tensor:
         ctx.group = group
         whole = part.new_empty((dist.get_world_size(group), *part.shape))
-        dist.all_gather_into_tensor(whole.flatten(0, 1) if part.ndim else whole, part.contiguous(), group=group)
+        dist.all_gather_into_tensor(whole.flatten(0, 1), part.contiguous(), group=group)
         return whole
 
     @staticmethod

@@ -56,7 +56,7 @@ def _judge_model(sequences: Sequences, call: Callable[[], Any], length: int, dev
     try:
         with sequences.in_parts(length, gathers=True):
             parts = call()
-    except Exception as error:
+    except Exception as error:  # whatever a stranger's model meets in parts
         if isinstance(error, ConfigError) or faults.is_of_machine(error):
             raise
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -119,7 +119,7 @@ def _first_of(model: nn.Module, compute: Compute, *batches: Any) -> tuple[Any, C
         handle = model.register_forward_pre_hook(lambda _, args, named: calls.append(lambda: model(*args, **named)), with_kwargs=True)
         try:
             compute.measured(batch)
-        except Exception as error:
+        except Exception as error:  # or a task with few tokens
             if faults.is_of_machine(error):
                 raise
             calls.clear()

@@ -68,7 +68,7 @@ def _show(task: Any, page: Page, batch: Any) -> None:
         task.show_batch(page, batch, 0)
     except RunError:
         raise
-    except Exception as error:
+    except Exception as error:  # a user's code
         page.text("", f"{type(task).__name__} shows nothing of a batch ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
 
 

@@ -88,7 +88,7 @@ def _agree(job: Job) -> tuple[int, int]:
     return stop, due
 
 
-def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int | str) -> None:
+def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int) -> None:
     """Evaluate, if it is time to, then save, if that is due: everything up to this step is logged before, and compared."""
     state, deadline = job.state, job.stopper.deadline
     lines.finish()
@@ -98,7 +98,7 @@ def _pause(job: Job, clock: Clock, lines: Lines, saves: bool | int | str) -> Non
             said = job.ends.judge(state, job.ranks.from_first(evaluate_split(job, "val")))  # by the last bit the same
         if said and job.ranks.is_first:
             print(said)
-        saves = saves or state.ended or (job.config.keep_best and state.best_step == state.step)
+        saves = bool(saves or state.ended or (job.config.keep_best and state.best_step == state.step))
     if saves:
         job.replicas.compare(state.step)
         _show_layers(job, state.step + 1)
