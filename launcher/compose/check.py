@@ -14,6 +14,7 @@ from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.layout import names
 from launcher.config.targets import fits, inputs, nearest, signature
+from launcher.devices import CPU, CUDA, KINDS
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
 from launcher.rundir.objective import EARLY_STOP, WANTED, is_early_stop, is_objective
@@ -194,8 +195,9 @@ def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where nothing computes in 8 bits."""
     if not config["train"].get("fp8"):
         return
-    if world.device == "cpu":
-        raise ConfigError("train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false, or cluster.device=cuda")
+    if world.device != CUDA:
+        kind = "a CPU" if world.device == CPU else f"an {KINDS[world.device].shown}"
+        raise ConfigError(f"train.fp8=true: {kind} computes nothing in 8 bits; type train.fp8=false, or cluster.device={CUDA}")
     if mesh.tp > 1:
         raise ConfigError("train.fp8=true: what torchao puts in the place of a layer cannot be cut; type train.fp8=false, or strategy=fsdp")
 
@@ -238,7 +240,7 @@ def check_world(config: Config, world: World, mesh: Mesh) -> None:
             f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
             f"train.batch_size={nearest_batch(batch, parts)}",
         )
-    if train["precision"] == "fp16" and world.device == "cpu":
+    if train["precision"] == "fp16" and world.device == CPU:
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
 
 

@@ -20,6 +20,7 @@ from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
+from launcher.devices import KINDS
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan, check_name
 from launcher.rundir import rundir
@@ -65,11 +66,11 @@ class Frozen(NamedTuple):
     """None where the processes run what is here, as on this machine."""
 
 
-def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False) -> Frozen:
+def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False, chosen: str = "") -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
     `config` is changed only by `train.round_batch`, to what was decided, and where it has paths of initial weights, to whole ones.
-    `goes_on`: it is of a run that is there, whose initial weights may be gone.
+    `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where that was measured.
     """
     values = resolve(config)
     check.check_keys(values)
@@ -121,6 +122,8 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
         mesh=mesh,
         umask="027" if values["runs_mode"] == "group" else "077",
         told=tuple(cluster.told.items()),
+        trusted_devices=tuple(cluster.trusted_devices),
+        chosen=chosen or cluster.chose(),
     )
     try:
         return Frozen(plan, cluster, text, cluster.render(plan), code)
@@ -196,6 +199,4 @@ _DUMPED: dict[tuple[str, str], str] = {}
 
 
 def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
-    if values["train"]["deterministic"] and device == "cuda":
-        return (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),)  # cuBLAS reads it once, at the first handle
-    return ()
+    return KINDS[device].deterministic if values["train"]["deterministic"] else ()

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 
+from launcher.devices import HOST_BACKEND
+
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself, or this process's piece of it, in the same memory."""
@@ -33,9 +35,9 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def summed(tensor: torch.Tensor) -> torch.Tensor:
-    """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL adds up
-    nothing else."""
-    if tensor.is_cpu and dist.get_backend() == "nccl":
-        tensor = tensor.cuda()
+    """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL and
+    XCCL add up nothing else."""
+    if tensor.is_cpu and dist.get_backend() != HOST_BACKEND:
+        tensor = tensor.to(torch.accelerator.current_accelerator())
     dist.all_reduce(tensor)
     return tensor

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Step, Sums
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -53,7 +54,7 @@ def _sums(model: Model, batch: Batch) -> torch.Tensor:
     classes = outputs.shape[1]
     loss = nn.functional.cross_entropy(outputs.float(), labels, reduction="sum")
     confusion = torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
-    return torch.cat((loss.double().view(1), confusion.double()))
+    return torch.cat((wide(loss).view(1), wide(confusion)))
 
 
 def _result(total: torch.Tensor) -> dict[str, float]:
