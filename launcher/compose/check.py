@@ -68,6 +68,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
     ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
     ("train.compile_mode", lambda value: value in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES)),
+    ("train.device_probe", lambda value: isinstance(value, bool), "true or false"),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
     ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),
@@ -189,6 +190,14 @@ def check_held(config: Config, holds: Mapping[str, int]) -> None:
         asked, held = model.get(key), holds.get(key)
         if isinstance(asked, int) and held is not None and asked != held:
             raise ConfigError(f"model.{key}={asked}: {said.format(held)}; type model.{key}={held}")
+
+
+def check_probe(config: Config, attached: bool) -> None:
+    """Raises ConfigError where devices are to be timed that are not here."""
+    if config["train"].get("device_probe") and not attached:
+        raise ConfigError(
+            "train.device_probe=true: the compute nodes cannot be looked at from here; type train.device_probe=false, or cluster=local"
+        )
 
 
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:

@@ -77,7 +77,9 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     check.check_values(values)
-    world = build_cluster(values["cluster"]).world()
+    asked = build_cluster(values["cluster"])
+    check.check_probe(values, asked.attached)
+    world = asked.world()
     strategy: Strategy = targets.build(values["strategy"])
     mesh = strategy.mesh(world)
     if round_batch(config, values["train"], mesh) | pretrained.settle(config, values["model"]):
