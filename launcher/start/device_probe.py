@@ -4,9 +4,10 @@ quicker is taken. Before the run is frozen, so that all ranks and all later atte
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from launcher.clusters import submit
 from launcher.compose.freeze import Frozen, freeze, resolve, stored_config
@@ -52,7 +53,7 @@ def settle(config: DictConfig, overrides: list[str], frozen: Frozen) -> str:
         return f"{KEY} has nothing to choose: cluster.device={config.cluster.device} was typed"
     if plan.world.device == CPU:
         return f"{plan.chosen}; {KEY} has nothing to compare it with"
-    beside = OmegaConf.create(OmegaConf.to_container(config))
+    beside: DictConfig = copy.deepcopy(config)
     beside.cluster.device = CPU
     try:
         other = freeze(beside, overrides).plan
@@ -78,7 +79,8 @@ def _timed(config: DictConfig, plan: Plan) -> Timed:
         raise ConfigError(
             f"{KEY} times one process, and here a model is split over several ({plan.mesh}); type train.device_probe=false, or strategy=ddp"
         )
-    answer = submit.time_updates({"config": resolve(config), "device": device, "shares": shares, "threads": plan.threads})
+    where = {"device": device, "trusted": plan.trusted_devices, "shares": shares, "threads": plan.threads}
+    answer = submit.time_updates({"config": resolve(config), **where})
     if "failed" in answer:
         raise ConfigError(f"{KEY}: {device} cannot be timed ({answer['failed']}); type train.device_probe=false, or another cluster.device")
     return Timed(device, answer["seconds"], answer["updates"], shares)

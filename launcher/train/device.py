@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
+import socket
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,15 @@ _PORTABLE = 1
 """cudaHostRegisterPortable: pinned for whatever device a process uses."""
 
 
-def take(kind: str, index: int) -> torch.device:
-    """Be the process that computes on that one of its node. Raises ConfigError where torch sees none for it."""
-    if kind == devices.CPU:
-        return torch.device(kind)
+def take(kind: str, index: int, trusted: Sequence[str] = ()) -> torch.device:
+    """Be the process that computes on that one of its node. Raises ConfigError where torch sees none for it, or one that is not trusted."""
+    taken = torch.device(kind) if kind == devices.CPU else _seen(kind, index)
+    if trusted and (why := devices.refusal(name(taken), uuid(taken), uuids_beside(taken), trusted)):
+        raise ConfigError(f"device {index} of {socket.gethostname()}: {why}")
+    return taken
+
+
+def _seen(kind: str, index: int) -> torch.device:
     found = torch.accelerator.current_accelerator()
     count = torch.accelerator.device_count() if found is not None and found.type == kind else 0
     if count <= index:

@@ -40,7 +40,7 @@ LONGEST = 60.0
 def probe(given: Mapping[str, Any]) -> dict[str, Any]:
     """The median of single updates, data and all, each until the device has done it. Raises ConfigError or RunError; what fails in any
     other way is a finding too: the other device may do better."""
-    where = device.take(given["device"], 0)
+    where = device.take(given["device"], 0, given["trusted"])
     if device.is_host(where):
         torch.set_num_threads(given["threads"])
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from launcher.clusters.local import choice, machine
@@ -32,7 +32,7 @@ class Local(Cluster):
     """auto: one per GPU; one in all on a CPU, with every core."""
     device: str = "auto"
     """auto | cpu | cuda | xpu | mps, as torch calls them; ROCm is cuda. auto: a GPU where there is one, and a line that says why."""
-    trusted_devices: list[str] = field(default_factory=list[str])
+    trusted_devices: Sequence[str] = ()
     """Names of the devices that may compute (* and ? stand for other signs), or UUIDs, or how those begin; empty: all. A worker on any
     other is refused. Of a CPU it is the model's name."""
     max_restarts: int = 0

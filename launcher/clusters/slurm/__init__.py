@@ -41,7 +41,7 @@ class Slurm(Batch):
     """One per GPU; on `device=cpu` as many as the node shall run."""
     device: str = CUDA
     """cuda | xpu | cpu. The compute nodes cannot be looked at from here, so there is no auto."""
-    trusted_devices: list[str] = field(default_factory=list[str])
+    trusted_devices: Sequence[str] = ()
     """Names of the devices that may compute (* and ? stand for other signs), or UUIDs, or how those begin; empty: all. A worker on any
     other is refused."""
     cpus_per_process: int = 4

@@ -75,8 +75,8 @@ class Snapshot:
     def aside(self, where: torch.device) -> Stream | None:
         """Of a GPU the stream on which `take` copies what updates change, behind all that the device has been told to do so far."""
         if device.has_streams(where):
-            self._stream = self._stream or device.stream(where)
-            self._stream.wait_stream(device.current_stream(where))
+            stream = self._stream = self._stream or device.stream(where)
+            stream.wait_stream(device.current_stream(where))
         return self._stream
 
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:

@@ -148,8 +148,8 @@ class Fetch:
         elif device.has_streams(tensor.device):
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
-            self._event = device.event(tensor.device)
-            self._event.record()
+            self._event = event = device.event(tensor.device)
+            event.record()
         else:
             self._host = tensor.cpu()
 

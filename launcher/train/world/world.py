@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 from pathlib import Path
 from typing import cast
 
@@ -14,12 +13,12 @@ from accelerate import Accelerator
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
-from launcher.devices import CPU, KINDS, refusal
-from launcher.errors import ConfigError, TrainingFailed
+from launcher.devices import CPU, KINDS
+from launcher.errors import TrainingFailed
 from launcher.node.place import Place
 from launcher.plan import ORDER, Mesh, Plan
 from launcher.strategies.protocol import Strategy
-from launcher.train import device as devices
+from launcher.train.device import is_host, take
 from launcher.train.world import meeting
 from launcher.train.world.patience import Patience, tell_nccl
 from launcher.train.world.proof import prove
@@ -28,13 +27,9 @@ from launcher.train.world.ranks import Ranks
 
 def device(plan: Plan, place: Place) -> torch.device:
     """Of this process. Raises ConfigError where torch sees none for it, or one that is not among those that the plan trusts."""
-    taken = devices.take(plan.world.device, place.local_rank)
-    if devices.is_host(taken):
+    taken = take(plan.world.device, place.local_rank, plan.trusted_devices)
+    if is_host(taken):
         torch.set_num_threads(plan.threads)
-    if plan.trusted_devices:
-        known = devices.name(taken), devices.uuid(taken), devices.uuids_beside(taken)
-        if why := refusal(*known, plan.trusted_devices):
-            raise ConfigError(f"rank {place.rank} on {socket.gethostname()}: {why}")
     return taken
 
 
