@@ -135,7 +135,7 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], said: st
 
 def test_what_the_first_step_shows_not_to_fit_is_refused() -> None:
     model, (samples, labels) = network(), batch()
-    with pytest.raises(ValueError, match="task.class_weights: there are 2, and the model has 4 classes"):
+    with pytest.raises(ValueError, match=r"task\.class_weights: there are 2, and the model has 4 classes"):
         Classification(class_weights=[1, 2]).step(model, (samples, labels))
-    with pytest.raises(ValueError, match="task.loss=focal: it takes one class"):
+    with pytest.raises(ValueError, match=r"task\.loss=focal: it takes one class"):
         Classification(loss="focal").step(model, (samples, F.one_hot(labels, 4).float()))

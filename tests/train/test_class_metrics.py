@@ -103,5 +103,5 @@ def test_what_costs_more_is_kept_only_where_it_is_asked_for() -> None:
 
 
 def test_a_top_that_is_always_right_is_refused() -> None:
-    with pytest.raises(ValueError, match="task.metrics: top5 of 4 classes is always right; leave it out"):
+    with pytest.raises(ValueError, match=r"task\.metrics: top5 of 4 classes is always right; leave it out"):
         Classification(metrics=["top5"]).metrics().update(lambda x: x, scored(4, 4, False))

@@ -55,7 +55,7 @@ modl=resnet8                    modl: no such key; did you mean model?
 model=resnet88                  model=resnet88: no such choice; did you mean resnet
 model=../../etc/passwd          a choice is the name of a file below conf/
 model=null                      model=null
-optim=rmsprop                   optim=rmsprop: no such choice; it takes adafactor, adam, adamw, lbfgs, lion, muon, sgd
+optim=rmsprop                   optim=rmsprop: no such choice; it takes adafactor, adam, adamw, lamb, lars, lbfgs, lion, muon, sgd
 strategy=dpd                    strategy=dpd: no such choice; did you mean ddp?
 data=cifar                      data=cifar: no such choice; did you mean cifar10?
 exp=toyy                        exp=toyy: no such choice; did you mean toy?"""
