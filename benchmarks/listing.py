@@ -1,4 +1,4 @@
-"""How long a folder of 100,000 pictures takes to be listed, and to be taken from what was listed before (data/pictures.py).
+"""How long a folder of 100,000 pictures takes to be listed, and to be taken from what was listed before (data/vision/pictures.py).
 
     python benchmarks/listing.py [PLACE]      PLACE: a directory on the file system in question; default: a temporary one
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.pictures import pictures
+from data.vision.pictures import pictures
 
 CLASSES, EACH, ROUNDS = 1000, 100, 5
 

@@ -33,8 +33,8 @@ from omegaconf import OmegaConf
 from benchmarks import measure
 from benchmarks.our_loop import CONTENDERS, Times, Turns, make_job
 from benchmarks.plain_loop import plain_loop
-from data.images import Images, ImageSource, Recipe
 from data.resident import Resident
+from data.vision.images import Images, ImageSource, Recipe
 from launcher.config import targets
 from launcher.config.config import Config
 from launcher.plan import Mesh

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data import targets as wanted
-from data.files import first_line, sha256_file
+from data.numbers import targets as wanted
+from data.numbers.rows import Read, Rows
 from data.options import one_of
-from data.rows import Read, Rows
+from data.store.files import first_line, sha256_file
 
 _FEW_OPERATIONS = ("uint16", "uint32", "uint64")
 """Types that torch can do little with."""

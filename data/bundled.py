@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from data import targets
 from data.digits import INSTALL
+from data.numbers import targets
+from data.numbers.rows import Read, Rows
 from data.options import one_of
-from data.rows import Read, Rows
 
 NAMES = ("breast_cancer", "diabetes", "iris", "wine")
 

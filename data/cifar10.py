@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from data import hub, standin
-from data.decoded import Chunks
-from data.files import notice
-from data.hf_images import HubImages, Published
 from data.options import one_of
+from data.store import hub
+from data.store.decoded import Chunks
+from data.store.files import notice
+from data.vision import standin
+from data.vision.hf_images import HubImages, Published
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PUBLISHED = Published("CIFAR-10", "cifar10", "uoft-cs/cifar10", "plain_text", (32, 32), CLASSES, is_downloaded=True)

@@ -5,8 +5,8 @@ Looked for in `data.root`, then `$LAUNCHER_DATA/cifar100`; where it is in neithe
 
 from __future__ import annotations
 
-from data.hf_images import HubImages, Published
 from data.options import one_of
+from data.vision.hf_images import HubImages, Published
 
 FINE = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar
 cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.annotated import Box, Sample, box_of
-from data.detection import PARTS, Detection, Read
-from data.files import first_line
+from data.store.files import first_line
+from data.vision.annotated import Box, Sample, box_of
+from data.vision.detection import PARTS, Detection, Read
 
 MOST_BYTES = 2 << 30
 """Of a JSON file, which is read as a whole and takes several times as much memory; that of COCO's 118,287 pictures has 0.4 GiB."""

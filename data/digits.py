@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.corrupt import Corrupt
-from data.decoded import Chunks, Split, open_or_build
 from data.options import cache_of, one_of, share, whole
-from data.order import stratified
+from data.sampling.order import stratified
+from data.store.corrupt import Corrupt
+from data.store.decoded import Chunks, Split, open_or_build
 
 if TYPE_CHECKING:
     import torch
 
-    from data.images import ImageSource
+    from data.vision.images import ImageSource
 
 SIZE, LEVELS = 8, 16
 INSTALL = "pip install scikit-learn"
@@ -66,7 +66,7 @@ class Digits:
 
     def part(self, split: str, device: torch.device | str) -> ImageSource | None:
         """train, val or test, None where there is no sample of it."""
-        from data.images import Images, ImageSource, Recipe
+        from data.vision.images import Images, ImageSource, Recipe
 
         one_of("split", split, ("train", "val", "test"))
         digits = self._open()

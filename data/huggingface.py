@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import first_line
-from data.picture import MEAN, STD, Picture
+from data.store.files import first_line
+from data.vision.picture import MEAN, STD, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class HuggingFace:
     ) -> None:
         """`path`: a name on the hub (ylecun/mnist), a directory, or a file. `name`: of one of several configurations. `train`, `val`,
         `test`: what its splits are called, also as `train[:90%]`; null: none. `columns`: which to give; null: the first of pictures, and
-        the first of class labels. `size`, `crop`, `flip`, `mean`, `std`: of pictures, as data/picture.py has them. `revision`: of the
+        the first of class labels. `size`, `crop`, `flip`, `mean`, `std`: of pictures, as Picture has them. `revision`: of the
         hub's. `fingerprint`: refuse data with other columns or another number of rows. Raises ValueError naming the option, KeyError for a
         split that there is none of."""
         if not path:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.options import cache_of, share, whole
-from data.order import stratified
-from data.picture import MEAN, STD, Picture
-from data.pictures import SUFFIXES, Pictures, pictures
+from data.sampling.order import stratified
+from data.vision.picture import MEAN, STD, Picture
+from data.vision.pictures import SUFFIXES, Pictures, pictures
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ class ImageFolder:
         """List the pictures, or take what was listed before.
 
         `root`: the folder. `size`: of a side of what the model is given, in pixels. `val`, `test`: shares of each class to hold out where
-        there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`: as data/picture.py has them; evaluations have the
+        there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`: as Picture has them; evaluations have the
         middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher. `fingerprint`: refuse other names.
         Raises ValueError naming the option, KeyError for a split that there is none of, FileNotFoundError.
         """

@@ -5,7 +5,7 @@ Looked for in `data.root`, then `$LAUNCHER_DATA/mnist`; where it is in neither, 
 
 from __future__ import annotations
 
-from data.hf_images import HubImages, Published
+from data.vision.hf_images import HubImages, Published
 
 PUBLISHED = Published("MNIST", "mnist", "ylecun/mnist", "mnist", (28, 28), tuple("0123456789"), image="image", mode="L")
 

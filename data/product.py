@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from data.numbers.rows import RowSource
 from data.options import one_of, share, whole
-from data.order import PRODUCT, stratified, words
-from data.rows import RowSource
+from data.sampling.order import PRODUCT, stratified, words
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from data import stacked
-from data.files import notice
 from data.loader import SPLITS, Mesh, Source
-from data.order import epoch_order
-from data.updates import TEST, VAL, Evaluation, Updates, check
+from data.sampling import stacked
+from data.sampling.order import epoch_order
+from data.sampling.updates import TEST, VAL, Evaluation, Updates, check
+from data.store.files import notice
 
 
 class Resident:
@@ -69,7 +69,7 @@ class Resident:
         return map(self._epoch(epoch)[0], self.places(epoch, step))
 
     def places(self, epoch: int, step: int) -> Iterator[torch.Tensor]:
-        """Of the samples of each of its micro-batches (data/updates.py)."""
+        """Of the samples of each of its micro-batches (data/sampling/updates.py)."""
         return self._updates.places(self._epoch(epoch)[1], step)
 
     def evaluation(self, split: str) -> Evaluation:

@@ -1,4 +1,4 @@
-"""A table, CSV or parquet, without code: every column but the target is a feature (data/columns.py), the target a class or a number."""
+"""A table, CSV or parquet, without code: every column but the target is a feature, the target a class or a number."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data import targets
-from data.columns import encoded, missing, of_column
-from data.files import first_line, os_error, sha256_file
+from data.numbers import targets
+from data.numbers.columns import encoded, missing, of_column
+from data.numbers.rows import Read, Rows
 from data.options import one_of
-from data.parquet import read_columns
-from data.rows import Read, Rows
+from data.store.files import first_line, os_error, sha256_file
+from data.store.parquet import read_columns
 
 _MOST_AT_ONCE = 256 << 20
 """Bytes of a CSV that decide what type a column is."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data import documents
-from data.files import notice
-from data.order import SHIFT, words
-from data.shards import Maker, Stream, opened
+from data.sampling.order import SHIFT, words
+from data.store.files import notice
+from data.words import documents
+from data.words.shards import Maker, Stream, opened
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ _HELD = 1 << 30
 
 
 class Text:
-    """A file, or all of a folder, one behind the other in the order of their names: data/documents.py says which."""
+    """A file, or all of a folder, one behind the other in the order of their names: data/words/documents.py says which."""
 
     def __init__(
         self,

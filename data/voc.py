@@ -14,9 +14,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data.annotated import Box, Sample, box_of
-from data.detection import PARTS, Detection, Read
-from data.files import first_line
+from data.store.files import first_line
+from data.vision.annotated import Box, Sample, box_of
+from data.vision.detection import PARTS, Detection, Read
 
 MOST_BYTES = 4 << 20
 """Of an annotation: one of a thousand boxes has a quarter of a MiB."""

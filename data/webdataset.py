@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data import cache
-from data.files import notice
 from data.options import cache_of, one_of
-from data.picture import MEAN, STD, Picture
-from data.tar import Cut, members
+from data.store import cache
+from data.store.files import notice
+from data.store.tar import Cut, members
+from data.vision.picture import MEAN, STD, Picture
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class WebDataset:
         """`root`: the folder of the shards. `train`, `val`, `test`: which of them, by a pattern of names below it; null: none. `label`: the
         kind of file that has a sample's label, a whole number or a word; `json:key` for one that has it under that key. `damaged`: what to
         do with a shard that is cut, and a sample without label: refuse, or skip what cannot be read. `size`, `crop`, `flip`, `mean`,
-        `std`: as data/picture.py has them. `cache`: where it is kept which sample lies where; default $LAUNCHER_CACHE or
+        `std`: as Picture has them. `cache`: where it is kept which sample lies where; default $LAUNCHER_CACHE or
         ~/.cache/launcher. `fingerprint`: refuse other shards. Raises ValueError naming the option, KeyError for a split that there is none
         of, FileNotFoundError; OSError, with its errno, where the cache cannot be written."""
         if not root:

@@ -1,7 +1,7 @@
 """Loader technique: a map-style data set is read as it is needed, by processes beside the one that trains.
 
 For data that do not fit into memory, are decoded as they go, or draw other numbers in each epoch. data/README.md has the design;
-data/crew.py and data/nursery.py the processes, and why they are not forked from the trainer.
+data/processes/crew.py and data/processes/nursery.py the processes, and why they are not forked from the trainer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.ahead import copier
-from data.crew import Crew
-from data.files import notice
 from data.loader import Mesh
-from data.maker import Maker, Spent, Task, evaluating, training
-from data.order import Windowed, epoch_order
-from data.samples import Samples, apart, by_split, held_out
-from data.updates import TEST, VAL, Evaluation, Updates, check
+from data.processes.ahead import copier
+from data.processes.crew import Crew
+from data.processes.maker import Maker, Spent, Task, evaluating, training
+from data.sampling.order import Windowed, epoch_order
+from data.sampling.samples import Samples, apart, by_split, held_out
+from data.sampling.updates import TEST, VAL, Evaluation, Updates, check
+from data.store.files import notice
 
 AUTO = "auto"
 MOST = 16

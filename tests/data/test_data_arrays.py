@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from data.arrays import Arrays
+from data.numbers.rows import statistics
 from data.product import Product
-from data.rows import statistics
 
 N = 50
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.corrupt import Corrupt
-from data.decoded import Chunks, Split
-from data.decoded import open_or_build as opened
+from data.store.corrupt import Corrupt
+from data.store.decoded import Chunks, Split
+from data.store.decoded import open_or_build as opened
 
 PRINT = "ab" * 32
 
@@ -144,8 +144,8 @@ BUILD = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from data.corrupt import Corrupt
-from data.decoded import open_or_build
+from data.store.corrupt import Corrupt
+from data.store.decoded import open_or_build
 
 cache, seconds = Path(sys.argv[1]), float(sys.argv[2])
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data.cifar10 import CIFAR10, FILES
-from data.corrupt import Corrupt
-from data.parquet import read_images
 from data.resident import Resident
+from data.store.corrupt import Corrupt
+from data.store.parquet import read_images
 
 BAD = (4, 5, 21)
 """Rows of the training file: bytes that are no image, an image that is cut off, a label that is no class."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data.digits import Digits
-from data.order import stratified
+from data.sampling.order import stratified
 
 
 def test_without_scikit_learn_one_line_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

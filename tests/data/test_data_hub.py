@@ -32,7 +32,7 @@ PINNED = {name: hashlib.sha256(body).hexdigest() for name, body in BODIES.items(
 DOWNLOAD = f"""
 import sys
 from pathlib import Path
-from data import hub
+from data.store import hub
 try:
     print("at", hub.download("some/set", "{REVISION}", {PINNED!r}, Path(sys.argv[1])))
 except (OSError, ValueError) as error:

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from data.imagefolder import ImageFolder
-from data.leaf import leaf_of
-from data.picture import Picture
-from data.pictures import Names, pictures
+from data.sampling.leaf import leaf_of
+from data.vision.picture import Picture
+from data.vision.pictures import Names, pictures
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)
 
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_learnt_from_is_one_line(tmp_path: Path) -> None
 
 
 def test_a_list_is_made_once_and_again_where_a_directory_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.pictures.SETTLED_SECONDS", 0)
+    monkeypatch.setattr("data.vision.pictures.SETTLED_SECONDS", 0)
     root, cache = drawn(tmp_path / "mine", {"a": 2, "b": 2}), tmp_path / "cache"
     (root / "a" / "loop").symlink_to(root / "a")
     (root / "b" / os.fsdecode(b"\xff.png")).write_bytes(b"")
@@ -165,7 +165,7 @@ def test_a_list_that_may_be_old_is_not_kept(tmp_path: Path, monkeypatch: pytest.
     root, cache = drawn(tmp_path / "mine", {"a": 2, "b": 2}), tmp_path / "cache"
     pictures(root, cache)
     assert not cache.exists(), "a directory that has just changed may change again within a tick"
-    monkeypatch.setattr("data.pictures.SETTLED_SECONDS", 0)
+    monkeypatch.setattr("data.vision.pictures.SETTLED_SECONDS", 0)
     before = (root / "a").stat()
     pictures(root, cache)
     time.sleep(0.02)  # a tick

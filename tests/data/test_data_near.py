@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toyproject.squares import Squares
 
-from data.order import Windowed
+from data.sampling.order import Windowed
 from data.workers import Workers
 
 

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from data.augment import draws
-from data.order import epoch_order, share, split
+from data.sampling.order import epoch_order, share, split
+from data.vision.augment import draws
 
 
 def test_an_order_is_a_permutation_that_changes_with_seed_and_epoch() -> None:

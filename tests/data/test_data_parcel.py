@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import parcel
+from data.processes import parcel
 
 Pair = namedtuple("Pair", "left right")
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from data.corrupt import Corrupt
-from data.parquet import read_images
+from data.store.corrupt import Corrupt
+from data.store.parquet import read_images
 
 NAME = "plain_text/train.parquet"
 Write = Callable[..., Path]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from data.augment import CropFlip, draws
-from data.images import Images, ImageSource, Recipe
-from data.order import epoch_order
 from data.resident import Resident
-from data.updates import Evaluation
+from data.sampling.order import epoch_order
+from data.sampling.updates import Evaluation
+from data.vision.augment import CropFlip, draws
+from data.vision.images import Images, ImageSource, Recipe
 
 N = 50
 MEAN, STD = np.array([120.0, 110.0, 100.0]), np.array([60.0, 50.0, 40.0])

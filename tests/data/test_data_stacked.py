@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from toyproject.squares import Squares
 
-from data import memory
-from data.order import SPLIT, shuffled
 from data.resident import Resident
+from data.sampling import memory
+from data.sampling.order import SPLIT, shuffled
 
 Pair = namedtuple("Pair", "left right")
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from data import standin
+from data.vision import standin
 
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data import targets
 from data.bundled import Bundled
-from data.rows import Rows, RowSource
+from data.numbers import targets
+from data.numbers.rows import Rows, RowSource
 from data.table import Table
 
 ROWS = 60

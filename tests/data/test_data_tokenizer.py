@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from data import documents
 from data.text import Text
-from data.tokenizer import FromFile
+from data.words import documents
+from data.words.tokenizer import FromFile
 
 tokenizers: Any = pytest.importorskip("tokenizers", reason="needs the extra: pip install tokenizers")
 LINES = [f"There once was a number {number}; it was as good as {number + 1}, or überhaupt any." for number in range(200)]

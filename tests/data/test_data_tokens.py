@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data import documents, shards
-from data.documents import Piece
-from data.order import SHIFT, words
-from data.parquet import read_texts
 from data.resident import Resident
+from data.sampling.order import SHIFT, words
+from data.store.parquet import read_texts
 from data.text import Text, Windows
+from data.words import documents, shards
+from data.words.documents import Piece
 from launcher.plan import Mesh
 
 DOCUMENTS = ["The first of them.\n", "", "Äther, and a second one, which is longer.", "The third"]
@@ -298,7 +298,7 @@ MAKE = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from data import documents, shards
+from data.words import documents, shards
 from data.text import Text
 
 folder, made, seconds, slow = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]

@@ -23,7 +23,7 @@ NOTHING = f"{NO_LINKS},flock={{0}}"
 DATA = """
 import sys
 from pathlib import Path
-from data.files import one_at_a_time
+from data.store.files import one_at_a_time
 from launcher.code.snapshot import Source
 with one_at_a_time(Path(sys.argv[1], "cache", "x.lock"), "decoding"):
     Source((("a.py", Path(sys.argv[1], "link.py")),)).copy_to(Path(sys.argv[1], "code"))

@@ -234,7 +234,7 @@ def test_without_fsync_of_files_too_a_checkpoint_is_saved_and_says_once_what_tha
 def test_a_disk_that_is_full_or_breaks_in_the_fsync_of_a_file_is_not_passed_over(
     answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from data import cache
+    from data.store import cache
     from launcher.train.checkpoint.checkpoint import CheckpointStore
     from launcher.train.world.ranks import Ranks
 

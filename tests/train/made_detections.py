@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from data.order import words
+from data.sampling.order import words
 from launcher.train.tasks.average_precision import Found
 
 IMAGES, CLASSES, SIZE = 60, 4, 200

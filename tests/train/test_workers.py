@@ -33,7 +33,7 @@ def words(folder: Path, name: str, *more: str) -> list[str]:
 
 def of_the_loader(process: object) -> list[psutil.Process]:
     """Workers, and who forks them."""
-    found = [each for each in descendants(process.pid) if any("data.nursery" in word for word in each.cmdline())]
+    found = [each for each in descendants(process.pid) if any("data.processes.nursery" in word for word in each.cmdline())]
     return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
 
 

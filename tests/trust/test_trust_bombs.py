@@ -16,7 +16,7 @@ import pytest
 from helpers import TOY, Answer
 from hostile import MOST_BYTES, MOST_SECONDS, measured
 
-from data.parquet import _decode
+from data.store.parquet import _decode
 from launcher.config import bounds, dialect
 from launcher.errors import ConfigError, LaunchError
 

@@ -18,11 +18,11 @@ import pytest
 from another_user import as_user
 
 import launcher.trust.owner
-from data import hub, owner
-from data.cache import MANIFEST
-from data.corrupt import Corrupt
-from data.decoded import Chunks, open_or_build
-from data.files import cannot_write
+from data.store import hub, owner
+from data.store.cache import MANIFEST
+from data.store.corrupt import Corrupt
+from data.store.decoded import Chunks, open_or_build
+from data.store.files import cannot_write
 
 SOMEBODY, COLLEAGUE = 65_534, 12_345
 FINGERPRINT = "f" * 64

@@ -28,7 +28,7 @@ from another_user import as_user
 from processes import PROJECT, REPO, wait_for
 from test_trust_cache import planted as planted_cache
 
-from data.standin import FINGERPRINT
+from data.vision.standin import FINGERPRINT
 
 OWNER, NEIGHBOUR = 12_345, 65_534
 pytestmark = [

@@ -19,16 +19,17 @@ from helpers import REPO
 from hostile import MOST_BYTES, MOST_SECONDS
 from PIL import Image
 
-from data import cifar10, pages
-from data.corrupt import Corrupt
-from data.parquet import read_images
+from data import cifar10
+from data.store import pages
+from data.store.corrupt import Corrupt
+from data.store.parquet import read_images
 
 READ = """
 import json, os, sys, time
 from pathlib import Path
 import numpy, pyarrow.parquet, PIL.Image
-from data.corrupt import Corrupt
-from data.parquet import read_images
+from data.store.corrupt import Corrupt
+from data.store.parquet import read_images
 
 def read(path):
     begin, told = time.monotonic(), []

@@ -1,0 +1,92 @@
+"""One picture as a model is given it: a part of it, of one size, perhaps mirrored, standardised."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from data.options import whole
+from data.store.files import first_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from PIL.Image import Image
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's."""
+
+
+class Picture:
+    """What draws, draws from `random`, which a loader has planted for the sample."""
+
+    def __init__(self, size: int, crop: float, flip: bool, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> None:
+        """`size`: pixels of a side. `crop`: the least share of the area that is shown (Szegedy et al., 2014,
+        https://arxiv.org/abs/1409.4842); 1: 7/8 of the middle square. `flip`: left to right, every other time. `mean`, `std`: of each
+        channel, in 0..1. Raises ValueError naming the option."""
+        whole("data.size", size, 1)
+        if not 0 < crop <= 1:
+            raise ValueError(f"data.crop={crop}: not possible; type a share of the area above 0, 1 for none")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError("data.mean and data.std: not possible; type three numbers each, those of std above 0")
+        self.size, self._crop, self._flip = size, crop, flip
+        self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
+
+    def plain(self) -> Picture:
+        """As evaluations have it."""
+        return Picture(self.size, 1.0, False, tuple(self._mean.tolist()), tuple(self._std.tolist()))
+
+    def of(self, file: Path | IO[bytes]) -> torch.Tensor:
+        """(3, size, size) float32. Raises ValueError, in a few words, where it is no picture."""
+        import torch
+
+        pixels = np.asarray(self._shown(file), np.float32) / 255
+        return torch.from_numpy((pixels - self._mean) / self._std).permute(2, 0, 1).contiguous()
+
+    def _shown(self, file: Path | IO[bytes]) -> Image:
+        """(size, size), RGB. A JPEG is decoded no larger than is needed."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(file) as image:
+                width, height = image.size
+                box = self._box(width, height)
+                shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
+                image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
+                picture = rgb(image)
+        except UnidentifiedImageError as error:  # which says its path once more
+            raise ValueError("is no picture that can be read (of no kind that Pillow knows)") from error
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"is no picture that can be read ({first_line(error)})") from error
+        across, down = picture.width / width, picture.height / height
+        box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self._flip and random.random() < 0.5 else picture
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What is shown: between 3:4 and 4:3, or the whole middle square where ten draws give none that fits."""
+        for _ in range(10 if self._crop < 1 else 0):
+            area, ratio = width * height * random.uniform(self._crop, 1), math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+            wide, high = math.sqrt(area * ratio), math.sqrt(area / ratio)
+            if wide <= width and high <= height:
+                left, top = random.uniform(0, width - wide), random.uniform(0, height - high)
+                return left, top, left + wide, top + high
+        side = min(width, height) * (1.0 if self._crop < 1 else 7 / 8)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
+
+def rgb(image: Image) -> Image:
+    """As it is shown. Raises ValueError where nobody knows what is white: Pillow takes whatever is above 255 for it."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
+    is_clear = image.mode == "P" and "transparency" in image.info  # Pillow warns of those, of each one
+    return (image.convert("RGBA") if is_clear else image).convert("RGB")
