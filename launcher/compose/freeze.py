@@ -69,8 +69,8 @@ class Frozen(NamedTuple):
 def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False) -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
-    `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to whole ones.
-    `goes_on`: it is of a run that is there, whose initial weights may be gone.
+    `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to
+    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone.
     """
     values = resolve(config)
     check.check_keys(values)

@@ -32,8 +32,8 @@ class TrainConfig:
     round_batch: bool = False
     """Where batch_size does not divide, take the nearest that does and say so, when the run is planned. The frozen run has the number."""
     scale_lr: Any = None
-    """{linear: 256} or {sqrt: 256}: the rates of `optim` are for a batch of so many, and are scaled to batch_size when the run is planned. The
-    frozen run has the rates, and they are not scaled again. null: they are as they are."""
+    """{linear: 256} or {sqrt: 256}: the rates of `optim` are for a batch of so many, and are scaled to batch_size when the run is planned.
+    The frozen run has what they became, and does not scale them again. null: they are as they are."""
     accumulate: int = 1
     """Micro-batches per update; gradients are reduced across processes once, with the last."""
     precision: str = "auto"

@@ -33,8 +33,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def summed(tensor: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:
-    """Over all ranks, or those of a group; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL adds up
-    nothing else."""
+    """Over all ranks, or those of a group; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the
+    GPU: NCCL adds up nothing else."""
     if tensor.is_cpu and dist.get_backend(group) == "nccl":
         tensor = tensor.cuda()
     dist.all_reduce(tensor, group=group)

@@ -17,8 +17,8 @@ from launcher.train.tasks.roc import areas
 from launcher.train.tasks.task import Model, Sums
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images (N, C, H, W), or whatever the model takes, (N, …); labels (N,) int64, or their probabilities (N, classes) float32, as mixed samples
-have them."""
+"""Images (N, C, H, W), or whatever the model takes, (N, …); labels (N,) int64, or their probabilities (N, classes) float32, as mixed
+samples have them."""
 
 
 class ClassMetrics(Sums):

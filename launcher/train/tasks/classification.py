@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +49,8 @@ class Classification:
             raise ValueError(f"task.gamma={gamma} cannot be; type a number from 0, or null for {GAMMA:g}")
         self.needs_labels = class_weights == "balanced"
         """Whether `learn_labels` has to come before the first step."""
-        self._is_focal, self._smoothing, self._gamma = loss == "focal", label_smoothing, GAMMA if gamma is None else gamma
+        strength = GAMMA if gamma is None else gamma
+        self._loss = partial(focal, gamma=strength) if loss == "focal" else partial(cross_entropy, smoothing=label_smoothing)
         self._class_weights = None if class_weights is None or isinstance(class_weights, str) else _checked(class_weights)
         if isinstance(class_weights, str) and not self.needs_labels:
             raise ValueError(f"task.class_weights={class_weights} cannot be; type balanced, a list of numbers, or null")
@@ -66,10 +68,7 @@ class Classification:
         images, labels = batch
         outputs = model(images)
         weights = self._of_classes(outputs)
-        if self._is_focal:
-            loss = focal(outputs, labels, weights, self._gamma)
-        else:
-            loss = cross_entropy(outputs, labels, weights, self._smoothing)
+        loss = self._loss(outputs, labels, weights)
         correct = (outputs.argmax(1) == hardened(labels)).sum()
         if weights is None:
             return Step(loss, len(labels), (correct,))
