@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from helpers import REPO
 from torch import nn
 
-from launcher.train.layerwise import LAMB, LARS, norms
+from launcher.train.layerwise import LAMB, LARS
 from launcher.train.optim import lamb, lars
 from launcher.train.optimizers import Optimizers
 
@@ -107,33 +111,12 @@ def test_it_trains_and_leaves_what_has_no_gradient(make: Any, lr: float) -> None
     assert torch.equal(model[3].weight, unused)
 
 
-def in_pieces(rank: int, place: str) -> None:
-    import torch.distributed as dist
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
-    mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("dp_replicate", "dp_shard"))
-    for kind in (LARS, LAMB):
-        whole = made()
-        # Of three rows one process has two; of four numbers the one dimension is cut too; one matrix every process has.
-        how = ([Replicate(), Shard(0)], [Replicate(), Shard(0)], [Replicate(), Replicate()])
-        cut = [nn.Parameter(distribute_tensor(each.detach().clone(), mesh, way)) for each, way in zip(whole, how, strict=True)]
-        both = [kind(groups(each, 0.1), lr=0.3) for each in (whole, cut)]
-        for _ in range(3):
-            for one, other, way in zip(whole, cut, how, strict=True):
-                one.grad = torch.randn_like(one)
-                other.grad = distribute_tensor(one.grad.clone(), mesh, way)
-            for each in both:
-                each.step()
-        for one, other in zip(whole, cut, strict=True):
-            torch.testing.assert_close(other.full_tensor().detach(), one.detach(), rtol=1e-12, atol=1e-12)  # pyright: ignore
-        torch.testing.assert_close(norms(cut, [each.to_local() for each in cut]), torch.stack([each.norm() for each in whole]))  # pyright: ignore
-    dist.destroy_process_group()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_of_pieces_the_norm_is_that_of_the_whole(tmp_path: Path) -> None:
-    mp.spawn(in_pieces, (str(tmp_path / "meeting"),), nprocs=2)
+    words = [sys.executable, str(Path(__file__).with_name("cut_norms.py")), str(tmp_path / "meet")]
+    done = subprocess.run(words, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(each["kind"] for each in found) == ["LAMB", "LAMB", "LARS", "LARS"]
+    assert max(each[name] for each in found for name in ("off", "norm_off")) < 1e-12
