@@ -118,5 +118,5 @@ class Config:
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
-OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500}}
+OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500, "augment": None}}
 """What a run has that was frozen before there was such a group to choose from."""
