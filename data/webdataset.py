@@ -85,7 +85,7 @@ class WebDataset:
         words = json.loads(bytes(found["names.uint8"]))
         self._files = [self.root / name for name in words["files"]]
         self._where: NDArray[np.int64] = found["where.int64"]
-        self._labels = self._as_trained(found["labels.int64"], words["classes"])
+        self.labels = self._as_trained(found["labels.int64"], words["classes"])
         self.shards = np.bincount(self._where[:, 0], minlength=len(self._files))
 
     def prepare(self) -> dict[str, object]:
@@ -93,7 +93,7 @@ class WebDataset:
         return {"root": str(self.root), "fingerprint": self._fingerprint()}
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """(3, size, size) float32, standardised; its class. Raises ValueError where it is no picture."""
@@ -102,7 +102,7 @@ class WebDataset:
         try:
             if len(raw) < size:
                 raise ValueError(f"is cut: {len(raw)} of {size} bytes")
-            return self._picture.of(io.BytesIO(raw)), int(self._labels[index])
+            return self._picture.of(io.BytesIO(raw)), int(self.labels[index])
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: the picture at {offset} of {self._files[shard].name} {error}") from error
 

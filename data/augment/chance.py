@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.processes.ahead import has_streams
 from data.sampling.order import CHANCE, words, words_of
 
 
@@ -54,7 +55,8 @@ class Chance:
         made = torch.from_numpy(np.ascontiguousarray(values))
         if made.is_floating_point():
             made = made.to(torch.float32)  # rounded once, whatever is computed in
-        made = made.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else made
+        if self._device.type != "cpu":
+            made = made.pin_memory().to(self._device, non_blocking=True) if has_streams(self._device) else made.to(self._device)
         return made if like is None else made.to(like.dtype)
 
     def each(self, values: NDArray[Any], images: torch.Tensor) -> torch.Tensor:

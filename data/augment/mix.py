@@ -1,8 +1,8 @@
 """Mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412) and CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
 
-A sample's partner is its neighbour in the order of the epoch: 2k and 2k+1. That order is drawn anew in each epoch, so the partner is another
-each time. No pair crosses a micro-batch of an even number of samples (data/sampling/updates.py): a sample has the same partner in every
-world in which micro-batches are even, and a world in which they are odd is refused.
+A sample's partner is its neighbour in the order of the epoch: 2k and 2k+1. That order is drawn anew in each epoch, so the partner is
+another each time. No pair crosses a micro-batch of an even number of samples (data/sampling/updates.py): a sample has the same partner
+in every world in which micro-batches are even, and a world in which they are odd is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Mix:
         mixed = images
         if self._kinds[0]:
             mine = chance.each(np.where(is_cut, 1.0, kept), images)
-            mixed = images * mine + other * (1 - mine)
+            mixed = torch.lerp(other, images, mine)
         if self._kinds[1]:
             box, area = boxes(kept, images.shape[2], images.shape[3], chance)
             mixed = torch.where(inside(images, box, chance) & chance.on(is_cut).view(-1, 1, 1, 1), other, mixed)

@@ -26,9 +26,7 @@ class Crop:
         """Raises ValueError where the border is too wide to be a reflection."""
         if self._pad >= min(shape[1:]):
             most = min(shape[1:]) - 1
-            raise ValueError(
-                f"loader.augment: pad={self._pad}: images of {shape[1]}x{shape[2]} reflect {most} pixels; type pad={most} or less"
-            )
+            raise ValueError(f"loader.augment: pad={self._pad}: images of {shape[1]}x{shape[2]} reflect {most} pixels; type pad={most}")
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, chance: Chance) -> tuple[torch.Tensor, torch.Tensor]:
         count, channels, height, width = images.shape

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The streams of one seed. A number is never given a second meaning: that would change every old run.
-SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW = range(1, 11)
-CHANCE = 21
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW, BALANCE, CHANCE = range(1, 13)
 
 
 def words(n: int, *key: int) -> NDArray[np.uint64]:

@@ -9,11 +9,14 @@ from typing import Any, cast
 
 from launcher.compose.round_batch import nearest as nearest_batch
 from launcher.compose.round_batch import shares
+from launcher.compose.scale_lr import WANTED as SCALE
+from launcher.compose.scale_lr import is_scale
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.layout import names
 from launcher.config.targets import fits, inputs, nearest, signature
+from launcher.devices import CPU, CUDA, KINDS
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
 from launcher.rundir.objective import EARLY_STOP, WANTED, is_early_stop, is_objective
@@ -63,10 +66,12 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.seconds", lambda value: value is None or _positive(value), "seconds above 0, or null for as many as it takes"),
     ("train.early_stop", is_early_stop, EARLY_STOP),
     ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),
+    ("train.scale_lr", is_scale, SCALE),
     ("train.accumulate", _whole(1), "a whole number from 1"),
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
     ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
     ("train.compile_mode", lambda value: value in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES)),
+    ("train.device_probe", lambda value: isinstance(value, bool), "true or false"),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
     ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),
@@ -87,6 +92,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optim.momentum", _below_one, "a number from 0 to below 1"),
     ("optim.weight_decay", _number(0), "a number from 0"),
     ("optim.eps", lambda value: _positive(value) or _eps_of_two(value), "a number above 0, for example 1e-8; for Adafactor [null,1e-3]"),
+    ("optim.eta", _positive, "a number above 0, for example 1e-3"),
     ("optim.beta2_decay", _number(-math.inf, 0), "a number up to 0, for example -0.8"),
     ("optim.d", _number(1), "a number from 1"),
     ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
@@ -181,6 +187,20 @@ def check_vocabulary(config: Config) -> None:
         )
 
 
+def check_classes(config: Config) -> None:
+    """Raises ConfigError where the task asks for other classes than the model has."""
+    task, classes = config["task"], config["model"].get("num_classes")
+    if task["_target_"] != "launcher.train.tasks.classification.Classification" or not isinstance(classes, int):
+        return
+    weights = task.get("class_weights")
+    if isinstance(weights, list) and len(cast("list[Any]", weights)) != classes:
+        count = len(cast("list[Any]", weights))
+        raise ConfigError(f"task.class_weights: there are {count}, and model.num_classes={classes}; type one for each")
+    for name in task.get("metrics") or ():
+        if str(name).startswith("top") and str(name)[3:].isdecimal() and int(str(name)[3:]) >= classes:
+            raise ConfigError(f"task.metrics: {name} of model.num_classes={classes} is always right; leave it out, or type a smaller one")
+
+
 _HELD = {
     "num_classes": "the data have {} classes",
     "channels": "images of the data have {} channels",
@@ -207,12 +227,21 @@ def check_held(config: Config, holds: Mapping[str, int]) -> None:
             raise ConfigError(f"model.{key}={asked}: {said.format(held)}; type model.{key}={held}")
 
 
+def check_probe(config: Config, attached: bool) -> None:
+    """Raises ConfigError where devices are to be timed that are not here."""
+    if config["train"].get("device_probe") and not attached:
+        raise ConfigError(
+            "train.device_probe=true: the compute nodes cannot be looked at from here; type train.device_probe=false, or cluster=local"
+        )
+
+
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where nothing computes in 8 bits."""
     if not config["train"].get("fp8"):
         return
-    if world.device == "cpu":
-        raise ConfigError("train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false, or cluster.device=cuda")
+    if world.device != CUDA:
+        kind = "a CPU" if world.device == CPU else f"an {KINDS[world.device].shown}"
+        raise ConfigError(f"train.fp8=true: {kind} computes nothing in 8 bits; type train.fp8=false, or cluster.device={CUDA}")
     if mesh.tp > 1:
         raise ConfigError("train.fp8=true: what torchao puts in the place of a layer cannot be cut; type train.fp8=false, or strategy=fsdp")
 
@@ -255,7 +284,7 @@ def check_world(config: Config, world: World, mesh: Mesh) -> None:
             f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
             f"train.batch_size={nearest_batch(batch, parts)}",
         )
-    if train["precision"] == "fp16" and world.device == "cpu":
+    if train["precision"] == "fp16" and world.device == CPU:
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
 
 

@@ -56,7 +56,8 @@ class Of(Pictures):
 def opened(kind: Any, data: Any, rank: int = 0, size: int = 1, **asked: Any) -> Any:
     more = {"num_workers": 0} if kind is Workers else {}
     loader = kind(data, **{"batch_size": 8, "accumulate": 1, "seed": 3, "augment": list(ALL), **more, **asked})
-    loader.open(SimpleNamespace(dp_rank=rank, dp_size=size), "cpu")
+    mesh: Any = SimpleNamespace(dp_rank=rank, dp_size=size)
+    loader.open(mesh, "cpu")
     return loader
 
 
@@ -189,10 +190,10 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "bytes": (Of(lambda index: (torch.zeros(3, 8, 8, dtype=torch.uint8), 1)), {}, r"Of has \(3, 8, 8\) uint8, \(\) int64; type"),
     "no classes": (Of(Pictures().__getitem__, mean=MEAN, std=STD), {}, "give it an attribute num_classes"),
     "no colours": (Of(Pictures().__getitem__, num_classes=3), {}, "says neither mean nor std; give it attributes mean and std"),
-    "other colours": (Of(Pictures().__getitem__, num_classes=3, mean=MEAN, std=(1, 1, 1)), {}, "says another mean and std than it takes off"),
+    "other colours": (Of(Pictures().__getitem__, num_classes=3, mean=MEAN, std=(1, 1, 1)), {}, "says another mean and std than it"),
     "half": (Of(Pictures().__getitem__, num_classes=3, mean=MEAN), {}, r"\.mean and \.std are not 3 number\(s\) each"),
     "odd": (Pictures(), {"batch_size": 6, "accumulate": 2}, "train.batch_size=6 makes some of 3; type train.batch_size=8"),
-    "large": (Pictures(), {"augment": Crop(12)}, "pad=12: images of 12x12 reflect 11 pixels; type pad=11 or less"),
+    "large": (Pictures(), {"augment": Crop(12)}, "pad=12: images of 12x12 reflect 11 pixels; type pad=11"),
     "user": (Pictures(), {"augment": [Flip(), failing]}, r"loader.augment \(Flip, function\) failed: ZeroDivisionError: on purpose"),
     "no call": (Pictures(), {"augment": {"mixup": 0.2}}, "type calls of classes"),
 }  # fmt: skip

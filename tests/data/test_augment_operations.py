@@ -163,7 +163,8 @@ def test_mixup_is_the_papers_equation_and_both_of_a_pair_are_mixed() -> None:
     pictures, labels = batch(smooth(6)), torch.tensor([0, 1, 2, 2, 4, 0])
     made, soft = mix.Mix(0.4)(pictures, labels, chance(6))
     drawn = chance(6)
-    drawn.uniform(), drawn.below(2)
+    drawn.uniform()
+    drawn.below(2)
     kept = torch.from_numpy(mix.quantiles(0.4)[drawn.below(mix.QUANTILES)]).float()
     hot = torch.nn.functional.one_hot(labels, 5).float()
     for n, partner in enumerate((1, 0, 3, 2, 5, 4)):
@@ -229,8 +230,8 @@ STEPS: dict[str, tuple[Augmentation, float]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_twice_the_precision_gives_the_same_to_float_tolerance(name: str) -> None:
-    """In place of another device, which rounds otherwise. Where colours are cut into levels, a value at the edge of one may fall into the next:
-    of pictures that were bytes, none does before the first interpolation, and few after it."""
+    """In place of another device, which rounds otherwise. Where colours are cut into levels a value at the edge of one may fall into the
+    next: of what was read as bytes none does, of what has been turned or blended since a few."""
     step, share = STEPS[name]
     pictures, labels = smooth(128), torch.zeros(128, dtype=torch.int64)
     before = batch(pictures)
