@@ -74,7 +74,9 @@ def one_by_one(images: list[Image.Image]) -> Callable[[int], None]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Images a second of augmentations, beside Pillow", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30, help="of one batch of each contender")
     options = parser.parse_args()
     torch.set_num_threads(1)
