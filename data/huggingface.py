@@ -52,6 +52,7 @@ class HuggingFace:
         self._path, self._name, self._revision, self._pinned = path, name, revision, fingerprint
         self._splits = {"train": train, "val": val, "test": test}
         picture = Picture(size, crop, flip, mean, std)
+        self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         asked = self._splits[split]
         if asked is None:

@@ -60,6 +60,7 @@ class ImageFolder:
         share("data.test", test, beside=val)
         self.root = Path(root).expanduser().absolute()
         picture = Picture(size, crop, flip, mean, std)
+        self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         self._cache, self._pinned = cache_of(cache), fingerprint
         self._held_out, self._seed = (val, test), seed

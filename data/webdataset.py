@@ -69,6 +69,7 @@ class WebDataset:
             raise FileNotFoundError(f"data.root={self.root}: no such folder; name the one where the shards are")
         self._shards = self._matching({"train": train, "val": val, "test": test})
         picture = Picture(size, crop, flip, mean, std)
+        self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         self._cache, self._open = cache_of(cache), dict[int, int]()
         trained = self._index("train").arrays

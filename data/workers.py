@@ -6,17 +6,20 @@ data/processes/crew.py and data/processes/nursery.py the processes, and why they
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.augment.applied import EXAMPLES, Applied, applied
 from data.loader import Mesh
 from data.processes.ahead import copier
 from data.processes.crew import Crew
@@ -66,12 +69,14 @@ class Workers:
         test: float = TEST,
         eval_batch_size: int = 500,
         balance: str = "none",
+        augment: Any = None,
     ) -> None:
         """`num_workers`: processes, 0 for none; auto: what is faster. `prefetch_factor`: batches that each of them makes ahead. `timeout`:
         seconds that one sample may take; 0 for ever. `window`: samples that are shuffled together, shard by shard where the set says by
         `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch. `val`, `test`: shares of its training
         samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples that one process evaluates at once.
-        `balance`: none, or classes, which then come equally often in training. Raises ValueError naming the key."""
+        `balance`: none, or classes, which then come equally often in training. `augment`: what is done to images in training, on the
+        device, one or a list (data/augment/chance.py). Raises ValueError naming the key."""
         check(val, test, eval_batch_size)
         balance_check(balance, window)
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
@@ -98,6 +103,9 @@ class Workers:
         self._next: tuple[int, int, int] | None = None
         """Which micro-batch that stream has next: (epoch, step, micro-batch)."""
         self._epoch = -1
+        self._augment, self._augmented = augment, cast("Applied | None", None)
+        self._asked: deque[Any] = deque()
+        """Whose batches that stream has been asked for and has not given yet: the numbers of their samples."""
 
     def open(self, mesh: Mesh, device: torch.device | str) -> None:
         """Start the workers. Raises ValueError where the data set is none or cannot be sent to them, a step cannot be cut into equal
@@ -113,6 +121,7 @@ class Workers:
             self._sizes = _shards(self._samples, self._parts["train"][1])
         self._updates = Updates(self._batch_size, self._accumulate, self._rank, self._size)
         self.steps_per_epoch = self._updates.in_epoch(self.samples)
+        self._augmented = applied(self._augment, self._seed, self._updates, (self._samples.data,), lambda: self._example(sets))
         if self._count == AUTO:
             self._source, line = self._faster(sets)
             say(line)
@@ -155,13 +164,15 @@ class Workers:
             self._epoch = epoch
             self._source.begin_epoch()
         if self._next != (epoch, step, micro):
-            self._stream = self._source.batches(itertools.islice(self._tasks(epoch, step), micro, None))
+            self._asked = deque()
+            self._stream = self._source.batches(_noted(itertools.islice(self._tasks(epoch, step), micro, None), self._asked))
         self._next = None  # until there is one: a stream in which a batch could not be made has ended
         batch = next(self._stream)
         done = (epoch * self.steps_per_epoch + step) * self._accumulate + micro + 1
         update, micro = divmod(done, self._accumulate)
         self._next = *divmod(update, self.steps_per_epoch), micro
-        return batch
+        of = self._asked.popleft()
+        return batch if self._augmented is None else self._augmented(batch, of, epoch)
 
     def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
         """From there on, for ever."""
@@ -179,6 +190,12 @@ class Workers:
         if not self._window:
             return epoch_order(self._seed, epoch, self.samples)
         return Windowed(self._sizes, self._window, self._seed, epoch)
+
+    def _example(self, sets: dict[str, Samples]) -> Any:
+        """Some samples of the training part, which is not begun by it."""
+        task = Task("train", training(0), self._parts["train"][1][:EXAMPLES].tolist())
+        with contextlib.closing(self._alone(sets)) as alone:
+            return next(alone.batches([task]))
 
     def _alone(self, sets: dict[str, Samples]) -> Alone:
         return Alone(sets, self._seed, self._pin, self._device)
@@ -230,6 +247,13 @@ class Alone:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _noted(tasks: Iterable[Task], numbers: deque[Any]) -> Iterator[Task]:
+    """Of each that is begun, the numbers of its samples: batches come in that order."""
+    for task in tasks:
+        numbers.append(task.indices)
+        yield task
 
 
 def _shards(samples: Samples, places: NDArray[Any]) -> NDArray[np.int64]:

@@ -158,6 +158,23 @@ def check_boundaries(config: Config) -> None:
         )
 
 
+def check_augment(config: Config) -> None:
+    """Raises ConfigError where what is learnt is no class of an image, or what is asked for is no call. Another's task may know better."""
+    asked, task = config["loader"].get("augment"), str(config["task"]["_target_"])
+    if not asked:
+        return
+    if task.startswith("launcher.train.tasks.") and not task.endswith(".Classification"):
+        raise ConfigError(
+            f"loader.augment changes images and their classes, and what {task} is to find would be wrong; type loader.augment=null"
+        )
+    nodes = cast("list[Any]", asked) if isinstance(asked, list) else [asked]
+    if not all(tree.is_mapping(node) and "_target_" in node for node in nodes):
+        raise ConfigError(
+            f"loader.augment={tree.shown(asked)} cannot be; type classes and what they are called with: "
+            "'loader.augment=[{_target_:data.augment.mix.Mix,mixup:0.2}]', or null"
+        )
+
+
 def check_vocabulary(config: Config) -> None:
     """Raises ConfigError where the data have tokens that the model has no row for. They say so once they are prepared (data.kinds)."""
     kinds, rows = config["data"].get("kinds"), config["model"].get("vocab_size")

@@ -91,6 +91,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     known = layout.of(values["model"])
     strategy.check(world, values, known)
     check.check_blocks(values, known)
+    check.check_augment(values)
     check.check_boundaries(values)
     check.check_vocabulary(values)
     check.check_classes(values)

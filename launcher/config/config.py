@@ -124,5 +124,14 @@ class Config:
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
-OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500, "balance": "none"}}
+OLDER = {
+    "loader": {
+        "_target_": "data.resident.Resident",
+        "val": 0.1,
+        "test": 0.1,
+        "eval_batch_size": 500,
+        "balance": "none",
+        "augment": None,
+    }
+}
 """What a run has that was frozen before there was such a group to choose from."""
