@@ -26,7 +26,9 @@ from data.store.files import notice
 
 _TYPES: cache.Types = {"int64": np.int64, "float64": np.float64, "uint8": np.uint8}
 _WRITTEN = "written.int64"
-"""Of each shard: bytes, and when it was last written. No part of what a run is pinned to, for a copy has another time."""
+"""Of each shard: bytes, when it was last written, and its head. No part of what a run is pinned to, for a copy has another time."""
+_HEAD = 512
+"""Bytes by which a shard that is shorter now is known for the same one, cut: the first header of a tar."""
 _NEAR = 8
 _SAID = 5
 """Of what is left out: the rest is counted."""
@@ -179,11 +181,11 @@ class Sharded(ABC):
                 (kept,) = cache.open_or_build(self._cache, [f"{self.KIND}-{split}"], key, _TYPES, gone, "looking for an index")
             except (_Gone, OSError):
                 return {}
-            for name, (size, written) in zip(_said(kept)["files"], kept.arrays[_WRITTEN].tolist(), strict=True):
+            for name, (*then, head) in zip(_said(kept)["files"], kept.arrays[_WRITTEN].tolist(), strict=True):
                 now = _written(self.root / name)
-                if now is not None and now != (size, written) and now[0] >= size:
+                if now is not None and now != tuple(then) and not (now[0] < then[0] and _head(self.root / name) in (0, head)):
                     return {}
-                lost += now != (size, written)
+                lost += now != tuple(then)
             found[split] = kept
         if not found or _of(found) != fingerprint:
             return {}
@@ -218,7 +220,8 @@ class Sharded(ABC):
         def build(number: int, arrays: cache.Arrays) -> dict[str, object]:
             notice(f"Looking into {len(shards)} shard(s) of {self.root}, once")
             self._look(shards, arrays)
-            arrays.append(_WRITTEN, np.array(written, np.int64))
+            heads = [_head(self.root / name) for name in shards]
+            arrays.append(_WRITTEN, np.array([(*each, head) for each, head in zip(written, heads, strict=True)], np.int64))
             return {}
 
         name = f"{self.KIND}-{split}"
@@ -280,6 +283,13 @@ def _written(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def _head(path: Path) -> int:
+    """A hash of how it begins; 0 where it has not so much."""
+    with path.open("rb") as file:
+        raw = file.read(_HEAD)
+    return int.from_bytes(hashlib.sha256(raw).digest()[:7], "little") if len(raw) == _HEAD else 0
 
 
 def _mapped(value: Any) -> Any:
