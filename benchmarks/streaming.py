@@ -22,10 +22,10 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -58,7 +58,7 @@ def ours(kind: Any, folder: Path, options: argparse.Namespace) -> Iterator[Any]:
 
 
 def tars_of_theirs(folder: Path, options: argparse.Namespace) -> Iterator[Any]:
-    import webdataset
+    import webdataset  # pyright: ignore[reportMissingImports] - of whoever runs this
 
     names = [str(path) for path in sorted(folder.glob("*.tar"))]
     made = functools.partial(of_tar, Picture(options.picture, 0.35, True))
@@ -88,6 +88,7 @@ def parquet_of_theirs(folder: Path, options: argparse.Namespace) -> Iterator[Any
         persistent_workers=True,
         prefetch_factor=2,
         worker_init_fn=one_thread,
+        multiprocessing_context="spawn",  # forked behind threads of Arrow's, its workers may wait for ever
         collate_fn=functools.partial(of_rows, Picture(options.picture, 0.35, True)),
     )
 
@@ -152,7 +153,7 @@ def told(kind: str, labels: tuple[str, str], found: dict[str, list[float]], opti
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--only", choices=("tars", "parquet"))
     parser.add_argument("--count", type=int, default=4000, help="pictures")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")
@@ -182,7 +183,7 @@ def main() -> int:
                 for each in contenders.values():
                     next(each)
                 found = measured(contenders, options)
-                contenders["A"].close()
+                cast("Generator[Any, None, None]", contenders["A"]).close()
                 told(kind, labels, found, options)
                 print(measure.one_line(measure.versions("torch", "pillow", package)))
     print(f"{measure.one_line(measure.machine())}; load before {before}, after {measure.load()}")

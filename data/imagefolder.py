@@ -75,6 +75,10 @@ class ImageFolder:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._pictures.labels[self._places]
+
     def prepare(self) -> dict[str, object]:
         """Where the pictures are, and their names: a run goes on with no others."""
         return {"root": str(self.root), "fingerprint": self._fingerprint(), "decoder": self._picture.decoder}

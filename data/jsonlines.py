@@ -82,7 +82,7 @@ class JsonLines(Sharded):
         try:
             row = _row(self._reader.read(shard, path, offset, size), (*self._inputs.columns, self._label))
             values = [_value(row[name], path.parent) for name in self._inputs.columns]
-            return self._inputs.of(values), self._labels[index].item()
+            return self._inputs.of(values), self.labels[index].item()
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: the line at {offset} of {path.name} {error}") from error
 

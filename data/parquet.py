@@ -95,7 +95,7 @@ class Parquet(Sharded):
         row = index - int(self._begins[group])
         try:
             values = self._rows(group, shard, number).row(row, self._inputs.columns)
-            return self._inputs.of(values), self._labels[index].item()
+            return self._inputs.of(values), self.labels[index].item()
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: row {row} of group {number} of {self._files[shard].name} {error}") from error
 

@@ -79,7 +79,7 @@ class WebDataset(Sharded):
         shard, offset, size = self._where[index].tolist()
         try:
             raw = self._reader.read(shard, self._files[shard], offset, size)
-            return self._picture.of(io.BytesIO(raw)), int(self._labels[index])
+            return self._picture.of(io.BytesIO(raw)), int(self.labels[index])
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: the picture at {offset} of {self._files[shard].name} {error}") from error
 

@@ -21,6 +21,8 @@ from data.loader import Mesh
 from data.processes.ahead import copier
 from data.processes.crew import Crew
 from data.processes.maker import Maker, Spent, Task, evaluating, training
+from data.sampling.balance import balanced_order, labels_of, said_by
+from data.sampling.balance import check as balance_check
 from data.sampling.order import Windowed, epoch_order
 from data.sampling.samples import Samples, apart, by_split, held_out
 from data.sampling.updates import TEST, VAL, Evaluation, Updates, check
@@ -63,13 +65,16 @@ class Workers:
         val: float = VAL,
         test: float = TEST,
         eval_batch_size: int = 500,
+        balance: str = "none",
     ) -> None:
         """`num_workers`: processes, 0 for none; auto: what is faster. `prefetch_factor`: batches that each of them makes ahead. `timeout`:
         seconds that one sample may take; 0 for ever. `window`: samples that are shuffled together, shard by shard where the set says by
         `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch; null: as the set says by `window`, else all.
         `val`, `test`: shares of its training samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples
-        that one process evaluates at once. Raises ValueError naming the key."""
+        that one process evaluates at once. `balance`: none, or classes, which then come equally often in training. Raises ValueError
+        naming the key."""
         check(val, test, eval_batch_size)
+        balance_check(balance, window or 0)
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
             raise ValueError(f"loader.num_workers={num_workers}: not possible; type a whole number from 0, or auto")
         if num_workers not in (AUTO, 0) and sys.platform != "linux":
@@ -84,6 +89,9 @@ class Workers:
         self._data, self._held_out, self._seed, self._eval_batch_size = data, {"val": val, "test": test}, seed, eval_batch_size
         self._batch_size, self._accumulate, self._count = batch_size, accumulate, num_workers
         self._prefetch, self._pin, self._timeout, self._window = prefetch_factor, pin_memory, timeout, window
+        self._is_balanced = balance == "classes"
+        self._balanced: NDArray[np.int64] | None = None
+        """The class of each sample to train on, where that is so."""
         self._parts: dict[str, tuple[str, NDArray[Any]]] = {}
         """By split: the set it is part of, and its places there."""
         self._source: Source | None = None
@@ -101,7 +109,9 @@ class Workers:
         self._parts = held_out({split: len(each) for split, each in sets.items()}, self._held_out, self._seed, say)
         self._samples, self.samples = sets["train"], len(self._parts["train"][1])
         if self._window is None:
-            self._window = int(getattr(self._samples.data, "window", 0))
+            self._window = 0 if self._is_balanced else int(getattr(self._samples.data, "window", 0))
+        if self._is_balanced:
+            self._balanced = self.labels()
         if self._window:
             self._sizes = _shards(self._samples, self._parts["train"][1])
         self._updates = Updates(self._batch_size, self._accumulate, self._rank, self._size)
@@ -127,6 +137,9 @@ class Workers:
             return self._source.batches(Task(whole, evaluating(split), chunk.tolist()) for chunk in chunks)
 
         return Evaluation(places, self._rank, self._size, self._eval_batch_size, batches)
+
+    def labels(self) -> NDArray[np.int64]:
+        return labels_of(self._samples.name, said_by(self._samples.data), len(self._samples))[self._parts["train"][1]]
 
     def stages(self) -> dict[str, float]:
         return {} if self._source is None else self._source.spent()._asdict()
@@ -164,6 +177,8 @@ class Workers:
             epoch, start = epoch + 1, 0
 
     def _order(self, epoch: int) -> Any:
+        if self._balanced is not None:
+            return balanced_order(self._balanced, self._seed, epoch)
         if not self._window:
             return epoch_order(self._seed, epoch, self.samples)
         return Windowed(self._sizes, self._window, self._seed, epoch)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The streams of one seed. A number is never given a second meaning: that would change every old run.
-SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW = range(1, 11)
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW, BALANCE = range(1, 12)
 
 
 def words(n: int, *key: int) -> NDArray[np.uint64]:

@@ -105,7 +105,7 @@ class Sharded(ABC):
         return {**found, "index": {**self._keys}} if self._damaged == "skip" else found
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> Any:
         try:
@@ -160,7 +160,7 @@ class Sharded(ABC):
         said = _said(found)
         self._files = [self.root / name for name in said["files"]]
         self._where: NDArray[np.int64] = found.arrays["where.int64"]
-        self._labels = as_trained(self.root, found.arrays[labels], said["classes"], self.class_names, self.num_classes)
+        self.labels = as_trained(self.root, found.arrays[labels], said["classes"], self.class_names, self.num_classes)
         self.shards = self._together()
 
     def _together(self) -> NDArray[np.int64]:

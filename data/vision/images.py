@@ -68,6 +68,10 @@ class ImageSource:
         self._data, self._recipe = data, recipe
         self._crop = CropFlip(data.height, data.width, data.channels, recipe.pad, data.device)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._data.labels.cpu().numpy()[self.places]
+
     def batch(self, places: torch.Tensor) -> Batch:
         """Unchanged images."""
         data = self._data
