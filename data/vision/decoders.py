@@ -31,7 +31,10 @@ _TRIES = 7
 
 def _simplejpeg(module: Any) -> Decode:
     def decode(raw: bytes, width: int, height: int) -> NDArray[np.uint8]:
-        return module.decode_jpeg(raw, "RGB", min_height=height, min_width=width, min_factor=1)
+        high, wide = module.decode_jpeg_header(raw)[:2]
+        factor = next((each for each in (8, 4, 2) if -(-high // each) >= height and -(-wide // each) >= width), 1)
+        # It would take three eighths, too, which Pillow does not, and rounds down where it compares.
+        return module.decode_jpeg(raw, "RGB", min_height=high // factor, min_width=wide // factor, min_factor=1)
 
     return decode
 

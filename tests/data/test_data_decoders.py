@@ -35,7 +35,7 @@ def jpeg(width: int, height: int, mode: str = "RGB") -> bytes:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, decode: Any) -> None:
     module: Any = ModuleType("simplejpeg")
-    module.decode_jpeg = decode
+    module.decode_jpeg, module.decode_jpeg_header = decode, lambda raw: (64, 64, "RGB", "420")
     monkeypatch.setitem(sys.modules, "simplejpeg", module)
     monkeypatch.setitem(sys.modules, "turbojpeg", None)
 
