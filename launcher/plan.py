@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.devices import KINDS
 from launcher.errors import ConfigError, RunError, said
 from launcher.trust import reading
 
@@ -26,7 +27,7 @@ class World:
     nodes: int
     processes_per_node: int
     device: str
-    """`cpu` or `cuda`."""
+    """One of launcher/devices.py."""
 
     @property
     def size(self) -> int:
@@ -150,6 +151,10 @@ class Plan:
     """Of the size of the world."""
     told: tuple[tuple[str, str], ...] = ()
     """Which variables tell a process of a job where it is: of `number`, `name` and `nodes` (launcher/clusters/protocol.py); none here."""
+    trusted_devices: tuple[str, ...] = ()
+    """Names, patterns of names and UUIDs of the devices that may compute; empty: all."""
+    chosen: str = ""
+    """Why `world.device`, in one line; empty where it was typed."""
 
     def hear(self, what: str) -> str:
         """What the scheduler has told this process of one of them; empty where it tells nothing."""
@@ -169,6 +174,7 @@ class Plan:
             raw["overrides"] = tuple(_text(word) for word in raw["overrides"])
             raw["told"] = tuple((_text(what), _text(name)) for what, name in raw.get("told", ()))
             raw["packages"] = tuple((_text(name), _text(digest)) for name, digest in raw.get("packages", ()))
+            raw["trusted_devices"] = tuple(_text(entry) for entry in raw.get("trusted_devices", ()))
             plan = cls(**raw)
             check_name("name", plan.name)
             check_name("id", plan.id)
@@ -200,7 +206,7 @@ def _check_counts(plan: Plan) -> None:
     for key, count in counts.items():
         if not 0 < count <= MOST_PROCESSES:
             raise ValueError(f"{key} is no number from 1 to {MOST_PROCESSES:,}")
-    if plan.max_restarts < 0 or world.device not in ("cpu", "cuda"):
+    if plan.max_restarts < 0 or world.device not in KINDS:
         raise ValueError("max_restarts or device is none")
     if plan.mesh.size != world.size:
         raise ValueError(f"a mesh of {plan.mesh} does not fill a world of {world.size}")

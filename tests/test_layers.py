@@ -21,7 +21,7 @@ HEAVY = ("torch", "accelerate", "numpy", "safetensors")
 PACKAGES = ("launcher", "models", "data")
 FILE_LINES, FUNCTION_LINES = 320, 70
 
-HALL = {"__init__", "__main__", "cli", "errors", "plan", "shell"}
+HALL = {"__init__", "__main__", "cli", "devices", "errors", "plan", "shell"}
 QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", "cancel", "collect")]
 """Verbs that must not wait for Hydra."""
 LIGHT = ["launcher.train.worker", "launcher.train.prepare", "launcher.doctor.examine.__main__", "launcher.node.__main__"]
@@ -262,6 +262,45 @@ def test_a_file_fits_in_a_head_and_a_function_on_a_screen(module: str, path: Pat
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions if node.end_lineno}
     assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES} == {}
+
+
+KIND_OF_DEVICE = re.compile(r"cuda|xpu|\bmps\b")
+ASKS_TORCH = ("launcher.devices", "launcher.train.device")
+"""Where kinds of device are named: their words, and what torch has of one kind alone. `data` and `models` need neither."""
+NO_KIND = {
+    "launcher.clusters.local.gpus": ["usr/lib/wsl/lib/libcuda.so*", "usr/lib/wsl/drivers/nv*/libcuda.so*"],  # the driver's files
+    "launcher.clusters.local.intel": ["+xpu"],  # in the name of torch's version
+    "launcher.compose.check": ["max-autotune-no-cudagraphs"],  # a mode of torch.compile
+    "launcher.verdict.signatures": ["cuda_oom", "no_cuda"],  # what words in logs are evidence of
+}
+
+
+def kinds_named(source: str) -> list[str]:
+    """Identifiers and texts in which a kind of device is named; what is said of it in docstrings and comments is no code."""
+    tree = ast.parse(source)
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if id(node) not in said:
+            words = (getattr(node, name, None) for name in ("id", "attr", "arg", "name", "value", "module", "asname"))
+            found += [word for word in words if isinstance(word, str) and KIND_OF_DEVICE.search(word)]
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_a_kind_of_device_is_named_in_one_file_of_each_half(module: str, path: Path) -> None:
+    if module not in ASKS_TORCH:
+        found = kinds_named(path.read_text(encoding="utf-8"))
+        assert sorted({*found}) == sorted(NO_KIND.get(module, []))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["torch.cuda.synchronize()", "x = 'cuda'", "f'cluster.device=cuda{x}'", "from torch import xpu", "def on_cuda(): ...", "f(cuda=1)"],
+)
+def test_a_kind_that_is_named_is_seen(source: str) -> None:
+    assert len(kinds_named(source)) == 1
+    assert kinds_named(f'"""{source}"""') == []
 
 
 SCHEDULERS = {place.parent.name: place.parent for place in (REPO / "launcher" / "clusters").glob("*/traces.json")}

@@ -18,21 +18,35 @@ class Here:
         return batch
 
 
+class Blocking:
+    """To a device that does one thing after the other (MPS): a copy would go ahead of nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def begin(self, batch: Any) -> Any:
+        return batch
+
+    def end(self, batch: Any) -> Any:
+        return pytree.tree_map(lambda leaf: leaf.to(self._device) if hasattr(leaf, "to") else leaf, batch)
+
+
 class Copier:
     """On a stream of its own, beside what the device computes meanwhile."""
 
     def __init__(self, device: torch.device, pin: bool) -> None:
-        self._device, self._pin, self._stream = device, pin, torch.cuda.Stream(device)
+        self._device, self._pin, self._of_kind = device, pin, torch.get_device_module(device)
+        self._stream: Any = self._of_kind.Stream(device)
 
     def begin(self, batch: Any) -> Any:
         """The copy, under way, and the event of its end."""
-        with torch.cuda.stream(self._stream):
+        with self._of_kind.stream(self._stream):
             return pytree.tree_map(self._copied, batch), self._stream.record_event()
 
     def end(self, begun: Any) -> Any:
         """The copy, for whoever computes with it on the current stream."""
         batch, copied = begun
-        current = torch.cuda.current_stream(self._device)
+        current = self._of_kind.current_stream(self._device)
         current.wait_event(copied)
         for leaf in pytree.tree_leaves(batch):
             if isinstance(leaf, torch.Tensor):
@@ -46,5 +60,7 @@ class Copier:
         return leaf.to(self._device) if hasattr(leaf, "to") else leaf
 
 
-def copier(device: torch.device, pin: bool) -> Here | Copier:
-    return Copier(device, pin) if device.type == "cuda" else Here()
+def copier(device: torch.device, pin: bool) -> Here | Blocking | Copier:
+    if device.type == "cpu":
+        return Here()
+    return Copier(device, pin) if hasattr(torch.get_device_module(device), "Stream") else Blocking(device)

@@ -15,8 +15,9 @@ def check(samples: int, sample_bytes: int, device: torch.device) -> None:
     """Raises ValueError where they do not fit: once per process of this machine into its memory, and on a GPU once into that."""
     needed, processes = samples * sample_bytes, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     rooms = [("this machine", free() / processes)]
-    if device.type == "cuda":
-        rooms.append(("the GPU", torch.cuda.mem_get_info(device)[0]))
+    of_kind = torch.get_device_module(device)
+    if hasattr(of_kind, "mem_get_info"):
+        rooms.append(("the GPU", of_kind.mem_get_info(device)[0]))
     for place, room in rooms:
         if needed > room:
             raise ValueError(

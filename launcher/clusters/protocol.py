@@ -65,12 +65,18 @@ class Cluster(Protocol):
     """How often torchrun starts a node's processes again within one attempt."""
     requeue: bool
     """Whether another attempt follows by itself after what is not the run's fault."""
+    trusted_devices: Sequence[str] = ()
+    """Names and UUIDs of the devices that may compute (launcher/devices.py); empty: all."""
 
     # ------------------------------------------------ planned
 
     def world(self) -> World:
         """Check every option, resolve every `auto`. Raises ConfigError for what cannot be had."""
         ...
+
+    def chose(self) -> str:
+        """Why `world` has that device, in one line; empty where it was typed."""
+        return ""
 
     def threads(self, world: World) -> int:
         """CPU threads for each process."""

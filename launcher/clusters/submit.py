@@ -109,6 +109,11 @@ def look_at_data(config: dict[str, Any], picture: Path) -> dict[str, Any]:
     return _answered("launcher.train.look", "data", {"config": config, "picture": str(picture)})
 
 
+def time_updates(given: dict[str, Any]) -> dict[str, Any]:
+    """How long an update takes on a device (launcher/train/probe.py), in a process of its own too. Raises ConfigError or RunError."""
+    return _answered("launcher.train.probe", "train.device_probe", given)
+
+
 def _prepared(group: str, node: dict[str, Any]) -> Found:
     answer = _answered("launcher.train.prepare", group, {group: node})
     return Found(answer["pinned"], answer["holds"])

@@ -16,6 +16,7 @@ from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
 from launcher.config.layout import names
 from launcher.config.targets import fits, inputs, nearest, signature
+from launcher.devices import CPU, CUDA, KINDS
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
 from launcher.rundir.objective import EARLY_STOP, WANTED, is_early_stop, is_objective
@@ -70,6 +71,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
     ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
     ("train.compile_mode", lambda value: value in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES)),
+    ("train.device_probe", lambda value: isinstance(value, bool), "true or false"),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
     ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),
@@ -208,12 +210,21 @@ def check_held(config: Config, holds: Mapping[str, int]) -> None:
             raise ConfigError(f"model.{key}={asked}: {said.format(held)}; type model.{key}={held}")
 
 
+def check_probe(config: Config, attached: bool) -> None:
+    """Raises ConfigError where devices are to be timed that are not here."""
+    if config["train"].get("device_probe") and not attached:
+        raise ConfigError(
+            "train.device_probe=true: the compute nodes cannot be looked at from here; type train.device_probe=false, or cluster=local"
+        )
+
+
 def check_fp8(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where nothing computes in 8 bits."""
     if not config["train"].get("fp8"):
         return
-    if world.device == "cpu":
-        raise ConfigError("train.fp8=true: a CPU computes nothing in 8 bits; type train.fp8=false, or cluster.device=cuda")
+    if world.device != CUDA:
+        kind = "a CPU" if world.device == CPU else f"an {KINDS[world.device].shown}"
+        raise ConfigError(f"train.fp8=true: {kind} computes nothing in 8 bits; type train.fp8=false, or cluster.device={CUDA}")
     if mesh.tp > 1:
         raise ConfigError("train.fp8=true: what torchao puts in the place of a layer cannot be cut; type train.fp8=false, or strategy=fsdp")
 
@@ -256,7 +267,7 @@ def check_world(config: Config, world: World, mesh: Mesh) -> None:
             f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
             f"train.batch_size={nearest_batch(batch, parts)}",
         )
-    if train["precision"] == "fp16" and world.device == "cpu":
+    if train["precision"] == "fp16" and world.device == CPU:
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
 
 

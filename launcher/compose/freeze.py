@@ -21,6 +21,7 @@ from launcher.compose.round_batch import round_batch
 from launcher.compose.scale_lr import scale_lr
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
+from launcher.devices import KINDS
 from launcher.errors import ConfigError, RunError
 from launcher.plan import Plan, check_name
 from launcher.rundir import rundir
@@ -66,18 +67,20 @@ class Frozen(NamedTuple):
     """None where the processes run what is here, as on this machine."""
 
 
-def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False) -> Frozen:
+def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False, chosen: str = "") -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
     `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to
-    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone.
+    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where that was measured.
     """
     values = resolve(config)
     check.check_keys(values)
     targets.check_trust(values["trust"])
     targets.check(values, values["trust"])
     check.check_values(values)
-    world = build_cluster(values["cluster"]).world()
+    asked = build_cluster(values["cluster"])
+    check.check_probe(values, asked.attached)
+    world = asked.world()
     strategy: Strategy = targets.build(values["strategy"])
     mesh = strategy.mesh(world)
     if round_batch(config, values["train"], mesh) | pretrained.settle(config, values["model"]):
@@ -125,6 +128,8 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
         mesh=mesh,
         umask="027" if values["runs_mode"] == "group" else "077",
         told=tuple(cluster.told.items()),
+        trusted_devices=tuple(cluster.trusted_devices),
+        chosen=chosen or cluster.chose(),
     )
     try:
         return Frozen(plan, cluster, text, cluster.render(plan), code)
@@ -200,6 +205,4 @@ _DUMPED: dict[tuple[str, str], str] = {}
 
 
 def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
-    if values["train"]["deterministic"] and device == "cuda":
-        return (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),)  # cuBLAS reads it once, at the first handle
-    return ()
+    return KINDS[device].deterministic if values["train"]["deterministic"] else ()

@@ -50,6 +50,9 @@ class TrainConfig:
     activation_checkpointing: str = "none"
     """none | selective | full: what a block of the model (BLOCKS in its file) computes is made again in the backward pass instead of kept;
     selective: but for products and attention, which cost most."""
+    device_probe: bool = False
+    """Where cluster.device=auto finds a GPU, time a few updates of this run on it and on the CPU before it starts, and take the quicker: a
+    model may be so small that a GPU only waits for its host. On this machine only."""
     channels_last: bool = True
     """NHWC memory for 4-d weights and activations: what tensor cores and oneDNN want."""
     clip_norm: float = 0.0
@@ -121,5 +124,5 @@ class Config:
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
-OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500}}
+OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500, "balance": "none"}}
 """What a run has that was frozen before there was such a group to choose from."""

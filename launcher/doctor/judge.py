@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from launcher.devices import CPU
 from launcher.plan import Plan
 from launcher.verdict.diagnose import LOST_PEER
 
@@ -129,20 +130,20 @@ def _errors(verdict: Verdict, entry: Entry) -> None:
 
 
 def _devices(verdict: Verdict, entries: Sequence[Entry], plan: Plan) -> None:
-    cuda = plan.world.device == "cuda"
+    on_gpu = plan.world.device != CPU
     found = [entry for entry in entries if "name" in entry.get("device", {})]
     for entry in found:
         device, health, node = entry["device"], entry.get("health", {}), entry["node"]
-        if cuda and device["count"] < plan.world.processes_per_node:
+        if on_gpu and device["count"] < plan.world.processes_per_node:
             verdict.blame([node], f"{device['count']} GPUs where {plan.world.processes_per_node} processes need one each")
-        if cuda and device["free"] < 0.9 * device["bytes"]:
+        if on_gpu and device["free"] < 0.9 * device["bytes"]:
             taken = (device["bytes"] - device["free"]) / GIB
             verdict.warnings.append(f"{node}: {taken:.0f} GiB of GPU {entry['local_rank']} are taken by somebody else")
         if health.get("ecc"):
             verdict.blame([node], f"GPU {entry['local_rank']}: {health['ecc']} uncorrected ECC errors")
         if health.get("throttle"):
             verdict.warnings.append(f"{node}: GPU {entry['local_rank']} is slowed down ({', '.join(health['throttle'])})")
-    _odd_ones(verdict, found, lambda entry: _kind(entry["device"]), "has", condemn=cuda)
+    _odd_ones(verdict, found, lambda entry: _kind(entry["device"]), "has", condemn=on_gpu)
     for entry in entries:
         wrong = entry.get("matmul", {}).get("wrong", 0)
         if wrong:
@@ -175,7 +176,7 @@ def _speed(verdict: Verdict, entries: Sequence[Entry], plan: Plan) -> None:
     for entry, speed in timed:
         if speed < SLOW_DEVICE * usual:
             text = f"matmul: device {entry['local_rank']} computes at {speed / usual:.0%} of the median of all devices"
-            if plan.world.device == "cuda":
+            if plan.world.device != CPU:
                 verdict.blame([entry["node"]], text)
             else:
                 verdict.warnings.append(f"{entry['node']}: {text} (CPUs may be shared; not held against it)")
@@ -210,7 +211,7 @@ def _links(verdict: Verdict, entries: Sequence[Entry], plan: Plan) -> None:
     for node, speed in fastest.items():
         if speed < SLOW_LINK * usual:
             text = f"network: its fastest link has {speed / usual:.0%} of what the other nodes' have"
-            if plan.world.device == "cuda":
+            if plan.world.device != CPU:
                 verdict.blame([node], text)
             else:
                 verdict.warnings.append(f"{node}: {text}")

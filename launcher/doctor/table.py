@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from launcher.devices import CPU
 from launcher.doctor.judge import GIB
 from launcher.plan import Plan
 
@@ -22,7 +23,7 @@ def table(report: Mapping[str, Any], plan: Plan) -> str:
         ("check", "result", "by node"),
         _processes(report, entries, plan),
         _devices(entries),
-        *([_health(entries)] if plan.world.device == "cuda" else []),
+        *([_health(entries)] if plan.world.device != CPU else []),
         _matmul(entries),
         *_sums(entries),
         _links(entries),

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.devices import CPU
 from launcher.errors import TrainingFailed
 from launcher.node import blame, recorder
 from launcher.node.deathsig import die_with_parent
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
             awake = now  # we did not run either: the whole job was suspended, not a worker
         if any(beat.is_late(now, awake) for beat in read(shared)):
             stacks = write_stacks(run, attempt, read(shared))
-            if verdict := judge(read(shared), stacks, time.monotonic(), awake, on_gpu=argv[7] == "cuda"):
+            if verdict := judge(read(shared), stacks, time.monotonic(), awake, on_gpu=argv[7] != CPU):
                 recorder.ask([(beat.pid, beat.rank) for beat in read(shared)], run.attempt(attempt))
                 _end(run, attempt, restart, verdict)
                 return 0

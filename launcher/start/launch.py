@@ -26,7 +26,7 @@ from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.plan import Plan
 from launcher.rundir import lookup, rundir
 from launcher.rundir.rundir import RunDir
-from launcher.start import rendered, torch_words
+from launcher.start import device_probe, rendered, torch_words
 from launcher.start.move import check as check_words
 from launcher.start.move import move
 from launcher.start.report import closing
@@ -47,8 +47,9 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     check.check_held(values, found.holds)
     if pretrained.is_named(values["model"]) and not Path(frozen.plan.run_dir).exists():
         submit.try_model(values["model"])
+    chosen = device_probe.settle(config, overrides, frozen)
     while True:
-        frozen = freeze(config, overrides)
+        frozen = freeze(config, overrides, chosen=chosen)
         try:
             here = rundir.create(Path(frozen.plan.run_dir), frozen.plan.umask)
             os.umask(rundir.umask_of(here))

@@ -49,6 +49,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
             f"resume {' '.join(words)}: {error.what}, and a run keeps its batch; type cluster.processes_per_node= and one of {counts}"
         ) from error
     kept = ("run_dir", "directory", *(() if cluster.attached else ("project", "python", "code_hash", "packages")))
+    kept += ("chosen",) if frozen.plan.world.device == old.world.device else ()  # what was measured then
     plan = dataclasses.replace(frozen.plan, **{key: getattr(old, key) for key in kept})
     script = frozen.cluster.render(plan)
     write_atomic(here.script, script)

@@ -12,7 +12,7 @@ import torch
 
 
 def plant(seed: int) -> None:
-    """In every generator there is, CUDA's too. NumPy's takes 32 bits at a time: all of them count."""
+    """In every generator there is, a GPU's too. NumPy's takes 32 bits at a time: all of them count."""
     random.seed(seed)
     np.random.seed([seed % 2**32, seed >> 32])
     torch.manual_seed(seed)
@@ -23,7 +23,7 @@ def kept(device: torch.device) -> Generator[None]:
     """Every generator is after this as it was before."""
     own, numbers = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
             yield
     finally:
         random.setstate(own)

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.devices import CPU, CUDA
 from launcher.errors import ConfigError
 from launcher.plan import Mesh, World
 from launcher.strategies.protocol import Layout, Split
@@ -64,8 +65,10 @@ class FSDP(Sharded):
 
     def _check_offload(self, world: World, config: Mapping[str, Any]) -> None:
         off = "type strategy.cpu_offload=false"
-        if world.device == "cpu":
-            raise ConfigError(f"strategy.cpu_offload=true: on a CPU all lies in the host's memory as it is; {off}, or cluster.device=cuda")
+        if world.device == CPU:
+            raise ConfigError(
+                f"strategy.cpu_offload=true: on a CPU all lies in the host's memory as it is; {off}, or cluster.device={CUDA}"
+            )
         if (shards := self.mesh(world).dp_shard) == 1:
             raise ConfigError(f"strategy.cpu_offload=true: pieces are kept there, and strategy.dp_shard={shards} leaves none; {off}")
         if config["train"]["precision"] == "fp16":
@@ -86,8 +89,8 @@ class FSDP(Sharded):
             import torch
 
             # an evaluation without a backward pass may still be fetching weights, and the host is about to change them
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
 
     def no_sync(self, prepared: Any) -> Any:
         return _unreduced(prepared) if self.whole_gradients else contextlib.nullcontext()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from launcher.devices import CPU
 from launcher.errors import ConfigError
 from launcher.plan import ORDER, Coordinate, Mesh, World
 from launcher.strategies.protocol import Layout, Piece, Split
@@ -111,7 +112,7 @@ def shard(
 
     _check_parameters(model, blocks)
     mesh = split.device_mesh[tuple(name for name in ("dp_replicate", over) if getattr(split.coordinate.mesh, name) > 1)]
-    where = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
+    where = CPUOffloadPolicy(pin_memory=device.type != CPU) if offload else OffloadPolicy()
     for module in (*blocks, model):
         deferred.fill(whole, [module])
         fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=MixedPrecisionPolicy(**policy), offload_policy=where)

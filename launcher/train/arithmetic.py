@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError
+from launcher.train.device import has_cublas
 from launcher.train.local import device_of
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,7 +59,7 @@ def set_speed(device: torch.device, deterministic: bool) -> str:
     """Whether convolutions are tried out and float32 products take TF32 (10 bits of 23), for a GPU. Returns what to say in the log."""
     if deterministic:
         torch.use_deterministic_algorithms(True)
-    if device.type != "cuda":
+    if not has_cublas(device):
         return ""
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = not deterministic

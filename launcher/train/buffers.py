@@ -22,7 +22,7 @@ def averaged_buffers(model: nn.Module, peers: Ranks) -> Iterator[None]:
         yield
         return
     own = [buffer.clone() for buffer in buffers]
-    flat = torch.cat([buffer.detach().double().flatten().cpu() for buffer in buffers])
+    flat = torch.cat([buffer.detach().flatten().cpu().double() for buffer in buffers])
     mean = (peers.sum(flat) / peers.size).split([buffer.numel() for buffer in buffers])
     try:
         for buffer, value in zip(buffers, mean, strict=True):

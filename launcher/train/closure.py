@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from launcher.errors import ConfigError
+from launcher.train import device
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
 from launcher.train.world.ranks import Ranks
@@ -69,12 +70,13 @@ class Closure:
 
     def _generators(self) -> list[torch.Tensor]:
         drawn = [torch.get_rng_state()]
-        return [*drawn, torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else drawn
+        own = device.drawn(self._device)
+        return drawn if own is None else [*drawn, own]
 
     def _set_generators(self, drawn: list[torch.Tensor]) -> None:
         torch.set_rng_state(drawn[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(drawn[1], self._device)
+        for own in drawn[1:]:
+            device.set_drawn(own, self._device)
 
 
 def _copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

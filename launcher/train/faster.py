@@ -10,6 +10,8 @@ from torch import nn
 
 from launcher.config.config import TrainConfig
 from launcher.errors import ConfigError
+from launcher.train.device import compute_capability, has_cublas
+from launcher.train.device import name as name_of
 
 CAPABILITY = (8, 9)
 """Of the first GPUs with float8 products (Ada, Hopper)."""
@@ -30,9 +32,9 @@ def in_8_bits(model: nn.Module, device: torch.device, emulate: bool = False) -> 
     """The model with torchao's layers in the place of its linear ones, but for the last, whose scores want more (Micikevicius et al., 2022,
     https://arxiv.org/abs/2209.05433, section 4; each tensor scaled by its largest element, as it is computed). `emulate`: computed in more
     bits and rounded, for a device that has no such products. Raises ConfigError where torchao is missing, or the GPU too old."""
-    if device.type == "cuda" and not emulate and (has := torch.cuda.get_device_capability(device)) < CAPABILITY:
+    if has_cublas(device) and not emulate and (has := compute_capability(device)) < CAPABILITY:
         raise ConfigError(
-            f"train.fp8=true: {torch.cuda.get_device_name(device)} has compute capability {has[0]}.{has[1]}, and products in 8 bits begin "
+            f"train.fp8=true: {name_of(device)} has compute capability {has[0]}.{has[1]}, and products in 8 bits begin "
             "with 8.9; type train.fp8=false"
         )
     try:

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.optim.optimizer import ParamsT
 
+from launcher.train.device import widest
 from launcher.train.local import local, summed
 
 
@@ -116,7 +117,7 @@ def norms(parameters: Sequence[torch.Tensor], pieces: Sequence[torch.Tensor]) ->
         if groups := _cut_over(parameter):
             cut[groups].append(place)
     for groups, places in cut.items():
-        squares = found[places].double().square()
+        squares = found[places].to(widest(found.device)).square()
         for group in groups:
             squares = summed(squares, group)
         found[places] = squares.sqrt().to(found)

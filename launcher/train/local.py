@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 
+from launcher.devices import HOST_BACKEND
+
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself, or this process's piece of it, in the same memory."""
@@ -34,8 +36,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def summed(tensor: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:
     """Over all ranks, or those of a group; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the
-    GPU: NCCL adds up nothing else."""
-    if tensor.is_cpu and dist.get_backend(group) == "nccl":
-        tensor = tensor.cuda()
+    GPU: NCCL and XCCL add up nothing else."""
+    if tensor.is_cpu and dist.get_backend(group) != HOST_BACKEND:
+        tensor = tensor.to(torch.accelerator.current_accelerator())
     dist.all_reduce(tensor, group=group)
     return tensor

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from launcher.strategies.protocol import Piece
+from launcher.train.device import widest
 from launcher.train.local import device_of, gradients, summed
 from launcher.train.optimizers import Optimizers
 
@@ -42,9 +43,10 @@ class Norm:
     @torch.no_grad()
     def _clip_pieces(self) -> torch.Tensor:
         counted = gradients(self._counted)
-        square = torch.zeros((), dtype=torch.float64, device=device_of(self._parameters, self._parameters[0].device))
+        where = device_of(self._parameters, self._parameters[0].device)
+        square = torch.zeros((), dtype=widest(where), device=where)
         if counted:
-            square += torch.stack(torch._foreach_norm(counted)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
+            square += torch.stack(torch._foreach_norm(counted)).to(square.dtype).square().sum()  # pyright: ignore[reportPrivateImportUsage]
         norm = summed(square).sqrt().float()
         if self.clips and (here := gradients(self._parameters)):  # a stage may be frozen
             factor = (self._most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grads_with_norm_ has it

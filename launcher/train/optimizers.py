@@ -14,6 +14,7 @@ from torch import nn
 
 from launcher.config import targets
 from launcher.errors import ConfigError
+from launcher.train.device import Event, has_cublas
 
 
 def build(node: Mapping[str, Any], model: nn.Module) -> Optimizers:
@@ -51,7 +52,7 @@ class Optimizers:
         self._device_lr: dict[tuple[torch.device, float], torch.Tensor] = {}
         """Filled in place, so that a CUDA graph of the step finds each rate where it was when it was captured."""
         self._factor = 1.0
-        self._copies: list[torch.cuda.Event] = []
+        self._copies: list[Event] = []
         self.is_staged = False
         """Whether other ranks have other parameters, so that one gradient may overflow and this rank's do not. (Of pieces of one parameter
         torch's scaler asks all who have one.)"""
@@ -64,7 +65,7 @@ class Optimizers:
         self._host_lr: list[tuple[dict[str, Any], float]] = []
         for group, base in zip(self.param_groups, self._base_lr, strict=True):
             device = group["params"][0].device
-            if device.type == "cuda" and (group.get("fused") or group.get("capturable")):
+            if has_cublas(device) and (group.get("fused") or group.get("capturable")):
                 rate = torch.full((), base, dtype=torch.float32, device=device)
                 group["lr"] = self._device_lr.setdefault((device, base), rate)
             else:
@@ -85,7 +86,7 @@ class Optimizers:
         for rate, base in self._rates:
             rate.fill_(base * factor)
 
-    def wait_for(self, copied: torch.cuda.Event | None) -> None:
+    def wait_for(self, copied: Event | None) -> None:
         """Of a copy of what an update changes: `make_way` has the next one come after it."""
         if copied is not None:
             self._copies.append(copied)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from launcher.errors import ConfigError
+from launcher.train import device
 from launcher.train.world.ranks import Ranks
 
 _NAMES = ("bf16", "fp16", "fp32")
@@ -26,15 +27,15 @@ class Ability(NamedTuple):
     why: str
 
 
-def agree(asked: str, device: torch.device, ranks: Ranks, stored: str) -> tuple[str, str]:
+def agree(asked: str, where: torch.device, ranks: Ranks, stored: str) -> tuple[str, str]:
     """`settle` for all ranks of a world, the same on each. `stored`: what the run computes in already, empty where it begins."""
-    told = [Ability(host, tuple(fast), tuple(slow), why) for host, fast, slow, why in ranks.gather(ability(device))]
+    told = [Ability(host, tuple(fast), tuple(slow), why) for host, fast, slow, why in ranks.gather(ability(where))]
     return settle(asked, told, stored)
 
 
-def choose(asked: str, device: torch.device) -> tuple[str, str]:
+def choose(asked: str, where: torch.device) -> tuple[str, str]:
     """`settle` for one process that begins."""
-    return settle(asked, [ability(device)])
+    return settle(asked, [ability(where)])
 
 
 def settle(asked: str, abilities: Sequence[Ability], stored: str = "") -> tuple[str, str]:
@@ -59,7 +60,7 @@ def settle(asked: str, abilities: Sequence[Ability], stored: str = "") -> tuple[
         )
     reason = "as in the attempts before" if stored else "asked for"
     slow = [number for number, rank in enumerate(abilities) if wanted in rank.slow]
-    return wanted, f"{reason}, though {_named(abilities, slow[0])}: correct, but slower than fp32" if slow else reason
+    return wanted, f"{reason}, though {_named(abilities, slow[0])}: correct, but not known to be faster than fp32" if slow else reason
 
 
 def _why_best(abilities: Sequence[Ability]) -> str:
@@ -74,17 +75,19 @@ def _named(abilities: Sequence[Ability], number: int) -> str:
     return f"rank {number} on {rank.host}: {rank.why}" if len(abilities) > 1 else rank.why
 
 
-def ability(device: torch.device) -> Ability:
+def ability(where: torch.device) -> Ability:
     """Of this process."""
     host = socket.gethostname()
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        name = f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor},"
+    if device.has_cublas(where):
+        major, minor = device.compute_capability(where)
+        name = f"{device.name(where)}, compute capability {major}.{minor},"
         if major >= 8:
             return Ability(host, ("bf16", "fp16", "fp32"), (), f"{name} has bf16 tensor cores")
         if major == 7:
             return Ability(host, ("fp16", "fp32"), (), f"{name} has fp16 tensor cores and no bf16")
         return Ability(host, ("fp32",), ("fp16",), f"{name} has no tensor cores")
+    if not device.is_host(where):
+        return _by_properties(host, where)
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
@@ -93,3 +96,10 @@ def ability(device: torch.device) -> Ability:
     if found:
         return Ability(host, ("bf16", "fp32"), (), f"this CPU has {found[0]}")
     return Ability(host, ("fp32",), ("bf16",), "this CPU has no bf16 arithmetic")
+
+
+def _by_properties(host: str, where: torch.device) -> Ability:
+    """Of what has no compute capability: Intel's says whether it has matrix units, of Apple's nobody here has measured anything."""
+    if getattr(device.properties(where), "has_subgroup_matrix_multiply_accumulate", False):
+        return Ability(host, ("bf16", "fp16", "fp32"), (), f"{device.name(where)} has matrix units for bf16")
+    return Ability(host, ("fp32",), ("bf16", "fp16"), f"{device.name(where)} names no matrix units for bf16")

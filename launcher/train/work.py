@@ -88,6 +88,8 @@ def _join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str,
     peers, savers = world.peers(plan.mesh, place, patience, ranks), world.ranks(place, patience, "saving")
     if ranks.is_first:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; precision {precision} ({reason})")
+        if plan.chosen:
+            print(plan.chosen)
         if speed:
             print(speed)
     device_mesh = world.device_mesh(plan.mesh, place, patience, device)

@@ -68,7 +68,7 @@ def test_what_lies_in_the_hosts_memory_is_added_up_where_the_network_is(monkeypa
 
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self.to("meta"))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     with pytest.raises(Sent, match=device):
         local.summed(torch.zeros(()))
 

@@ -131,7 +131,8 @@ cluster.processes_per_node=0    cluster.processes_per_node=0 cannot be; type aut
 cluster.processes_per_node=-2   cluster.processes_per_node=-2 cannot be
 cluster.processes_per_node=all  cluster.processes_per_node=all cannot be
 cluster.processes_per_node=3    train.batch_size=64 is not divisible by 3 processes x train.accumulate=1; type train.batch_size=63
-cluster.device=gpu              cluster.device=gpu cannot be; type one of auto, cpu, cuda
+cluster.device=gpu              cluster.device=gpu cannot be; type one of auto, cpu, cuda, xpu, mps
+cluster.trusted_devices=['']      cluster.trusted_devices: '' names no device; type names
 cluster.max_restarts=-1         cluster.max_restarts=-1 cannot be; type a whole number from 0
 resume=yes                      resume=yes cannot be; type auto or never
 runs_mode=shared                runs_mode=shared cannot be; type private, or group for a run that the group of runs_dir may read"""

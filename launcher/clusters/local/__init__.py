@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from launcher.clusters.local import gpus, machine
+from launcher.clusters.local import choice, machine
+from launcher.clusters.local.gpus import Gpus
 from launcher.clusters.protocol import Cluster
 from launcher.clusters.script import LOOPBACK, environment, torchrun_here
+from launcher.devices import CPU, MPS, check_processes, check_trusted, counted
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
@@ -29,7 +31,10 @@ class Local(Cluster):
     processes_per_node: int | str = "auto"
     """auto: one per GPU; one in all on a CPU, with every core."""
     device: str = "auto"
-    """auto | cpu | cuda. auto: cuda where there is one."""
+    """auto | cpu | cuda | xpu | mps, as torch calls them; ROCm is cuda. auto: a GPU where there is one, and a line that says why."""
+    trusted_devices: Sequence[str] = ()
+    """Names of the devices that may compute (* and ? stand for other signs), or UUIDs, or how those begin; empty: all. A worker on any
+    other is refused. Of a CPU it is the model's name."""
     max_restarts: int = 0
     """How often torchrun starts the processes again, from the newest checkpoint, after one of them died."""
     requeue: bool = True
@@ -44,8 +49,6 @@ class Local(Cluster):
         """Resolve `auto` by looking at this machine. Raises ConfigError."""
         if self.nodes != 1:
             raise ConfigError(f"cluster.nodes={self.nodes}: cluster=local is this one machine; type cluster.nodes=1")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"cluster.device={self.device} cannot be; type one of auto, cpu, cuda")
         if self.max_restarts < 0:
             raise ConfigError(f"cluster.max_restarts={self.max_restarts} cannot be; type a whole number from 0")
         if (files := machine.open_files()) < LEAST_FILES:
@@ -54,21 +57,25 @@ class Local(Cluster):
             known = ", ".join(machine.interfaces()) or "none that can be listed"
             raise ConfigError(f"cluster.interface={self.interface}: this machine has {known}; type one of those, or null for loopback")
         machine.tell_of_interfaces(self.interface)
-        found = gpus.find()
-        device = self.device if self.device != "auto" else ("cuda" if found.count else "cpu")
-        if device == "cuda" and not found.count and found.sure:
-            raise ConfigError("cluster.device=cuda: this machine shows no CUDA device; type cluster.device=cpu or auto")
-        return World(1, self._processes(device, found), device)
+        check_trusted(self.trusted_devices)
+        device, found, _ = choice.choose(self.device)
+        processes = self._processes(device, found)
+        check_processes(device, 1, processes)
+        return World(1, processes, device)
 
-    def _processes(self, device: str, found: gpus.Gpus) -> int:
+    def chose(self) -> str:
+        return choice.choose(self.device).why
+
+    def _processes(self, device: str, found: Gpus) -> int:
         count = self.processes_per_node
         if count == "auto":
-            return max(1, found.count) if device == "cuda" else 1
+            return max(1, found.count)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ConfigError(f"cluster.processes_per_node={count} cannot be; type auto or a whole number from 1")
-        if device == "cuda" and count > found.count and found.sure:
+        if device not in (CPU, MPS) and count > found.count and found.sure:
+            shown = counted(device, found.count)
             raise ConfigError(
-                f"cluster.processes_per_node={count}: this machine shows {found}; type cluster.processes_per_node={found.count} or auto"
+                f"cluster.processes_per_node={count}: this machine shows {shown}; type cluster.processes_per_node={found.count} or auto"
             )
         most = 8 * machine.cpu_count()
         if count > most:

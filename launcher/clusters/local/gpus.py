@@ -1,4 +1,5 @@
-"""How many GPUs a process started here would see, told from files: torch would take a second to say it."""
+"""How many GPUs a process started here would see, told from files: torch would take a second to say it. NVIDIA's and AMD's, which torch
+has one word for; intel.py has Intel's."""
 
 from __future__ import annotations
 
@@ -19,23 +20,19 @@ class Gpus:
     sure: bool = True
     """False where there is a sign of a GPU and no list: then a number that was typed is believed."""
 
-    def __str__(self) -> str:
-        """One phrase for a message."""
-        return "no CUDA device" if self.count == 0 else f"{self.count} CUDA device{'s' * (self.count > 1)}"
-
 
 def find(environment: Mapping[str, str] = os.environ, root: Path | None = None) -> Gpus:
     """NVIDIA's first, then AMD's, then what only shows that it is there: WSL2's paravirtual device and Jetson's."""
     root = root or ROOT
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if installed := _nvidia(root):
-        return Gpus(_cuda_shows(visible, installed, _uuids(root)))
+        return Gpus(_nvidia_shows(visible, installed, _uuids(root)))
     if installed := _amd(root):
         return Gpus(_rocm_shows(environment, installed))
     if not _any(root, "dev/dxg", "dev/nvhost-gpu", "dev/nvgpu"):
         return Gpus(0)
     if visible is not None:
-        count = _cuda_shows(visible, 1_000)
+        count = _nvidia_shows(visible, 1_000)
         return Gpus(count, sure=count == 0)
     # Every WSL2 has the device; only with NVIDIA's driver for Windows is there its library.
     signs = ("dev/nvhost-gpu", "dev/nvgpu", "usr/lib/wsl/lib/libcuda.so*", "usr/lib/wsl/drivers/nv*/libcuda.so*")
@@ -77,7 +74,7 @@ def _amd(root: Path) -> int:
     return found
 
 
-def _cuda_shows(visible: str | None, installed: int, uuids: Sequence[str] = ()) -> int:
+def _nvidia_shows(visible: str | None, installed: int, uuids: Sequence[str] = ()) -> int:
     """What `CUDA_VISIBLE_DEVICES` leaves, as CUDA reads it: a UUID may be cut short as long as one device alone begins so."""
     shown: list[str] = []
     for name in _shown(visible, installed):

@@ -12,6 +12,7 @@ from launcher.clusters.batch import Batch
 from launcher.clusters.protocol import Account, Part
 from launcher.clusters.slurm.env import check_env
 from launcher.clusters.slurm.values import check_containers, check_text, passed_on, seconds_of
+from launcher.devices import CPU, CUDA, XPU, check_trusted
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.verdict.standing import Queue
@@ -38,8 +39,11 @@ class Slurm(Batch):
     nodes: int = 1
     processes_per_node: int = 1
     """One per GPU; on `device=cpu` as many as the node shall run."""
-    device: str = "cuda"
-    """cuda | cpu. The compute nodes cannot be looked at from here, so there is no auto."""
+    device: str = CUDA
+    """cuda | xpu | cpu. The compute nodes cannot be looked at from here, so there is no auto."""
+    trusted_devices: Sequence[str] = ()
+    """Names of the devices that may compute (* and ? stand for other signs), or UUIDs, or how those begin; empty: all. A worker on any
+    other is refused."""
     cpus_per_process: int = 4
     """Its threads; the job asks for processes_per_node times as many on each node."""
     time: str = "4:00:00"
@@ -99,8 +103,11 @@ class Slurm(Batch):
 
     def world(self) -> World:
         """Check every option. Raises ConfigError that names the key and what to type."""
-        if self.device not in ("cuda", "cpu"):
-            raise ConfigError(f"cluster.device={self.device} cannot be on a cluster one does not see from here; type cuda or cpu")
+        if self.device not in (CUDA, XPU, CPU):
+            raise ConfigError(
+                f"cluster.device={self.device} cannot be on a cluster one does not see from here; type {CUDA}, {XPU} or {CPU}"
+            )
+        check_trusted(self.trusted_devices)
         for key in ("nodes", "processes_per_node", "cpus_per_process"):
             _whole(key, getattr(self, key), 1)
         _whole("max_restarts", self.max_restarts, 0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from launcher.config.targets import nearest
+from launcher.devices import CPU
 from launcher.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _check_one(cluster: Slurm, name: str, partition: Partition, counts_gpus: boo
         raise ClusterError(f"cluster.nodes={cluster.nodes} is more than partition {name} gives a job ({most:.0f}); type at most that")
     if cluster.nodes < _count(partition.get("MinNodes"), 0):
         raise ClusterError(f"cluster.nodes={cluster.nodes}: partition {name} gives no job fewer than {partition['MinNodes']}; type that")
-    if counts_gpus and cluster.device == "cuda":
+    if counts_gpus and cluster.device != CPU:
         _within("cluster.processes_per_node", cluster.processes_per_node, cluster.nodes, total.get("gres/gpu", 0.0), "GPUs", name)
     cpus = cluster.cpus_per_process * cluster.processes_per_node
     _within("cluster.cpus_per_process", cpus, cluster.nodes, _count(partition.get("TotalCPUs")), "CPUs", name)

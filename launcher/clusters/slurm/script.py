@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
 from launcher.clusters.slurm import environment, prelude
 from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on
+from launcher.devices import CPU, KINDS
 from launcher.errors import ConfigError
 from launcher.plan import Plan
 from launcher.shell import Raw, block, command, export, glued
@@ -119,7 +120,7 @@ def _cpus_per_node(cluster: Slurm) -> int:
 
 def _gpus(cluster: Slurm) -> dict[str, str]:
     """Per node: from 24.11 on, GPUs bound per task keep NCCL from peer-to-peer copies."""
-    if cluster.device != "cuda":
+    if cluster.device == CPU:
         return {}
     count = f"{cluster.gpu_type}:{cluster.processes_per_node}" if cluster.gpu_type else str(cluster.processes_per_node)
     return {"gres": f"gpu:{count}"} if cluster.gpu_request == "gres" else {"gpus-per-node": count}
@@ -168,7 +169,7 @@ def _inside(cluster: Slurm, plan: Plan) -> list[object]:
         comma: list[str] = [part for mount in mounts for part in (",", mount)][1:]
         return [glued("--container-image=", cluster.image or ""), glued("--container-mounts=", *comma), Raw('--container-workdir="$code"')]
     if cluster.container == "apptainer":
-        graphics = ["--nv"] if cluster.device == "cuda" else []
+        graphics = KINDS[cluster.device].apptainer
         return [
             command_option("apptainer", "exec", *graphics),
             *(glued("--bind=", mount) for mount in mounts),

@@ -15,28 +15,32 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from launcher.devices import CPU, HOST_BACKEND, KINDS
 from launcher.doctor.examine.patient import Patient
 from launcher.doctor.findings import nonce_file
+from launcher.train.device import wait
 from launcher.train.world.proof import prove
 from launcher.train.world.ranks import gather
 from launcher.trust import writing
 
 FILES_SECONDS = 10.0
 """A file written on one node must be seen on all others by then; NFS may keep a directory for some seconds."""
-SUM_BYTES = {"gloo": (2**18, 2**22), "nccl": (2**22, 2**26)}
-LINK_BYTES = {"gloo": 2**22, "nccl": 2**26}
+SUM_BYTES = {True: (2**22, 2**26), False: (2**18, 2**22)}
+LINK_BYTES = {True: 2**26, False: 2**22}
+"""On GPUs, or between CPUs."""
 ROUNDS = 5
 LATENCY_ROUNDS = 20
 
 
-def examine(patient: Patient, *, nccl: bool) -> None:
-    """Fill in `files`, `clock`, `sum` and `links`. Over NCCL where every process has a working GPU, else over gloo."""
+def examine(patient: Patient, *, on_gpus: bool) -> None:
+    """Fill in `files`, `clock`, `sum` and `links`. `on_gpus`: every process has a working one, and that is what sends."""
     rank = patient.place.rank
     spoken = gather(patient.node if patient.place.local_rank == 0 else None, None, patient.place.world)
     leaders = [other for other, node in enumerate(spoken) if node is not None]
     names = [spoken[leader] for leader in leaders]
-    device = torch.device("cuda", patient.place.local_rank) if nccl else torch.device("cpu")
-    backend = "nccl" if nccl else "gloo"
+    kind = patient.plan.world.device
+    device = torch.device(kind, patient.place.local_rank) if on_gpus else torch.device(CPU)
+    backend = KINDS[kind].backend if on_gpus else HOST_BACKEND
 
     patient.enter("files")
     _files(patient, leaders, names)
@@ -45,15 +49,15 @@ def examine(patient: Patient, *, nccl: bool) -> None:
         patient.facts["clock"] = _clock(rank, leaders, 5.0 if "clock" in patient.drills else 0.0)
     patient.enter("sum")
     everybody = dist.new_group(backend=backend)
-    if not nccl:
+    if not on_gpus:
         prove(everybody, "doctor.sum")
-    patient.facts["sum"] = _sum(rank, patient.place.world, everybody, device, SUM_BYTES[backend], corrupt="sum" in patient.drills)
+    patient.facts["sum"] = _sum(rank, patient.place.world, everybody, device, SUM_BYTES[on_gpus], corrupt="sum" in patient.drills)
     patient.enter("links")
     group = dist.new_group(leaders, backend=backend)
     if rank in leaders and len(leaders) > 1:
-        if not nccl:
+        if not on_gpus:
             prove(group, "doctor.links")
-        patient.facts["links"] = _links(rank, leaders, names, group, device, LINK_BYTES[backend], corrupt="link" in patient.drills)
+        patient.facts["links"] = _links(rank, leaders, names, group, device, LINK_BYTES[on_gpus], corrupt="link" in patient.drills)
     dist.barrier()
 
 
@@ -168,7 +172,6 @@ def _quickest(work: Callable[[], object], device: torch.device, rounds: int) -> 
     for _ in range(rounds):
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         best = min(best, time.perf_counter() - began)
     return best

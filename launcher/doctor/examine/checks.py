@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable
@@ -14,36 +13,38 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from launcher.devices import CPU
 from launcher.doctor.examine import between, health
 from launcher.doctor.examine.patient import EXAMINE_SECONDS, JOIN_SECONDS, Patient
+from launcher.train import device
 from launcher.train.world import meeting
 from launcher.train.world.proof import prove
 from launcher.train.world.ranks import gather
 
 NEVER = timedelta(hours=1)
 """Nothing in torch is to time out: the thread of Patient does, and knows what was going on."""
-MATMUL_SECONDS = {"cpu": 0.3, "cuda": 1.0}
-"""How long the speed is measured."""
-SIDE = {"cpu": 768, "cuda": 6144}
+MATMUL_SECONDS = {True: 0.3, False: 1.0}
+"""How long the speed is measured: on a CPU, on a GPU."""
+SIDE = {True: 768, False: 6144}
 """Of the square matrices; 3 x a power of two, see `pattern`."""
 
 
 def examine(patient: Patient) -> list[dict[str, Any]] | None:
     """Everything, in step with the other processes. Returns everybody's findings on rank 0."""
-    device = patient.plan.world.device
+    kind = patient.plan.world.device
     torch.set_num_threads(patient.plan.threads)
     _join(patient)
     patient.enter("device", EXAMINE_SECONDS)
     facts = patient.facts
     facts["host"] = _safely(lambda: _host(patient.run.path))
-    facts["device"] = _safely(lambda: _device(device, patient.place.local_rank))
+    facts["device"] = _safely(lambda: _device(kind, patient.place.local_rank))
     if "error" not in facts["device"]:
-        target = torch.device(device, patient.place.local_rank) if device == "cuda" else torch.device("cpu")
+        target = torch.device(CPU) if kind == CPU else torch.device(kind, patient.place.local_rank)
         facts["matmul"] = _safely(lambda: matmul(target, facts, corrupt="matmul" in patient.drills))
     patient.enter("compare")
     healthy = torch.tensor([int("error" not in facts["device"] and "error" not in facts["matmul"])])
     dist.all_reduce(healthy, op=dist.ReduceOp.MIN)
-    between.examine(patient, nccl=device == "cuda" and bool(healthy))
+    between.examine(patient, on_gpus=kind != CPU and bool(healthy))
     patient.enter("gather")
     facts["stage"] = "end"  # in what is gathered
     gathered = gather(facts, None, patient.place.world)
@@ -77,15 +78,13 @@ def _safely(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _device(kind: str, index: int) -> dict[str, Any]:
-    if kind == "cpu":
-        return {"name": _cpu_name(), "count": os.cpu_count(), "bytes": _memory("MemTotal"), "free": _memory("MemAvailable")}
-    count = torch.cuda.device_count()
-    if count <= index:
-        raise RuntimeError(f"torch {torch.__version__} sees {count} CUDA devices; local rank {index} needs one")
-    torch.cuda.set_device(index)
-    properties: Any = torch.cuda.get_device_properties(index)
-    free, total = torch.cuda.mem_get_info(index)
-    return {"name": properties.name, "count": count, "bytes": total, "free": free, "uuid": str(getattr(properties, "uuid", ""))}
+    if kind == CPU:
+        name = device.name(torch.device(CPU))
+        return {"name": name, "count": os.cpu_count(), "bytes": _memory("MemTotal"), "free": _memory("MemAvailable")}
+    taken = device.take(kind, index)
+    free, total = device.memory(taken)
+    count = torch.accelerator.device_count()
+    return {"name": device.name(taken), "count": count, "bytes": total, "free": free, "uuid": device.uuid(taken)}
 
 
 def pattern(side: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -104,37 +103,38 @@ def pattern(side: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.
     return (odd[:, None] * waves).to(dtype), (waves * odd[None, :]).to(dtype), product.to(dtype)
 
 
-def matmul(device: torch.device, facts: dict[str, Any], *, corrupt: bool) -> dict[str, Any]:
+def matmul(where: torch.device, facts: dict[str, Any], *, corrupt: bool) -> dict[str, Any]:
     """Elements that are wrong in float32 and bfloat16, and the speed in floating point operations per second."""
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # partial sums in bfloat16 would be rounded
-    side, wrong = SIDE[device.type], 0
+    device.sum_exactly()
+    on_cpu = device.is_host(where)
+    side, wrong = SIDE[on_cpu], 0
     for dtype in (torch.float32, torch.bfloat16):
-        a, b, expected = pattern(side, dtype, device)
+        a, b, expected = pattern(side, dtype, where)
         product = a @ b
         if corrupt:
             product[side // 2, side // 3] += 1024
         wrong += int((product != expected).sum())
-    timed = torch.bfloat16 if device.type == "cuda" else torch.float32
-    a, b, expected = pattern(side, timed, device)
-    seconds = _seconds_each(lambda: torch.mm(a, b, out=expected), device, MATMUL_SECONDS[device.type])
-    if device.type == "cuda":
+    timed = torch.float32 if on_cpu else torch.bfloat16
+    a, b, expected = pattern(side, timed, where)
+    seconds = _seconds_each(lambda: torch.mm(a, b, out=expected), where, MATMUL_SECONDS[on_cpu])
+    if not on_cpu:
         for _ in range(max(1, int(0.5 / seconds))):  # asked while it works: an idle GPU is never throttled
             torch.mm(a, b, out=expected)
-        facts["health"] = health.examine(facts["device"]["uuid"])
-        torch.cuda.synchronize(device)
-    wrong += int((expected != pattern(side, timed, device)[2]).sum())
+        if device.has_cublas(where):
+            facts["health"] = health.examine(facts["device"]["uuid"])
+        device.wait(where)
+    wrong += int((expected != pattern(side, timed, where)[2]).sum())
     return {"wrong": wrong, "flops": 2 * side**3 / seconds, "dtype": str(timed).removeprefix("torch.")}
 
 
-def _seconds_each(work: Callable[[], object], device: torch.device, total: float) -> float:
+def _seconds_each(work: Callable[[], object], where: torch.device, total: float) -> float:
     """Median of single calls for `total` seconds, the first of them not counted."""
     times: list[float] = []
     until = time.perf_counter() + total
     while len(times) < 4 or time.perf_counter() < until:
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        device.wait(where)
         times.append(time.perf_counter() - began)
     return sorted(times[1:])[len(times[1:]) // 2]
 
@@ -160,13 +160,3 @@ def _memory(what: str) -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.machine()

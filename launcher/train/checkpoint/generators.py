@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from launcher.train.device import drawn, is_host, set_drawn
+
 
 def on_device(device: torch.device) -> dict[str, torch.Tensor]:
     """torch's, as tensors."""
     states = {"generator|cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["generator|cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    own = drawn(device)
+    return states if own is None else {**states, f"generator|{device.type}": own}
 
 
 def on_host() -> dict[str, Any]:
@@ -30,8 +31,8 @@ def on_host() -> dict[str, Any]:
 
 def restore(host: dict[str, Any], tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(tensors["generator|cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["generator|cuda"], device)
+    if not is_host(device):
+        set_drawn(tensors[f"generator|{device.type}"], device)
     version, numbers, gauss = host["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = host["numpy"]

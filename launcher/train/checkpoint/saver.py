@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
-
 from launcher.train.checkpoint.checkpoint import CheckpointStore, Content
 from launcher.train.checkpoint.state import Parts, Snapshot
 from launcher.train.checkpoint.stored import TrainState
 from launcher.train.deadline import Deadline
+from launcher.train.device import Stream
 from launcher.train.record.span import Span, span
 
 FLOOR_SECONDS = 1.0
@@ -59,7 +58,7 @@ class Saver:
         interval: Interval,
         deadline: Deadline,
         rank: int,
-        measure: Callable[[torch.cuda.Stream | None], Span] = span,
+        measure: Callable[[Stream | None], Span] = span,
     ) -> None:
         """`measure`: begins to measure for how long a stream copies: on a GPU training goes on beside it, and loses less."""
         self.interval = interval

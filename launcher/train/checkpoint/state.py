@@ -25,6 +25,7 @@ from torch import nn
 from launcher.errors import CheckpointError
 from launcher.plan import Coordinate, Mesh
 from launcher.strategies.protocol import Piece
+from launcher.train import device
 from launcher.train.checkpoint import generators, optimizer_state, pieces
 from launcher.train.checkpoint.checkpoint import Content
 from launcher.train.checkpoint.manifest import Checkpoint
@@ -32,6 +33,7 @@ from launcher.train.checkpoint.pieces import Kept, Stored
 from launcher.train.checkpoint.slices import Files, Held, Means
 from launcher.train.checkpoint.stored import TrainState, as_written, record_in, state_of
 from launcher.train.checkpoint.tensorfile import HostMemory
+from launcher.train.device import Stream
 from launcher.train.ema import Ema, NoEma
 from launcher.train.guard.layers import Layers
 from launcher.train.local import local
@@ -68,13 +70,13 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._memory = HostMemory()
-        self._stream: torch.cuda.Stream | None = None
+        self._stream: Stream | None = None
 
-    def aside(self, device: torch.device) -> torch.cuda.Stream | None:
+    def aside(self, where: torch.device) -> Stream | None:
         """Of a GPU the stream on which `take` copies what updates change, behind all that the device has been told to do so far."""
-        if device.type == "cuda":
-            self._stream = self._stream or torch.cuda.Stream(device)
-            self._stream.wait_stream(torch.cuda.current_stream(device))
+        if device.has_streams(where):
+            stream = self._stream = self._stream or device.stream(where)
+            stream.wait_stream(device.current_stream(where))
         return self._stream
 
     def take(self, parts: Parts, state: TrainState, rank: int) -> dict[str, Content]:
@@ -110,9 +112,9 @@ class Snapshot:
         return files
 
 
-def inexact(device: torch.device, deterministic: bool) -> str:
+def inexact(where: torch.device, deterministic: bool) -> str:
     """What to say of a resume that may differ in the last bits; empty where it may not."""
-    if device.type == "cpu" or deterministic:
+    if device.is_host(where) or deterministic:
         return ""
     return "train.deterministic=false: on a GPU the last bits may differ from those of a run that was not interrupted"
 

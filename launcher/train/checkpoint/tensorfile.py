@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 
+from launcher import devices
+from launcher.train import device
+from launcher.train.device import Event, Stream
 from launcher.train.guard.guard import BadNumbers
+
+HOST = torch.device(devices.CPU)
 
 NAMES = {
     torch.float64: "F64",
@@ -37,14 +40,12 @@ _PIECE = 32_768
 
 _LOOSE = 1.05
 """Times what is needed, so much may a slab have that is used again."""
-_PORTABLE = 1
-"""cudaHostRegisterPortable: pinned for whatever device a process uses."""
 
 
 class TensorFile:
     """Host copies that may still be under way on the GPU; iterating waits for them and gives the bytes of the file."""
 
-    def __init__(self, tensors: dict[str, torch.Tensor], copied: torch.cuda.Event | None, *, finite: bool) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], copied: Event | None, *, finite: bool) -> None:
         """`finite`: an infinity is as bad as a NaN. Masks and the like are buffers, and may hold infinities."""
         self.copied = copied
         self._tensors = tensors
@@ -76,46 +77,32 @@ class HostMemory:
     def __init__(self) -> None:
         self._slabs: dict[str, torch.Tensor] = {}
 
-    def copy(
-        self, file: str, tensors: Mapping[str, torch.Tensor], stream: torch.cuda.Stream | None = None, *, finite: bool = False
-    ) -> TensorFile:
+    def copy(self, file: str, tensors: Mapping[str, torch.Tensor], stream: Stream | None = None, *, finite: bool = False) -> TensorFile:
         """Start the copies, on `stream` (None: the current one, and whatever the device does next comes after them). On a CPU they are done
         at return (pytorch#144657).
         """
         ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # each lies at a multiple of its size
-        on_device = any(tensor.is_cuda for tensor in tensors.values())
-        slab, begin, copied = self._slab(file, sum(tensor.nbytes for tensor in tensors.values()), on_device), 0, None
+        where = next((tensor.device for tensor in tensors.values() if not tensor.is_cpu), HOST)
+        slab, begin, copied = self._slab(file, sum(tensor.nbytes for tensor in tensors.values()), where), 0, None
         copies: dict[str, torch.Tensor] = {}
-        with torch.cuda.stream(stream):
+        beside = device.has_streams(where)
+        with device.on(where, stream):
             for name, tensor in ordered:
                 place = slab[begin : begin + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-                copies[name] = place.copy_(tensor.detach(), non_blocking=True)
+                copies[name] = place.copy_(tensor.detach(), non_blocking=beside)
                 begin += tensor.nbytes
-            if on_device:
-                copied = torch.cuda.Event(blocking=True)
+            if beside:
+                copied = device.event(where)
                 copied.record()
         return TensorFile(copies, copied, finite=finite)
 
-    def _slab(self, file: str, size: int, pinned: bool) -> torch.Tensor:
+    def _slab(self, file: str, size: int, where: torch.device) -> torch.Tensor:
         kept = self._slabs.get(file)
         if kept is None or not size <= kept.numel() <= _LOOSE * size:
             self._slabs.pop(file, None)
             del kept  # before there is another
-            self._slabs[file] = new_slab(size, pinned)
+            self._slabs[file] = device.pinned(size, where)
         return self._slabs[file]
-
-
-def new_slab(size: int, pinned: bool) -> torch.Tensor:
-    """That many bytes of the host. What torch pins by itself is rounded up to a power of two, which may be twice as much; so plain memory
-    is made known to the driver, as torch does for what processes share (torch/cuda/_pin_memory_utils.py)."""
-    slab = torch.empty(size, dtype=torch.uint8)
-    if not pinned or not size:
-        return slab
-    runtime: Any = torch.cuda.cudart()
-    if int(runtime.cudaHostRegister(slab.data_ptr(), size, _PORTABLE)):
-        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-    weakref.finalize(slab, runtime.cudaHostUnregister, slab.data_ptr()).atexit = False
-    return slab
 
 
 def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from launcher.strategies.protocol import Piece
+from launcher.train.device import widest
 from launcher.train.local import gradients, local, summed
 from launcher.train.record.meter import Fetch
 
@@ -74,7 +75,7 @@ class Layers:
         looked = [(name, tensor) for name, tensor in self._named if tensor.grad is not None]
         if not looked:  # a stage that is frozen, and others are not
             update()
-            sums = torch.zeros(5, 0, dtype=torch.float64, device=self._device)
+            sums = torch.zeros(5, 0, dtype=widest(self._device), device=self._device)
         else:
             sums = self._changes(looked, update)
         self._looked = [name for name, _ in looked]
@@ -88,9 +89,9 @@ class Layers:
         norms = torch._foreach_norm(gradients(tensor for _, tensor in looked))  # pyright: ignore[reportPrivateImportUsage]
         dead = torch.stack([self._dead(name, tensor) for name, tensor in looked])
         weights = [_sample(tensor) for _, tensor in looked]
-        before = [weight.double() for weight in weights]
+        before = [weight.to(widest(weight.device)) for weight in weights]
         update()
-        moved = [(now.double() - then).norm() for now, then in zip(weights, before, strict=True)]
+        moved = [(now.to(then.dtype) - then).norm() for now, then in zip(weights, before, strict=True)]
         norms, moved, were = (_squares(each) for each in (norms, moved, [then.norm() for then in before]))
         return torch.stack([norms, moved, were, dead, torch.ones_like(dead)])
 
@@ -107,10 +108,10 @@ class Layers:
         zeros say little, and where parts of outputs are here."""
         gradient = None if tensor.grad is None else local(tensor.grad)
         if tensor.ndim < 2 or gradient is None or id(tensor) in self._sparse or name not in self._by_rows:
-            return torch.zeros((), dtype=torch.float64, device=tensor.device)
+            return torch.zeros((), dtype=widest(tensor.device), device=tensor.device)
         silent = gradient.flatten(1).abs().amax(1) == 0
         self._silent[name] = silent & self._silent.get(name, silent)
-        return self._silent[name].double().sum() / len(tensor)
+        return self._silent[name].to(widest(tensor.device)).sum() / len(tensor)
 
     def finish(self, step: int, board: Any) -> list[str]:
         """Show what was begun before `step`, if anything was. Returns what to warn of: one line for a layer, once."""
@@ -172,5 +173,6 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _squares(norms: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Of these 0-d tensors, (layers,) float64."""
-    return torch.stack(list(norms)).double().square()
+    """Of these 0-d tensors, (layers,), float64 where the device has it."""
+    stacked = torch.stack(list(norms))
+    return stacked.to(widest(stacked.device)).square()

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from launcher.train import device
+from launcher.train.device import Event
 from launcher.train.tasks.task import Step
 
 _MOST = 256
@@ -21,13 +23,15 @@ class Meter:
     A step appends what it has to lists; they are added up, in float64, where somebody asks: a few operations a line, not a few a step.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, where: torch.device) -> None:
+        """`where`: it is computed."""
+        self.device = where
+        self._aside = device.place_of_sums(where)
         self._columns: list[list[torch.Tensor]] = []
         """Of losses, and of each statistic."""
         self._weights: list[torch.Tensor] = []
         self._left_out: list[torch.Tensor] = []
-        self._totals = torch.zeros(2, dtype=torch.float64, device=device)
+        self._totals = torch.zeros(2, dtype=torch.float64, device=self._aside)
         """Added up already: of weights that the host does not know, of updates left out; then of losses and of each statistic."""
         self.weight = 0
         """That the host knows, of this rank."""
@@ -93,7 +97,7 @@ class Meter:
 
     def load(self, tensors: Mapping[str, torch.Tensor], counts: Mapping[str, int]) -> None:
         """What `state` gave."""
-        self._totals = tensors["totals"].to(self.device, torch.float64)
+        self._totals = tensors["totals"].to(self._aside, torch.float64)
         self._columns, self._weights, self._left_out = [], [], []
         self.weight, self.steps = counts["weight"], counts["steps"]
 
@@ -101,17 +105,17 @@ class Meter:
         if not self._columns and not self._left_out:
             return
         columns = [self._weights, self._left_out, *self._columns]
-        sums = torch.stack([_sum(column, self.device) for column in columns])
+        sums = torch.stack([_sum(column, self._aside) for column in columns])
         length = max(len(sums), len(self._totals))
         self._totals = _padded(sums, length) + _padded(self._totals, length)
         for column in columns:
             column.clear()
 
 
-def _sum(column: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+def _sum(column: list[torch.Tensor], where: torch.device) -> torch.Tensor:
     if not column:
-        return torch.zeros((), dtype=torch.float64, device=device)
-    return torch.stack(column).sum(dtype=torch.float64)
+        return torch.zeros((), dtype=torch.float64, device=where)
+    return torch.stack(column).to(where).sum(dtype=torch.float64)
 
 
 def _padded(sums: torch.Tensor, length: int) -> torch.Tensor:
@@ -138,14 +142,16 @@ class Fetch:
     """A copy from the device under way; `value()` waits for it."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        if tensor.is_cuda:
+        self._event: Event | None = None
+        if tensor.is_cpu:
+            self._host = tensor
+        elif device.has_streams(tensor.device):
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event(blocking=True)
-            self._event.record()
+            self._event = event = device.event(tensor.device)
+            event.record()
         else:
-            self._host = tensor
+            self._host = tensor.cpu()
 
     def value(self) -> torch.Tensor:
         if self._event is not None:

@@ -13,6 +13,7 @@ import torch
 
 from launcher.errors import RunError
 from launcher.rundir.rundir import read_jsonl, write_atomic
+from launcher.train.device import peak_bytes
 from launcher.trust import writing
 
 
@@ -61,8 +62,9 @@ def last(path: Path, split: str) -> dict[str, Any]:
 
 def memory_bytes(device: torch.device) -> int:
     """Peak memory of this process: allocated on the GPU, or resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    allocated = peak_bytes(device)
+    if allocated is not None:
+        return allocated
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import torch
 
+from launcher.train.device import is_host
+from launcher.train.device import name as name_of
+
 
 class Peak(NamedTuple):
     """None: it has no such unit."""
@@ -55,7 +58,7 @@ PEAKS: dict[str, Peak] = {
     r"AMD Instinct MI250X": Peak(191.5, 191.5, None, 47.9),
     r"AMD Instinct MI300X": Peak(1307.4, 1307.4, 653.7, 163.4),
 }
-"""By a pattern of all of a name, as torch.cuda.get_device_name has it: a part of a device (MIG) or a laptop's is another."""
+"""By a pattern of all of a name, as torch has it: a part of a device (MIG) or a laptop's is another."""
 
 
 def named(name: str, arithmetic: str) -> float | None:
@@ -70,9 +73,9 @@ def named(name: str, arithmetic: str) -> float | None:
 def of(device: torch.device, precision: str, deterministic: bool) -> float | None:
     """Of a device, as a run of that precision computes on it: float32 products take TF32 unless it is deterministic (arithmetic.py). None
     for a CPU, and for what is not known."""
-    if device.type != "cuda":
+    if is_host(device):
         return None
-    name = torch.cuda.get_device_name(device)
+    name = name_of(device)
     if precision != "fp32":
         return named(name, precision)
     return named(name, "fp32") if deterministic else named(name, "tf32") or named(name, "fp32")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
+from launcher.train import device
+from launcher.train.device import Stream
 
 
 class Span(Protocol):
@@ -30,21 +31,20 @@ class HostSpan:
 class QueueSpan:
     """Between two events of a GPU's stream."""
 
-    def __init__(self, stream: torch.cuda.Stream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        # blocking: who waits for them sleeps; else it spins, and a core that training needs is counted as the save's
-        self._began, self._ended = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
+        self._began, self._ended = (device.event(stream.device, timed=True) for _ in range(2))
         self._began.record(stream)
 
     def end(self) -> None:
         self._ended.record(self._stream)
 
     def seconds(self) -> float:
-        torch.cuda.set_device(self._stream.device)  # a thread begins with device 0, on every rank
+        device.use(self._stream.device)
         self._ended.synchronize()
         return self._began.elapsed_time(self._ended) / 1000
 
 
-def span(stream: torch.cuda.Stream | None) -> Span:
+def span(stream: Stream | None) -> Span:
     """Of the stream that copies; None: of the host."""
     return HostSpan() if stream is None else QueueSpan(stream)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from launcher.train.device import wide
 from launcher.train.tasks.roc import areas
 from launcher.train.tasks.task import Model, Sums
 
@@ -67,7 +68,7 @@ class ClassMetrics(Sums):
         hits = [(outputs.topk(top, 1).indices == hard[:, None]).sum() for top in self._tops]
         if self._has_auroc:
             self._seen.append((outputs.float(), hard))
-        return torch.cat((torch.stack([loss.double(), *(each.double() for each in hits)]), confusion.double()))
+        return torch.cat((torch.stack([wide(loss), *map(wide, hits)]), wide(confusion)))
 
     def _of_total(self, total: torch.Tensor) -> dict[str, float]:
         confusion = _confusion(total, len(self._tops))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
+from launcher.train.device import wide
 from launcher.train.tasks.assignment import assign, centredness
 from launcher.train.tasks.average_precision import Found, average_precision
 from launcher.train.tasks.boxes import giou, survivors
@@ -152,12 +153,12 @@ class Detections:
         outputs = model(images)
         picked = self._finder(outputs, (images.shape[-2], images.shape[-1]))
         *parts, weight = losses(outputs, targets)
-        loss = (parts[0] + self._box_factor * parts[1] + parts[2]).double()
+        loss = wide(parts[0] + self._box_factor * parts[1] + parts[2])
         is_there = targets["labels"] >= 0
         part = {"boxes": picked.boxes[picked.real], "scores": picked.scores[picked.real], "classes": picked.classes[picked.real]}
         part |= {"counts": picked.real.sum(1), "true_boxes": targets["boxes"][is_there], "true_classes": targets["labels"][is_there]}
         part |= {"true_ignored": targets["ignored"][is_there], "true_counts": is_there.sum(1)}
-        part |= {"loss": torch.stack((loss, weight.double()))[None], "kinds": torch.tensor([outputs["scores"].shape[-1]])}
+        part |= {"loss": torch.stack((loss, wide(weight)))[None], "kinds": torch.tensor([outputs["scores"].shape[-1]])}
         self._parts.append({name: each.cpu() for name, each in part.items()})
         if self.shown is None:
             first = Picked(*(each[:SHOWN].cpu() for each in picked))

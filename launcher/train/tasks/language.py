@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
 Batch = tuple[torch.Tensor, ...]
@@ -108,7 +109,7 @@ def continued(
 def _sums(model: Model, batch: Batch) -> torch.Tensor:
     """(sum of losses, tokens, sequences), float64."""
     tokens, targets, *documents = batch
-    loss = F.cross_entropy(model(tokens, *documents).flatten(0, 1), targets.flatten(), reduction="sum").double()
+    loss = wide(F.cross_entropy(model(tokens, *documents).flatten(0, 1), targets.flatten(), reduction="sum"))
     return torch.stack((loss, loss.new_tensor(targets.numel()), loss.new_tensor(len(targets))))
 
 

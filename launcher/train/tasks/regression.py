@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -65,7 +66,7 @@ class Moments:
         self._total: torch.Tensor | None = None
 
     def update(self, model: Model, batch: Batch) -> None:
-        found, wanted = (each.double() for each in self._pair(model, batch))
+        found, wanted = (wide(each) for each in self._pair(model, batch))
         off, mean = found - wanted, wanted.mean(0)
         spread = (wanted - mean).square().sum(0)
         loss = self._criterion(found, wanted) / wanted.shape[1]

@@ -13,10 +13,12 @@ from accelerate import Accelerator
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
-from launcher.errors import ConfigError, TrainingFailed
+from launcher.devices import CPU, KINDS
+from launcher.errors import TrainingFailed
 from launcher.node.place import Place
 from launcher.plan import ORDER, Mesh, Plan
 from launcher.strategies.protocol import Strategy
+from launcher.train.device import is_host, take
 from launcher.train.world import meeting
 from launcher.train.world.patience import Patience, tell_nccl
 from launcher.train.world.proof import prove
@@ -24,17 +26,11 @@ from launcher.train.world.ranks import Ranks
 
 
 def device(plan: Plan, place: Place) -> torch.device:
-    """Of this process. Raises ConfigError where torch sees none for it."""
-    if plan.world.device == "cpu":
+    """Of this process. Raises ConfigError where torch sees none for it, or one that is not among those that the plan trusts."""
+    taken = take(plan.world.device, place.local_rank, plan.trusted_devices)
+    if is_host(taken):
         torch.set_num_threads(plan.threads)
-        return torch.device("cpu")
-    if torch.cuda.device_count() <= place.local_rank:
-        raise ConfigError(
-            f"cluster.device=cuda: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices on this node and local rank "
-            f"{place.local_rank} needs one; install a CUDA build of torch, or type cluster.device=cpu"
-        )
-    torch.cuda.set_device(place.local_rank)
-    return torch.device("cuda", place.local_rank)
+    return taken
 
 
 def join(plan: Plan, place: Place, patience: Patience) -> None:
@@ -49,7 +45,7 @@ def join(plan: Plan, place: Place, patience: Patience) -> None:
 def accelerate(plan: Plan, place: Place, strategy: Strategy) -> Accelerator:
     """Every field passed, so that no environment variable decides one. Raises TrainingFailed where it made another world."""
     accelerator = Accelerator(
-        cpu=plan.world.device == "cpu",
+        cpu=plan.world.device == CPU,
         mixed_precision="no",  # ours: see train/arithmetic.py
         gradient_accumulation_steps=1,  # ours: see train/step.py
         rng_types=[],
@@ -65,11 +61,11 @@ def _join_group(plan: Plan, place: Place, patience: Patience) -> None:
 
     NCCL's connections need no proof of ours: whoever connects has to know the number that rank 0 left in the store.
     """
-    on_cpu = plan.world.device == "cpu"
+    on_cpu, backend = plan.world.device == CPU, KINDS[plan.world.device].backend
     if not on_cpu:
         tell_nccl(Path(plan.run_dir, "attempts", f"{place.attempt:03d}"), patience)
     dist.init_process_group(
-        "gloo" if on_cpu else "nccl",
+        backend,
         store=meeting.store(plan, place),
         rank=place.rank,
         world_size=place.world,
@@ -122,7 +118,7 @@ def device_mesh(mesh: Mesh, place: Place, patience: Patience, device: torch.devi
 
 def _groups_along(grid: torch.Tensor, dimension: int, name: str, place: Place, patience: Patience, device: torch.device) -> ProcessGroup:
     """Every rank makes every group along that dimension, in the same order. Returns its own."""
-    on_cpu, own = device.type == "cpu", None
+    on_cpu, own = device.type == CPU, None
     for members in grid.movedim(dimension, -1).flatten(0, -2).tolist() if grid.ndim > 1 else [grid.tolist()]:
         made = dist.new_group(members, timeout=patience.gloo if on_cpu else patience.nccl, group_desc=f"{name} {members[0]}")
         if place.rank in members:

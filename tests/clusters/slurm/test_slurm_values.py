@@ -195,7 +195,7 @@ cluster.processes_per_node=auto     cluster.processes_per_node='auto' is not of 
 cluster.cpus_per_process=0          cluster.cpus_per_process=0 cannot be
 cluster.max_restarts=-1             cluster.max_restarts=-1 cannot be; type a whole number from 0
 cluster.throttle=0                  cluster.throttle=0 cannot be; type a whole number from 1
-cluster.device=auto                 cluster.device=auto cannot be on a cluster one does not see from here; type cuda or cpu
+cluster.device=auto                 cluster.device=auto cannot be on a cluster one does not see from here; type cuda, xpu or cpu
 cluster.device=gpu                  cluster.device=gpu cannot be
 cluster.time=1h                     cluster.time='1h' is no time limit; type HH:MM:SS or D-HH:MM
 cluster.time=1:2:3:4                cluster.time='1:2:3:4' is no time limit

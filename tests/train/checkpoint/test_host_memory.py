@@ -14,8 +14,8 @@ import pytest
 import torch
 from processes import environment
 
-from launcher.train.checkpoint import tensorfile
-from launcher.train.checkpoint.tensorfile import HostMemory, new_slab
+from launcher.train import device
+from launcher.train.checkpoint.tensorfile import HostMemory
 
 PROGRAM = Path(__file__).with_name("saved_memory.py")
 MOST = 1.1
@@ -47,7 +47,8 @@ def test_a_save_and_a_load_take_what_the_rank_holds_and_little_more(tmp_path: Pa
 
 def test_a_file_is_one_slab_that_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    monkeypatch.setattr(tensorfile, "new_slab", lambda size, pinned: (made.append(size), new_slab(size, pinned))[1])
+    pinned = device.pinned
+    monkeypatch.setattr(device, "pinned", lambda size, where: (made.append(size), pinned(size, where))[1])
     memory = HostMemory()
     tensors = {"a": torch.ones(3), "b": torch.arange(5), "c": torch.ones(3, dtype=torch.bool), "d": torch.ones(2, 2).bfloat16()}
     whole = sum(tensor.nbytes for tensor in tensors.values())
@@ -61,6 +62,9 @@ def test_a_file_is_one_slab_that_is_used_again(monkeypatch: pytest.MonkeyPatch) 
     from safetensors.torch import load
 
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in load(held).items())
+
+
+GPU = torch.device("cuda", 0)
 
 
 class Driver:
@@ -83,12 +87,12 @@ class Driver:
 def test_what_is_pinned_is_what_is_needed_and_no_power_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
     monkeypatch.setattr(torch.cuda, "cudart", lambda: driver)
-    slab = new_slab(5_000_001, True)
+    slab = device.pinned(5_000_001, GPU)
     assert driver.pinned == {slab.data_ptr(): 5_000_001}
     del slab
     gc.collect()
     assert driver.pinned == {}
-    assert new_slab(0, True).numel() == 0
+    assert device.pinned(0, GPU).numel() == 0
 
 
 def test_where_the_driver_does_not_know_it_torch_pins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +102,6 @@ def test_where_the_driver_does_not_know_it_torch_pins(monkeypatch: pytest.Monkey
     fake = SimpleNamespace(
         empty=lambda size, **how: (asked.append(how.pop("pin_memory", False)), empty(size, **how))[1], cuda=torch.cuda, uint8=torch.uint8
     )
-    monkeypatch.setattr(tensorfile, "torch", fake)
-    assert new_slab(64, True).numel() == 64
+    monkeypatch.setattr(device, "torch", fake)
+    assert device.pinned(64, GPU).numel() == 64
     assert asked == [False, True]
