@@ -64,7 +64,7 @@ class Workers:
         prefetch_factor: int = 2,
         pin_memory: bool = True,
         timeout: float = 40,
-        window: int = 0,
+        window: int | None = None,
         val: float = VAL,
         test: float = TEST,
         eval_batch_size: int = 500,
@@ -73,20 +73,20 @@ class Workers:
     ) -> None:
         """`num_workers`: processes, 0 for none; auto: what is faster. `prefetch_factor`: batches that each of them makes ahead. `timeout`:
         seconds that one sample may take; 0 for ever. `window`: samples that are shuffled together, shard by shard where the set says by
-        `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch. `val`, `test`: shares of its training
-        samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples that one process evaluates at once.
-        `balance`: none, or classes, which then come equally often in training. `augment`: what is done to images in training, on the
-        device, one or a list (data/augment/chance.py). Raises ValueError naming the key."""
+        `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch; null: as the set says by `window`, else all.
+        `val`, `test`: shares of its training samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples
+        that one process evaluates at once. `balance`: none, or classes, which then come equally often in training. `augment`: what is done
+        to images in training, on the device, one or a list (data/augment/chance.py). Raises ValueError naming the key."""
         check(val, test, eval_batch_size)
-        balance_check(balance, window)
+        balance_check(balance, window or 0)
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
             raise ValueError(f"loader.num_workers={num_workers}: not possible; type a whole number from 0, or auto")
         if num_workers not in (AUTO, 0) and sys.platform != "linux":
             raise ValueError(f"loader.num_workers={num_workers}: loader workers need Linux; type loader.num_workers=0")
         if prefetch_factor < 1:
             raise ValueError(f"loader.prefetch_factor={prefetch_factor}: not possible; type a whole number from 1")
-        if isinstance(window, bool) or window < 0:
-            raise ValueError(f"loader.window={window}: not possible; type how many samples are shuffled together, or 0 for all")
+        if window is not None and (isinstance(window, bool) or window < 0):
+            raise ValueError(f"loader.window={window}: not possible; type how many samples are shuffled together, 0 for all, or null")
         if not timeout >= 0:
             raise ValueError(f"loader.timeout={timeout}: not possible; type a number of seconds, or 0 to wait for ever")
         self.samples = self.steps_per_epoch = 0
@@ -115,6 +115,8 @@ class Workers:
         sets = {split: _checked(each) for split, each in by_split(self._data).items()}
         self._parts = held_out({split: len(each) for split, each in sets.items()}, self._held_out, self._seed, say)
         self._samples, self.samples = sets["train"], len(self._parts["train"][1])
+        if self._window is None:
+            self._window = 0 if self._is_balanced else int(getattr(self._samples.data, "window", 0))
         if self._is_balanced:
             self._balanced = self.labels()
         if self._window:
@@ -268,6 +270,8 @@ def _shards(samples: Samples, places: NDArray[Any]) -> NDArray[np.int64]:
             f"loader.window: {samples.name}.shards is not how many samples each shard has, {len(samples):,} together; mend it, or type "
             "loader.window=0"
         )
+    if len(places) == len(samples):
+        return sizes.astype(np.int64)
     return np.bincount(np.searchsorted(np.cumsum(sizes), np.sort(places), side="right"), minlength=len(sizes)).astype(np.int64)
 
 

@@ -71,8 +71,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
     `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to
-    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where that was
-    measured.
+    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where it was measured.
     """
     values = resolve(config)
     check.check_keys(values)
