@@ -33,6 +33,9 @@ accuracy: $(READY)  ## exp=cifar (one process and two) and exp=mnist to their en
 boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about ten minutes on two busy cores
 	$(BIN)/python -m pytest tests/train/test_detection_runs.py -k "heart or cells" --full -s
 
+exps: $(READY)  ## every experiment for a few steps under every strategy, beside one process: ten minutes on two cores
+	$(BIN)/python -m pytest tests/train/test_every_exp.py --full -s
+
 chaos: $(READY)  ## faults by the hundred, an hour on two cores; docs/reliability.md has what they gave
 	$(BIN)/python -m pytest -m chaos --full -s
 
@@ -68,4 +71,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm accuracy boxes chaos chaos-long fuzz guards mutants gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm accuracy boxes exps chaos chaos-long fuzz guards mutants gpu check goldens bench clean

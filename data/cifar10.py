@@ -1,4 +1,5 @@
-"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32x32 in ten classes, in the Hugging Face schema.
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32x32 in ten classes, in the Hugging Face schema or
+as its author publishes them: batches in pickles, of which none is run, or binary, in their folder or packed.
 
 Looked for in `data.root`, then `$LAUNCHER_DATA/cifar10`, then downloaded from the hub at a pinned revision. Without a network
 a drawn stand-in takes its place, so that the first command of a new user trains something; it says so, and everything that the
@@ -8,6 +9,7 @@ run writes says so too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from data.options import one_of
@@ -16,9 +18,15 @@ from data.store.decoded import Chunks
 from data.store.files import notice
 from data.vision import standin
 from data.vision.hf_images import HubImages, Published
+from data.vision.layouts import Binary, Pickles
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PUBLISHED = Published("CIFAR-10", "cifar10", "uoft-cs/cifar10", "plain_text", (32, 32), CLASSES, is_downloaded=True)
+PICKLES = Pickles("cifar-10-batches-py", (32, 32), 10)
+BINARY = Binary("cifar-10-batches-bin", (32, 32), 10, tuple(f"{name}.bin" for name in PICKLES.train), ("test_batch.bin",))
+PACKED = (replace(PICKLES, archive="cifar-10-python.tar.gz"), replace(BINARY, archive="cifar-10-binary.tar.gz"))
+PUBLISHED = Published(
+    "CIFAR-10", "cifar10", "uoft-cs/cifar10", "plain_text", (32, 32), CLASSES, others=(PICKLES, BINARY, *PACKED), is_downloaded=True
+)
 REVISION = "0b2714987fa478483af9968de7c934580d0bb9a2"
 FILES = PUBLISHED.files
 SHA256 = {
@@ -77,6 +85,8 @@ class CIFAR10(HubImages):
         self._refuse_other(fingerprint, root)
         self.source = "standin" if root is None else "files"
         self._pin(root, fingerprint)
+        if root is not None:
+            self._tell_layout(root)
         return {"root": None if root is None else str(root), "source": self.source, "fingerprint": fingerprint}
 
     def _find(self) -> Path | None:
@@ -91,7 +101,7 @@ class CIFAR10(HubImages):
             return hub.download(PUBLISHED.repo, REVISION, SHA256, self.cache / f"cifar10-hub-{REVISION[:12]}")
         except ConnectionError as error:
             missing = f"CIFAR-10 is not here and cannot be downloaded ({error})"
-            advice = "type data.root=/path/to/cifar10 (the directory that holds plain_text/), or set LAUNCHER_DATA"
+            advice = "type data.root=/path/to/cifar10 (the directory that holds plain_text/ or cifar-10-batches-py/), or set LAUNCHER_DATA"
             if self.source == "files" or self.offline == "error":
                 asked = "data.source=files" if self.source == "files" else "data.offline=error"
                 raise FileNotFoundError(f"{asked}: {missing}; {advice}") from error

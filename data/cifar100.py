@@ -1,12 +1,16 @@
-"""CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32x32 in 100 classes of 20 kinds, in the Hugging Face schema.
+"""CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32x32 in 100 classes of 20 kinds, in the Hugging Face schema or
+as its author publishes them: in pickles, of which none is run, or binary, in their folder or packed.
 
 Looked for in `data.root`, then `$LAUNCHER_DATA/cifar100`; where it is in neither, one line says how to fetch it (`uoft-cs/cifar100`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data.options import one_of
 from data.vision.hf_images import HubImages, Published
+from data.vision.layouts import Binary, Pickles
 
 FINE = """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar
 cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house
@@ -40,7 +44,12 @@ class CIFAR100(HubImages):
         """`labels`: fine, the 100 classes, or coarse, the 20 that they are kinds of. The others are those of `HubImages`. Raises ValueError
         naming the option."""
         one_of("data.labels", labels, tuple(CLASSES))
+        classes, which = CLASSES[labels], ("coarse", "fine").index(labels)
+        pickles = Pickles("cifar-100-python", (32, 32), len(classes), ("train",), ("test",), label=f"{labels}_labels")
+        binary = Binary("cifar-100-binary", (32, 32), len(classes), ("train.bin",), ("test.bin",), label_bytes=2, which=which)
+        packed = replace(pickles, archive="cifar-100-python.tar.gz"), replace(binary, archive="cifar-100-binary.tar.gz")
         published = Published(
-            "CIFAR-100", "cifar100", "uoft-cs/cifar100", "cifar100", (32, 32), CLASSES[labels], label=f"{labels}_label", kept=NAMES[labels]
-        )
+            "CIFAR-100", "cifar100", "uoft-cs/cifar100", "cifar100", (32, 32), classes, label=f"{labels}_label",
+            others=(pickles, binary, *packed), kept=NAMES[labels],
+        )  # fmt: skip
         super().__init__(published, root, cache, validation, seed, pad, flip, cutout, train_samples, fingerprint, max_corrupt)

@@ -52,6 +52,7 @@ class HuggingFace:
         self._path, self._name, self._revision, self._pinned = path, name, revision, fingerprint
         self._splits = {"train": train, "val": val, "test": test}
         picture = Picture(size, crop, flip, mean, std)
+        self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         asked = self._splits[split]
         if asked is None:
@@ -61,6 +62,7 @@ class HuggingFace:
         self._features = {each: type(self._rows.features[each]).__name__ for each in self._columns}
         labels = [each for each in self._columns if self._features[each] == "ClassLabel"]
         self.class_names: tuple[str, ...] = tuple(self._rows.features[labels[-1]].names) if labels else ()
+        self._labelled = labels[-1] if labels else None
         if labels:
             self.num_classes = len(self.class_names)
         if split == "train" and fingerprint not in (None, self._fingerprint()):
@@ -68,6 +70,10 @@ class HuggingFace:
                 f"data.fingerprint={str(fingerprint)[:16]}…: {path} has other columns or rows now; bring back what the run began with, or "
                 "start a new run with data.fingerprint=null"
             )
+
+    @property
+    def labels(self) -> list[int] | None:
+        return None if self._labelled is None else self._rows[self._labelled][:]
 
     def prepare(self) -> dict[str, object]:
         """What there is to download has been: the rest finds it in the cache of the package."""

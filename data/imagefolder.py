@@ -43,14 +43,16 @@ class ImageFolder:
         flip: bool = True,
         mean: tuple[float, ...] = MEAN,
         std: tuple[float, ...] = STD,
+        decoder: str = "pillow",
         cache: str | None = None,
         fingerprint: str | None = None,
     ) -> None:
         """List the pictures, or take what was listed before.
 
         `root`: the folder. `size`: of a side of what the model is given, in pixels. `val`, `test`: shares of each class to hold out where
-        there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`: as Picture has them; evaluations have the
-        middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher. `fingerprint`: refuse other names.
+        there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`, `decoder`: as Picture has them;
+        evaluations have the middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher.
+        `fingerprint`: refuse other names.
         Raises ValueError naming the option, KeyError for a split that there is none of, FileNotFoundError.
         """
         if not root:
@@ -59,7 +61,8 @@ class ImageFolder:
         share("data.val", val)
         share("data.test", test, beside=val)
         self.root = Path(root).expanduser().absolute()
-        picture = Picture(size, crop, flip, mean, std)
+        picture = Picture(size, crop, flip, mean, std, decoder)
+        self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         self._cache, self._pinned = cache_of(cache), fingerprint
         self._held_out, self._seed = (val, test), seed
@@ -73,9 +76,13 @@ class ImageFolder:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._pictures.labels[self._places]
+
     def prepare(self) -> dict[str, object]:
         """Where the pictures are, and their names: a run goes on with no others."""
-        return {"root": str(self.root), "fingerprint": self._fingerprint()}
+        return {"root": str(self.root), "fingerprint": self._fingerprint(), "decoder": self._picture.decoder}
 
     def __len__(self) -> int:
         return len(self._places)

@@ -52,7 +52,7 @@ class Source(Protocol):
     """One split on a device, from which samples are taken by their places."""
 
     places: NDArray[np.int64]
-    """Of its samples, (samples,): what `batch` takes."""
+    """Of its samples, (samples,): what `batch` takes. A source may say their classes beside it: `labels`, (samples,) int64."""
 
     def batch(self, places: torch.Tensor) -> Any:
         """Those samples, `places` (b,) int64 on the device, unchanged; of any nesting, each leaf (b, …)."""
@@ -100,6 +100,10 @@ class Loader(Protocol):
 
     def evaluation(self, split: str) -> Part:
         """train, val or test. Samples as they are, without what training does to them."""
+        ...
+
+    def labels(self) -> NDArray[np.int64]:
+        """The class of each sample of the training part, (samples,). Raises ValueError where the data set does not say it."""
         ...
 
     def stages(self) -> Mapping[str, float]:

@@ -1,4 +1,5 @@
-"""MNIST (LeCun et al., 1998): 60,000 + 10,000 handwritten digits, 28x28 in one channel, in the Hugging Face schema (`ylecun/mnist`).
+"""MNIST (LeCun et al., 1998): 60,000 + 10,000 handwritten digits, 28x28 in one channel, in the Hugging Face schema (`ylecun/mnist`) or
+as idx files, in gzip or not.
 
 Looked for in `data.root`, then `$LAUNCHER_DATA/mnist`; where it is in neither, one line says how to fetch it.
 """
@@ -6,8 +7,11 @@ Looked for in `data.root`, then `$LAUNCHER_DATA/mnist`; where it is in neither, 
 from __future__ import annotations
 
 from data.vision.hf_images import HubImages, Published
+from data.vision.layouts import Idx
 
-PUBLISHED = Published("MNIST", "mnist", "ylecun/mnist", "mnist", (28, 28), tuple("0123456789"), image="image", mode="L")
+IDX = tuple(Idx(folder, (28, 28), 10, suffix) for folder in ("MNIST/raw", "") for suffix in ("", ".gz"))
+"""As torchvision keeps them, and as they are published."""
+PUBLISHED = Published("MNIST", "mnist", "ylecun/mnist", "mnist", (28, 28), tuple("0123456789"), image="image", others=IDX, mode="L")
 
 
 class MNIST(HubImages):

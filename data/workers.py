@@ -6,21 +6,26 @@ data/processes/crew.py and data/processes/nursery.py the processes, and why they
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.augment.applied import EXAMPLES, Applied, applied
 from data.loader import Mesh
 from data.processes.ahead import copier
 from data.processes.crew import Crew
 from data.processes.maker import Maker, Spent, Task, evaluating, training
+from data.sampling.balance import balanced_order, labels_of, said_by
+from data.sampling.balance import check as balance_check
 from data.sampling.order import Windowed, epoch_order
 from data.sampling.samples import Samples, apart, by_split, held_out
 from data.sampling.updates import TEST, VAL, Evaluation, Updates, check
@@ -59,31 +64,38 @@ class Workers:
         prefetch_factor: int = 2,
         pin_memory: bool = True,
         timeout: float = 40,
-        window: int = 0,
+        window: int | None = None,
         val: float = VAL,
         test: float = TEST,
         eval_batch_size: int = 500,
+        balance: str = "none",
+        augment: Any = None,
     ) -> None:
         """`num_workers`: processes, 0 for none; auto: what is faster. `prefetch_factor`: batches that each of them makes ahead. `timeout`:
         seconds that one sample may take; 0 for ever. `window`: samples that are shuffled together, shard by shard where the set says by
-        `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch. `val`, `test`: shares of its training
-        samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples that one process evaluates at once.
-        Raises ValueError naming the key."""
+        `shards` how many each has, so that what is read in turn lies near; 0: all of an epoch; null: as the set says by `window`, else all.
+        `val`, `test`: shares of its training samples to hold out where the set has no such split; 0 for none. `eval_batch_size`: samples
+        that one process evaluates at once. `balance`: none, or classes, which then come equally often in training. `augment`: what is done
+        to images in training, on the device, one or a list (data/augment/chance.py). Raises ValueError naming the key."""
         check(val, test, eval_batch_size)
+        balance_check(balance, window or 0)
         if num_workers != AUTO and (not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 0):
             raise ValueError(f"loader.num_workers={num_workers}: not possible; type a whole number from 0, or auto")
         if num_workers not in (AUTO, 0) and sys.platform != "linux":
             raise ValueError(f"loader.num_workers={num_workers}: loader workers need Linux; type loader.num_workers=0")
         if prefetch_factor < 1:
             raise ValueError(f"loader.prefetch_factor={prefetch_factor}: not possible; type a whole number from 1")
-        if isinstance(window, bool) or window < 0:
-            raise ValueError(f"loader.window={window}: not possible; type how many samples are shuffled together, or 0 for all")
+        if window is not None and (isinstance(window, bool) or window < 0):
+            raise ValueError(f"loader.window={window}: not possible; type how many samples are shuffled together, 0 for all, or null")
         if not timeout >= 0:
             raise ValueError(f"loader.timeout={timeout}: not possible; type a number of seconds, or 0 to wait for ever")
         self.samples = self.steps_per_epoch = 0
         self._data, self._held_out, self._seed, self._eval_batch_size = data, {"val": val, "test": test}, seed, eval_batch_size
         self._batch_size, self._accumulate, self._count = batch_size, accumulate, num_workers
         self._prefetch, self._pin, self._timeout, self._window = prefetch_factor, pin_memory, timeout, window
+        self._is_balanced = balance == "classes"
+        self._balanced: NDArray[np.int64] | None = None
+        """The class of each sample to train on, where that is so."""
         self._parts: dict[str, tuple[str, NDArray[Any]]] = {}
         """By split: the set it is part of, and its places there."""
         self._source: Source | None = None
@@ -91,6 +103,9 @@ class Workers:
         self._next: tuple[int, int, int] | None = None
         """Which micro-batch that stream has next: (epoch, step, micro-batch)."""
         self._epoch = -1
+        self._augment, self._augmented = augment, cast("Applied | None", None)
+        self._asked: deque[Any] = deque()
+        """Whose batches that stream has been asked for and has not given yet: the numbers of their samples."""
 
     def open(self, mesh: Mesh, device: torch.device | str) -> None:
         """Start the workers. Raises ValueError where the data set is none or cannot be sent to them, a step cannot be cut into equal
@@ -100,10 +115,15 @@ class Workers:
         sets = {split: _checked(each) for split, each in by_split(self._data).items()}
         self._parts = held_out({split: len(each) for split, each in sets.items()}, self._held_out, self._seed, say)
         self._samples, self.samples = sets["train"], len(self._parts["train"][1])
+        if self._window is None:
+            self._window = 0 if self._is_balanced else int(getattr(self._samples.data, "window", 0))
+        if self._is_balanced:
+            self._balanced = self.labels()
         if self._window:
             self._sizes = _shards(self._samples, self._parts["train"][1])
         self._updates = Updates(self._batch_size, self._accumulate, self._rank, self._size)
         self.steps_per_epoch = self._updates.in_epoch(self.samples)
+        self._augmented = applied(self._augment, self._seed, self._updates, (self._samples.data,), lambda: self._example(sets))
         if self._count == AUTO:
             self._source, line = self._faster(sets)
             say(line)
@@ -126,6 +146,9 @@ class Workers:
 
         return Evaluation(places, self._rank, self._size, self._eval_batch_size, batches)
 
+    def labels(self) -> NDArray[np.int64]:
+        return labels_of(self._samples.name, said_by(self._samples.data), len(self._samples))[self._parts["train"][1]]
+
     def stages(self) -> dict[str, float]:
         return {} if self._source is None else self._source.spent()._asdict()
 
@@ -143,13 +166,15 @@ class Workers:
             self._epoch = epoch
             self._source.begin_epoch()
         if self._next != (epoch, step, micro):
-            self._stream = self._source.batches(itertools.islice(self._tasks(epoch, step), micro, None))
+            self._asked = deque()
+            self._stream = self._source.batches(_noted(itertools.islice(self._tasks(epoch, step), micro, None), self._asked))
         self._next = None  # until there is one: a stream in which a batch could not be made has ended
         batch = next(self._stream)
         done = (epoch * self.steps_per_epoch + step) * self._accumulate + micro + 1
         update, micro = divmod(done, self._accumulate)
         self._next = *divmod(update, self.steps_per_epoch), micro
-        return batch
+        of = self._asked.popleft()
+        return batch if self._augmented is None else self._augmented(batch, of, epoch)
 
     def _tasks(self, epoch: int, start: int) -> Iterator[Task]:
         """From there on, for ever."""
@@ -162,9 +187,17 @@ class Workers:
             epoch, start = epoch + 1, 0
 
     def _order(self, epoch: int) -> Any:
+        if self._balanced is not None:
+            return balanced_order(self._balanced, self._seed, epoch)
         if not self._window:
             return epoch_order(self._seed, epoch, self.samples)
         return Windowed(self._sizes, self._window, self._seed, epoch)
+
+    def _example(self, sets: dict[str, Samples]) -> Any:
+        """Some samples of the training part, which is not begun by it."""
+        task = Task("train", training(0), self._parts["train"][1][:EXAMPLES].tolist())
+        with contextlib.closing(self._alone(sets)) as alone:
+            return next(alone.batches([task]))
 
     def _alone(self, sets: dict[str, Samples]) -> Alone:
         return Alone(sets, self._seed, self._pin, self._device)
@@ -218,6 +251,13 @@ class Alone:
         """Nothing is held."""
 
 
+def _noted(tasks: Iterable[Task], numbers: deque[Any]) -> Iterator[Task]:
+    """Of each that is begun, the numbers of its samples: batches come in that order."""
+    for task in tasks:
+        numbers.append(task.indices)
+        yield task
+
+
 def _shards(samples: Samples, places: NDArray[Any]) -> NDArray[np.int64]:
     """How many of those places of a set lie in each of its shards; all in one where it says nothing of any. Raises ValueError."""
     said = getattr(samples.data, "shards", None)
@@ -230,6 +270,8 @@ def _shards(samples: Samples, places: NDArray[Any]) -> NDArray[np.int64]:
             f"loader.window: {samples.name}.shards is not how many samples each shard has, {len(samples):,} together; mend it, or type "
             "loader.window=0"
         )
+    if len(places) == len(samples):
+        return sizes.astype(np.int64)
     return np.bincount(np.searchsorted(np.cumsum(sizes), np.sort(places), side="right"), minlength=len(sizes)).astype(np.int64)
 
 

@@ -9,7 +9,14 @@ import pytest
 from helpers import Launch, run_dir
 from worked_examples import of
 
-SUMMARY = {"To add a model": 4, "To add a task": 2, "To add a strategy": 2, "To add a data set": 20}
+SUMMARY = {
+    "To add a model": 4,
+    "To add a task": 2,
+    "To add an optimizer": 4,
+    "To add a strategy": 2,
+    "To add a data set": 20,
+    "To add an augmentation": 4,
+}
 """Section -> steps."""
 
 

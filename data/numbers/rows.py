@@ -211,6 +211,11 @@ class RowSource:
         self._mean, self._scale = self._of_columns(mean), self._of_columns([1 / each for each in std])
         self._fill = None if fill is None else self._of_columns(fill)
 
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """None where numbers are to be found."""
+        return None if self._targets.is_floating_point() else self._targets.cpu().numpy()[self.places]
+
     def _of_columns(self, values: Sequence[float]) -> torch.Tensor:
         import torch
 

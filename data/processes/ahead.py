@@ -63,4 +63,9 @@ class Copier:
 def copier(device: torch.device, pin: bool) -> Here | Blocking | Copier:
     if device.type == "cpu":
         return Here()
-    return Copier(device, pin) if hasattr(torch.get_device_module(device), "Stream") else Blocking(device)
+    return Copier(device, pin) if has_streams(device) else Blocking(device)
+
+
+def has_streams(device: torch.device) -> bool:
+    """Whether a copy to it goes on beside what the host does."""
+    return hasattr(torch.get_device_module(device), "Stream")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The streams of one seed. A number is never given a second meaning: that would change every old run.
-SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW = range(1, 11)
+SPLIT, ORDER, AUGMENT, STANDIN, FLIP, READ, SHIFT, PRODUCT, SHARD, WINDOW, BALANCE, CHANCE = range(1, 13)
 
 
 def words(n: int, *key: int) -> NDArray[np.uint64]:
@@ -21,6 +21,23 @@ def words(n: int, *key: int) -> NDArray[np.uint64]:
     if n == 0:
         return np.zeros(0, np.uint64)
     return np.asarray(np.random.PCG64(np.random.SeedSequence(list(key))).random_raw(n), np.uint64)
+
+
+def words_of(places: NDArray[np.int64], column: int, first: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One random word for each of some samples, by its number: a function of (place, column) and a word, whoever else is asked for.
+
+    SplitMix64's finalizer twice (Steele et al., 2014, https://doi.org/10.1145/2714064.2660195): a set of a hundred million needs no table.
+    """
+    return _mixed(_mixed(places.astype(np.uint64) * np.uint64(_ODD) + first) + np.uint64((column + 1) * _ODD % 2**64))
+
+
+_ODD = 0x9E3779B97F4A7C15
+
+
+def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
 
 
 def shuffled(n: int, *key: int) -> NDArray[np.int64]:

@@ -93,12 +93,13 @@ def held_out(lengths: Mapping[str, int], shares: Mapping[str, float], seed: int,
     the training samples, to take for a split that there is none of."""
     found = {split: (split, np.arange(length, dtype=np.int64)) for split, length in lengths.items()}
     whole = lengths["train"]
+    counts = {split: count for split, share in shares.items() if split not in found and (count := round(share * whole))}
+    if not counts:  # of ten million samples an order takes a second
+        return found
     places = order.shuffled(whole, order.SPLIT, seed)
-    for split, share in shares.items():
-        if split in found or not (count := round(share * whole)):
-            continue
+    for split, count in counts.items():
         found[split], places = ("train", np.sort(places[:count])), places[count:]
-        say(f"data: no {split} of its own: {count:,} of {whole:,} samples are held out, by seed (loader.{split}={share:g})")
+        say(f"data: no {split} of its own: {count:,} of {whole:,} samples are held out, by seed (loader.{split}={shares[split]:g})")
     found["train"] = "train", np.sort(places)
     return found
 

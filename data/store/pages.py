@@ -104,14 +104,14 @@ def check_footer(path: Path) -> None:
         Walk(file, _STEPS + size // _BYTES_PER_STEP).struct()
 
 
-def largest(path: Path, metadata: Any, columns: Iterable[str], bound: int = MOST_PAGE) -> int:
-    """Bytes of the largest page of these columns: no value in it is larger. `metadata`: pyarrow's. Raises ValueError where one is larger
-    than `bound`, or there are more pages or rows than a file of its size can have; OSError.
+def largest(path: Path, metadata: Any, columns: Iterable[str], bound: int = MOST_PAGE, only: int | None = None) -> int:
+    """Bytes of the largest page of these columns: no value in it is larger. `metadata`: pyarrow's. `only`: of that row group. Raises
+    ValueError where one is larger than `bound`, or there are more pages or rows than a file of its size can have; OSError.
     """
     wanted, most = frozenset(columns), 1
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        groups = map(metadata.row_group, range(metadata.num_row_groups) if only is None else [only])
         left = _PAGES + size // _BYTES_PER_PAGE
         rows = 0
         for group in groups:

@@ -75,9 +75,9 @@ class CropFlip:
             )
         self.offsets = 2 * pad + 1
         shift = np.arange(self.offsets)[:, None] - pad
-        rows = _reflect(np.arange(height) + shift, height) * (width * channels)
+        rows = reflect(np.arange(height) + shift, height) * (width * channels)
         straight, mirrored = np.arange(width), np.arange(width)[::-1]
-        columns = np.concatenate([_reflect(straight + shift, width), _reflect(mirrored + shift, width)])
+        columns = np.concatenate([reflect(straight + shift, width), reflect(mirrored + shift, width)])
         pixels = columns[:, :, None] * channels + np.arange(channels)
         self._rows = torch.from_numpy(rows).to(device)  # (offsets, height): where each row of the crop begins
         self._columns = torch.from_numpy(pixels.reshape(2 * self.offsets, -1)).to(device)  # mirrored ones second
@@ -105,7 +105,7 @@ def cut_out_(pixels: torch.Tensor, hole_y: torch.Tensor, hole_x: torch.Tensor, s
     return pixels
 
 
-def _reflect(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def reflect(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Fold indices from -size+1..2*size-2 back into 0..size-1, the edge pixel not repeated."""
     index = np.abs(index)
     return np.where(index >= size, 2 * (size - 1) - index, index)

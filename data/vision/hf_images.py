@@ -1,4 +1,4 @@
-"""A set of labelled images in Hugging Face's schema, two parquet files for training and test: found, checked, decoded once, standardised.
+"""A set of small labelled images, in Hugging Face's parquet or as its authors publish it: found, checked, decoded once, standardised.
 
 A data set is a class that inherits `HubImages`, says what it is by a `Published`, and has a constructor of its own; its options are read
 from that one's source. data/cifar10.py, data/cifar100.py and data/mnist.py are three.
@@ -16,11 +16,10 @@ import numpy as np
 
 from data.options import cache_of, one_of, whole
 from data.sampling.order import split
-from data.store import pages
 from data.store.corrupt import Corrupt
 from data.store.decoded import Chunks, Split, open_or_build
 from data.store.files import notice, sha256_file
-from data.store.parquet import read_images
+from data.vision.layouts import Layout, Parquet
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +45,24 @@ class Published(NamedTuple):
     label: str = "label"
     mode: str = "RGB"
     """Pillow's: RGB, or L for one channel."""
+    others: tuple[Layout, ...] = ()
+    """How else it may lie on the disk; what is there first is taken."""
     is_downloaded: bool = False
     """Whether its class fetches what is not here."""
     kept: str = ""
     """What it is called in the cache, where that is not its name: the same files, read in another way."""
 
     @property
+    def parquet(self) -> Parquet:
+        return Parquet(self.folder, self.size, len(self.classes), self.image, self.label, self.mode)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        return (self.parquet, *self.others)
+
+    @property
     def files(self) -> dict[str, str]:
-        return {part: f"{self.folder}/{part}-00000-of-00001.parquet" for part in ("train", "test")}
+        return {part: name for part, (name,) in self.parquet.parts.items()}
 
 
 class HubImages:
@@ -126,6 +135,7 @@ class HubImages:
         root = self._find()
         assert root is not None
         self._pin(root, self._fingerprint_of(root))
+        self._tell_layout(root)
         return {"root": str(root), "fingerprint": self.fingerprint}
 
     def part(self, split: str, device: torch.device | str) -> ImageSource | None:
@@ -166,31 +176,44 @@ class HubImages:
         shelf = os.environ.get("LAUNCHER_DATA")
         if shelf:
             root = Path(shelf).expanduser().absolute() / of.name
-            if (root / of.folder).is_dir():
+            if any(len(layout.missing(root)) < len(layout.files) for layout in of.layouts) or (root / of.folder).is_dir():
                 return self._checked(root, "LAUNCHER_DATA")
             if of.is_downloaded:
                 notice(f"LAUNCHER_DATA={shelf} has no {of.name}/{of.folder}; looking for {of.title} on the Hugging Face hub")
         return self._elsewhere()
 
     def _checked(self, root: Path, origin: str) -> Path:
-        of = self.published
-        missing = [name for name in of.files.values() if not (root / name).is_file()]
-        if missing:
-            otherwise = f", or leave data.root out to download {of.title}" if of.is_downloaded else ""
-            raise FileNotFoundError(
-                f"{origin}: {root} has no {' and no '.join(missing)}; name the directory that holds {of.folder}/{otherwise}"
-            )
+        """Raises FileNotFoundError where no layout is all there."""
+        self._layout(root, origin)
         return root
 
+    def _layout(self, root: Path, origin: str = "data.root") -> Layout:
+        """How the files lie in `root`. Raises FileNotFoundError."""
+        of = self.published
+        missing = {layout: layout.missing(root) for layout in of.layouts}
+        if whole := [layout for layout in of.layouts if not missing[layout]]:
+            return whole[0]
+        otherwise = f", or leave data.root out to download {of.title}" if of.is_downloaded else ""
+        if begun := [layout for layout in of.layouts if len(missing[layout]) < len(layout.files)]:
+            absent = " and no ".join(missing[begun[0]])
+            raise FileNotFoundError(
+                f"{origin}: {root} has no {absent} beside the rest of {begun[0].place}; copy it there, or name another directory{otherwise}"
+            )
+        looked_for = ", ".join(layout.place for layout in of.layouts)
+        raise FileNotFoundError(f"{origin}: {root} has none of {looked_for}; name the directory that holds one of them{otherwise}")
+
+    def _tell_layout(self, root: Path) -> None:
+        """Of what is not the schema that everybody has."""
+        layout = self._layout(root)
+        if layout != self.published.parquet:
+            notice(f"data: {self.published.title} in {root / layout.place}: {layout.title}")
+
     def _fingerprint_of(self, root: Path) -> str:
-        """One sha256 for the two files as they are, which takes as long as they are large. Raises ValueError where they are no parquet."""
-        files = self.published.files.values()
-        for name in files:
-            try:
-                pages.check_footer(root / name)
-            except ValueError as error:
-                raise ValueError(f"data.root={root}: {name} {error}; download it again or point data.root at a good copy") from error
-        return hashlib.sha256("\n".join(sha256_file(root / name) for name in files).encode()).hexdigest()
+        """One sha256 for the files as they are, which takes as long as they are large. Raises ValueError where they cannot be what they are
+        called."""
+        layout = self._layout(root)
+        layout.check(root)
+        return hashlib.sha256("\n".join(sha256_file(root / name) for name in layout.files).encode()).hexdigest()
 
     def _pin(self, root: Path | None, fingerprint: str) -> None:
         """These data and no other from now on, decoded."""
@@ -224,11 +247,11 @@ class HubImages:
         if (drawn := self._drawn()) is not None:
             self._refuse_other(drawn[1], None)
             return drawn[2]
-        root, of = self._find(), self.published
+        root = self._find()
         assert root is not None, "only a set that is not pinned may end at a drawn one"
         self._refuse_other(self._fingerprint_of(root), root)
-        columns: dict[str, Any] = {"image": of.image, "label": of.label, "classes": len(of.classes), "size": of.size, "mode": of.mode}
-        parts = {part: read_images(root, name, corrupt=self.corrupt, **columns) for part, name in of.files.items()}
+        layout = self._layout(root)
+        parts = {part: layout.read(root, part, self.corrupt) for part in layout.parts}
         return {"train": self._announced(root, parts["train"]), "test": self._unchanged(root, parts["test"])}
 
     def _announced(self, root: Path, chunks: Chunks) -> Chunks:

@@ -46,6 +46,7 @@ class Images:
         self.labels = torch.from_numpy(labels).to(device)
         self.device = self.images.device
         _, self.height, self.width, self.channels = images.shape
+        self.mean, self.std = mean / 255, std / 255
         # One value per byte of an image: broadcasting over a last axis of 3 would be several times slower.
         self._mean = torch.from_numpy(np.tile(mean, self.height * self.width).astype(np.float32)).to(device)
         self._scale = torch.from_numpy(np.tile(1.0 / std, self.height * self.width).astype(np.float32)).to(device)
@@ -65,8 +66,13 @@ class ImageSource:
     def __init__(self, data: Images, places: NDArray[np.int64], recipe: Recipe) -> None:
         """Raises ValueError where the recipe does not fit the images."""
         self.places = places
+        self.mean, self.std = data.mean, data.std
         self._data, self._recipe = data, recipe
         self._crop = CropFlip(data.height, data.width, data.channels, recipe.pad, data.device)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._data.labels.cpu().numpy()[self.places]
 
     def batch(self, places: torch.Tensor) -> Batch:
         """Unchanged images."""

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from launcher.compose.round_batch import nearest as nearest_batch
 from launcher.compose.round_batch import shares
+from launcher.compose.scale_lr import WANTED as SCALE
+from launcher.compose.scale_lr import is_scale
 from launcher.config import tree
 from launcher.config.config import Config as Keys
 from launcher.config.config import TrainConfig
@@ -64,6 +66,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.seconds", lambda value: value is None or _positive(value), "seconds above 0, or null for as many as it takes"),
     ("train.early_stop", is_early_stop, EARLY_STOP),
     ("train.batch_size", _whole(1), "a whole number from 1: samples per update over all processes"),
+    ("train.scale_lr", is_scale, SCALE),
     ("train.accumulate", _whole(1), "a whole number from 1"),
     ("train.precision", lambda value: value in PRECISIONS, "one of " + ", ".join(PRECISIONS)),
     ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
@@ -89,6 +92,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optim.momentum", _below_one, "a number from 0 to below 1"),
     ("optim.weight_decay", _number(0), "a number from 0"),
     ("optim.eps", lambda value: _positive(value) or _eps_of_two(value), "a number above 0, for example 1e-8; for Adafactor [null,1e-3]"),
+    ("optim.eta", _positive, "a number above 0, for example 1e-3"),
     ("optim.beta2_decay", _number(-math.inf, 0), "a number up to 0, for example -0.8"),
     ("optim.d", _number(1), "a number from 1"),
     ("optim.betas", lambda value: _pair(value) and all(map(_below_one, value)), "two numbers from 0 to below 1: [0.9,0.999]"),
@@ -154,6 +158,23 @@ def check_boundaries(config: Config) -> None:
         )
 
 
+def check_augment(config: Config) -> None:
+    """Raises ConfigError where what is learnt is no class of an image, or what is asked for is no call. Another's task may know better."""
+    asked, task = config["loader"].get("augment"), str(config["task"]["_target_"])
+    if not asked:
+        return
+    if task.startswith("launcher.train.tasks.") and not task.endswith(".Classification"):
+        raise ConfigError(
+            f"loader.augment changes images and their classes, and what {task} is to find would be wrong; type loader.augment=null"
+        )
+    nodes = cast("list[Any]", asked) if isinstance(asked, list) else [asked]
+    if not all(tree.is_mapping(node) and "_target_" in node for node in nodes):
+        raise ConfigError(
+            f"loader.augment={tree.shown(asked)} cannot be; type classes and what they are called with: "
+            "'loader.augment=[{_target_:data.augment.mix.Mix,mixup:0.2}]', or null"
+        )
+
+
 def check_vocabulary(config: Config) -> None:
     """Raises ConfigError where the data have tokens that the model has no row for. They say so once they are prepared (data.kinds)."""
     kinds, rows = config["data"].get("kinds"), config["model"].get("vocab_size")
@@ -164,6 +185,20 @@ def check_vocabulary(config: Config) -> None:
             f"model.vocab_size={rows} is less than the {kinds} kinds of token that the data have ({whose} go up to {kinds - 1}); "
             f"type model.vocab_size={kinds if tokenizer else max(kinds, 256)}"
         )
+
+
+def check_classes(config: Config) -> None:
+    """Raises ConfigError where the task asks for other classes than the model has."""
+    task, classes = config["task"], config["model"].get("num_classes")
+    if task["_target_"] != "launcher.train.tasks.classification.Classification" or not isinstance(classes, int):
+        return
+    weights = task.get("class_weights")
+    if isinstance(weights, list) and len(cast("list[Any]", weights)) != classes:
+        count = len(cast("list[Any]", weights))
+        raise ConfigError(f"task.class_weights: there are {count}, and model.num_classes={classes}; type one for each")
+    for name in task.get("metrics") or ():
+        if str(name).startswith("top") and str(name)[3:].isdecimal() and int(str(name)[3:]) >= classes:
+            raise ConfigError(f"task.metrics: {name} of model.num_classes={classes} is always right; leave it out, or type a smaller one")
 
 
 _HELD = {

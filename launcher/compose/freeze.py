@@ -18,6 +18,7 @@ from launcher import PROJECT
 from launcher.code import code_hash
 from launcher.compose import check, preflight, trusted
 from launcher.compose.round_batch import round_batch
+from launcher.compose.scale_lr import scale_lr
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
 from launcher.devices import KINDS
@@ -69,8 +70,8 @@ class Frozen(NamedTuple):
 def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *, goes_on: bool = False, chosen: str = "") -> Frozen:
     """Check everything, decide everything. Raises ConfigError; starts and writes nothing, imports no torch.
 
-    `config` is changed only by `train.round_batch`, to what was decided, and where it has paths of initial weights, to whole ones.
-    `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where that was measured.
+    `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to
+    whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where it was measured.
     """
     values = resolve(config)
     check.check_keys(values)
@@ -84,11 +85,15 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     mesh = strategy.mesh(world)
     if round_batch(config, values["train"], mesh) | pretrained.settle(config, values["model"]):
         values = resolve(config)  # others may be made of it
+    if scale_lr(config, values):
+        values = resolve(config)
     known = layout.of(values["model"])
     strategy.check(world, values, known)
     check.check_blocks(values, known)
+    check.check_augment(values)
     check.check_boundaries(values)
     check.check_vocabulary(values)
+    check.check_classes(values)
     check.check_world(values, world, mesh)
     check.check_fp8(values, world, mesh)
     name = check_name("name", values["name"])

@@ -31,6 +31,9 @@ class TrainConfig:
     """Samples in one optimizer update over the whole world. Divided by world x accumulate, or refused; or see round_batch."""
     round_batch: bool = False
     """Where batch_size does not divide, take the nearest that does and say so, when the run is planned. The frozen run has the number."""
+    scale_lr: Any = None
+    """{linear: 256} or {sqrt: 256}: the rates of `optim` are for a batch of so many, and are scaled to batch_size when the run is planned.
+    The frozen run has what they became, and does not scale them again. null: they are as they are."""
     accumulate: int = 1
     """Micro-batches per update; gradients are reduced across processes once, with the last."""
     precision: str = "auto"
@@ -121,5 +124,14 @@ class Config:
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")
 
-OLDER = {"loader": {"_target_": "data.resident.Resident", "val": 0.1, "test": 0.1, "eval_batch_size": 500}}
+OLDER = {
+    "loader": {
+        "_target_": "data.resident.Resident",
+        "val": 0.1,
+        "test": 0.1,
+        "eval_batch_size": 500,
+        "balance": "none",
+        "augment": None,
+    }
+}
 """What a run has that was frozen before there was such a group to choose from."""

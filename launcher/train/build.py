@@ -82,6 +82,9 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     draws.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = (None, loader) if loader is not None else data_set.opened(config, process.coordinate, process.accelerator.device)
     parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
+    if getattr(task, "needs_labels", False):
+        with data_set.in_one_line():
+            task.learn_labels(torch.from_numpy(loader.labels()))
     store = CheckpointStore(
         process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
     )

@@ -51,7 +51,7 @@ def in_one_line() -> Iterator[None]:
 def user_line(error: Exception) -> str:
     """A data module's ValueError or OSError as the user's line."""
     text = str(error) or type(error).__name__
-    return text if text.startswith("data") else f"data: {text}"
+    return text if text.startswith(("data", "loader.augment")) else f"data: {text}"
 
 
 def exit_code(error: Exception) -> int:

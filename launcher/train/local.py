@@ -34,10 +34,10 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if full is None else full()
 
 
-def summed(tensor: torch.Tensor) -> torch.Tensor:
-    """Over all ranks; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the GPU: NCCL and
-    XCCL add up nothing else."""
-    if tensor.is_cpu and dist.get_backend() != HOST_BACKEND:
+def summed(tensor: torch.Tensor, group: dist.ProcessGroup | None = None) -> torch.Tensor:
+    """Over all ranks, or those of a group; it may be changed. Of what lies in the host's memory (strategy.cpu_offload) the sum is on the
+    GPU: NCCL and XCCL add up nothing else."""
+    if tensor.is_cpu and dist.get_backend(group) != HOST_BACKEND:
         tensor = tensor.to(torch.accelerator.current_accelerator())
-    dist.all_reduce(tensor)
+    dist.all_reduce(tensor, group=group)
     return tensor

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from launcher.errors import ConfigError
+from launcher.train.layerwise import LAMB, LARS
 from launcher.train.lion import Lion
 from launcher.train.named_groups import Groups, Named
 
@@ -96,6 +97,33 @@ def lion(
     by section 5 there."""
     settings: dict[str, Any] = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
     return Lion(Named(model, groups).split("Lion", settings), **settings)
+
+
+def lars(
+    model: nn.Module,
+    lr: float = 1.0,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    eta: float = 1e-3,
+    groups: Groups = NONE,
+) -> torch.optim.Optimizer:
+    """LARS (You, Gitman and Ginsburg, 2017, https://arxiv.org/abs/1708.03888): momentum, by which a matrix moves a share of its own norm,
+    `eta` times the rate, however long its gradient is. Biases and norms have the rate itself, as in SGD: `groups` for another."""
+    settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta}
+    return LARS(Named(model, groups).split("LARS", settings), **settings)
+
+
+def lamb(
+    model: nn.Module,
+    lr: float = 1e-3,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    groups: Groups = NONE,
+) -> torch.optim.Optimizer:
+    """LAMB (You et al., 2020, https://arxiv.org/abs/1904.00962): AdamW, by which a matrix moves a share of its own norm, the rate."""
+    settings: dict[str, Any] = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+    return LAMB(Named(model, groups).split("LAMB", settings), **settings)
 
 
 def muon(

@@ -220,3 +220,18 @@ def test_the_same_config_has_the_same_hash_and_another_has_another(command: Comm
     command("--version")
     one, same, other = (_frozen(*TOY, "id=x", f"seed={seed}").plan.config_hash for seed in (0, 0, 1))
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["loader.augment={mixup:1}"], "loader.augment={'mixup': 1} cannot be; type classes and what they are called with"),
+        (["loader.augment=[{_target_:data.augment.mix.Mix,mixp:1}]"], "data.augment.mix.Mix takes no such keyword; did you mean mixup?"),
+        (["task=detection", "loader.augment={_target_:data.augment.shape.Flip}"], "is to find would be wrong; type loader.augment=null"),
+        (["task=regression", "loader=workers", "loader.augment=[{_target_:data.augment.mix.Mix}]"], "type loader.augment=null"),
+    ],
+)
+def test_augmentations_that_cannot_be_are_refused_when_a_run_is_planned(words: list[str], says: str, command: Command) -> None:
+    refused(command("plan", *words), 2, "loader.augment", says)
+    asked = "loader.augment=[{_target_:data.augment.mix.Mix,mixup:0.2},{_target_:data.augment.shape.Flip}]"
+    assert command("plan", asked).code == 0

@@ -88,7 +88,10 @@ def test_a_set_that_is_not_here_says_how_to_fetch_it(tmp_path: Path, mnist: Path
     monkeypatch.setenv("LAUNCHER_DATA", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match=r"MNIST is not here; fetch it with hf download ylecun/mnist .* data\.root=/path/to/mnist$"):
         MNIST().prepare()
-    with pytest.raises(FileNotFoundError, match=r"^data\.root: .* has no cifar100/train.*; name the directory that holds cifar100/$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^data\.root: .* has none of cifar100/\*.parquet, cifar-100-python/, .*; name the directory that holds one",
+    ):
         CIFAR100(root=str(mnist)).prepare()
     with pytest.raises(ValueError, match=r"^data\.labels=both: not known; type one of fine, coarse$"):
         CIFAR100(labels="both")

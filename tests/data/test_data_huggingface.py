@@ -46,6 +46,7 @@ def test_pictures_and_labels_of_a_directory_with_splits(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": pictures(6), "validation": pictures(2, 20)}).save_to_disk(tmp_path / "set")
     data, val = made(tmp_path / "set"), made(tmp_path / "set", split="val")
     assert (len(data), len(val), data.class_names, data.num_classes) == (6, 2, ("ant", "bee"), 2)
+    assert data.labels == [0, 1] * 3
     pixels, label = data[3]
     assert (tuple(pixels.shape), label) == ((3, 4, 4), 1)
     assert torch.allclose(pixels, torch.full_like(pixels, 30 / 255))

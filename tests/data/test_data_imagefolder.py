@@ -51,6 +51,7 @@ def test_each_folder_is_a_class_and_each_class_is_shared_out(tmp_path: Path) -> 
     assert set.union(*chosen) == set(range(61)), "each picture is in one of them"
     labels = [label for _, label in (parts["val"][place] for place in range(6))]
     assert labels.count(0) == 2
+    assert parts["val"].labels.tolist() == labels
     pinned = parts["train"].prepare()
     assert len(made(root, split="train", fingerprint=pinned["fingerprint"])) == 49
     (root / "cats" / "new.png").write_bytes(b"")

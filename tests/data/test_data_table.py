@@ -46,6 +46,7 @@ def of(data: Rows, split: str) -> tuple[np.ndarray, np.ndarray]:
     source = data.part(split, "cpu")
     assert isinstance(source, RowSource)
     features, wanted = source.batch(torch.from_numpy(source.places))
+    assert source.labels is None if wanted.is_floating_point() else (source.labels == wanted.numpy()).all()
     return features.numpy(), wanted.numpy()
 
 

@@ -81,6 +81,7 @@ def test_labels_may_be_words_and_may_be_in_json(tmp_path: Path) -> None:
     data = made(sharded(tmp_path / "shards", lambda number: words[number]))
     assert (data.class_names, data.num_classes) == (("ant", "bee", "cat"), 3)
     assert [data.class_names[data[number][1]] for number in range(3)] == ["cat", "ant", "bee"]
+    assert data.labels[:3].tolist() == [2, 0, 1]
     assert made(tmp_path / "shards", split="val")[0][1] == 1
     packed(tmp_path / "json" / "train.tar", {"a.json": json.dumps({"label": 7}).encode(), "a.webp.png": b"", "a.png": png(1)})
     assert made(tmp_path / "json", label="json:label")[0][1] == 7

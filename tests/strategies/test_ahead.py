@@ -63,10 +63,10 @@ class Sent(Exception):
 
 @pytest.mark.parametrize(("backend", "device"), [("nccl", "meta"), ("gloo", "cpu")])
 def test_what_lies_in_the_hosts_memory_is_added_up_where_the_network_is(monkeypatch: pytest.MonkeyPatch, backend: str, device: str) -> None:
-    def all_reduce(tensor: torch.Tensor) -> None:
+    def all_reduce(tensor: torch.Tensor, group: object) -> None:
         raise Sent(tensor.device.type)
 
-    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda _: backend)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     with pytest.raises(Sent, match=device):

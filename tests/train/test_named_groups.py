@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from launcher.errors import ConfigError
-from launcher.train.optim import adafactor, adam, adamw, lbfgs, lion, muon, sgd
+from launcher.train.optim import adafactor, adam, adamw, lamb, lars, lbfgs, lion, muon, sgd
 from launcher.train.optimizers import Optimizers, build
 
-ALL = (sgd, adam, adamw, adafactor, lion)
+ALL = (sgd, adam, adamw, adafactor, lion, lars, lamb)
 
 
 class Network(nn.Module):

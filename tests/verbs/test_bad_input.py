@@ -55,7 +55,7 @@ modl=resnet8                    modl: no such key; did you mean model?
 model=resnet88                  model=resnet88: no such choice; did you mean resnet
 model=../../etc/passwd          a choice is the name of a file below conf/
 model=null                      model=null
-optim=rmsprop                   optim=rmsprop: no such choice; it takes adafactor, adam, adamw, lbfgs, lion, muon, sgd
+optim=rmsprop                   optim=rmsprop: no such choice; it takes adafactor, adam, adamw, lamb, lars, lbfgs, lion, muon, sgd
 strategy=dpd                    strategy=dpd: no such choice; did you mean ddp?
 data=cifar                      data=cifar: no such choice; did you mean cifar10?
 exp=toyy                        exp=toyy: no such choice; did you mean toy?"""
@@ -202,6 +202,7 @@ PAIRS = (
     (("optim=adamw", "optim.eps=[null,1e-3]"), "optim.eps=[None, 0.001] is not of type float"),
     (("optim=adafactor", "optim.eps=[0.1,-1]"), "optim.eps=[0.1, -1] cannot be; type a number above 0", "for Adafactor [null,1e-3]"),
     (("optim=adafactor", "optim.beta2_decay=0.8"), "optim.beta2_decay=0.8 cannot be; type a number up to 0"),
+    (("optim=lars", "optim.eta=0"), "optim.eta=0 cannot be; type a number above 0, for example 1e-3"),
     (("optim=adafactor", "optim.d=0.5"), "optim.d=0.5 cannot be; type a number from 1"),
     (("schedule=onecycle", "schedule.peak=1.5"), "schedule.peak=1.5 cannot be; type a fraction from 0 to 1"),
     (("train.batch_size=63", "cluster.processes_per_node=2"), "train.batch_size=63 is not divisible by 2 processes", "=64"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -29,8 +29,14 @@ class Composite:
         self.tasks = dict(tasks)
         self.factors = {name: float(factors.get(name, 1.0)) for name in tasks}
         self.unit: str = getattr(next(iter(self.tasks.values())), "unit", "")
+        self._learners = [task for task in self.tasks.values() if getattr(task, "needs_labels", False)]
+        self.needs_labels = bool(self._learners)
         self._counts: dict[str, int] = {}
         """Of each task's statistics, once it has made a step."""
+
+    def learn_labels(self, labels: torch.Tensor) -> None:
+        for task in self._learners:
+            cast("Any", task).learn_labels(labels)
 
     def step(self, model: Model, batch: Any) -> Step:
         once = Once(model)

@@ -49,6 +49,7 @@ class Task(Protocol):
     """What is learnt. One file each in launcher/train/tasks/, or in a package of the user's own.
 
     One whose weight counts something else than samples may say what, in an attribute `unit` ("tokens"): metrics have how many a second.
+    One with a true `needs_labels` is given those of the training part before the first step, (n,) int64: `learn_labels(labels)`.
     """
 
     def step(self, model: Model, batch: Any) -> Step: ...

@@ -12,7 +12,7 @@ from torch import nn
 
 from launcher.errors import CheckpointError
 from launcher.train.checkpoint import nested, optimizer_state
-from launcher.train.optim import adafactor, adam, adamw, lbfgs, lion, muon
+from launcher.train.optim import adafactor, adam, adamw, lamb, lars, lbfgs, lion, muon
 from launcher.train.optimizers import Optimizers
 
 VALUES = [
@@ -106,7 +106,9 @@ def lion_by_name(model: nn.Module) -> torch.optim.Optimizer:
     return lion(model, groups={"*.bias": {"betas": [0.5, 0.75]}, "2.*": {"weight_decay": 0.25}})
 
 
-@pytest.mark.parametrize("made", [adamw, adam, adafactor, lion, lion_by_name, muon, straight_lbfgs, lambda model: Odd(model.parameters())])
+@pytest.mark.parametrize(
+    "made", [adamw, adam, adafactor, lion, lion_by_name, lars, lamb, muon, straight_lbfgs, lambda model: Odd(model.parameters())]
+)
 def test_state_of_any_nesting_comes_back_and_goes_on_to_the_last_bit(made: Any) -> None:
     here, there = trained(made), trained(made, steps=0)
     tensors, rest = written(here)
