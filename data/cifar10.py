@@ -57,12 +57,16 @@ class CIFAR10(HubImages):
         train_samples: int | None = None,
         fingerprint: str | None = None,
         max_corrupt: int = 0,
+        duplicates: str = "keep",
+        unlabelled: str = "refuse",
     ) -> None:
         """`source`: auto, files (never the stand-in) or standin. `offline`: what to do where nothing is found and there is no network:
         standin or error. The others are those of `HubImages`. Raises ValueError naming the option."""
         one_of("data.source", source, ("auto", "files", "standin"))
         one_of("data.offline", offline, ("standin", "error"))
-        super().__init__(PUBLISHED, root, cache, validation, seed, pad, flip, cutout, train_samples, fingerprint, max_corrupt)
+        super().__init__(
+            PUBLISHED, root, cache, validation, seed, pad, flip, cutout, train_samples, fingerprint, max_corrupt, duplicates, unlabelled
+        )
         self.source, self.offline = source, offline
 
     @property

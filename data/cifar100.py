@@ -40,6 +40,8 @@ class CIFAR100(HubImages):
         train_samples: int | None = None,
         fingerprint: str | None = None,
         max_corrupt: int = 0,
+        duplicates: str = "keep",
+        unlabelled: str = "refuse",
     ) -> None:
         """`labels`: fine, the 100 classes, or coarse, the 20 that they are kinds of. The others are those of `HubImages`. Raises ValueError
         naming the option."""
@@ -52,4 +54,6 @@ class CIFAR100(HubImages):
             "CIFAR-100", "cifar100", "uoft-cs/cifar100", "cifar100", (32, 32), classes, label=f"{labels}_label",
             others=(pickles, binary, *packed), kept=NAMES[labels],
         )  # fmt: skip
-        super().__init__(published, root, cache, validation, seed, pad, flip, cutout, train_samples, fingerprint, max_corrupt)
+        super().__init__(
+            published, root, cache, validation, seed, pad, flip, cutout, train_samples, fingerprint, max_corrupt, duplicates, unlabelled
+        )

@@ -108,14 +108,17 @@ class HuggingFace:
             datasets.disable_progress_bars()
         place = Path(self._path).expanduser()
         is_single = (place / "state.json").is_file()
+        is_saved, is_file = is_single or (place / "dataset_dict.json").is_file(), place.is_file() and place.suffix in FILES
+        self._refuse_unused(place, "a file" if is_file else "a directory of save_to_disk" if is_saved else "a directory")
         if is_single and split != "train":
             raise KeyError(split)
         try:
-            if is_single or (place / "dataset_dict.json").is_file():
+            if is_saved:
                 found: Any = datasets.load_from_disk(str(place))
                 rows = found if is_single and asked == "train" else found[asked]
-            elif place.is_file() and (kind := FILES.get(place.suffix)):
-                rows = datasets.load_dataset(kind, data_files={self._splits["train"].partition("[")[0]: str(place)}, split=asked)
+            elif is_file:
+                files = {self._splits["train"].partition("[")[0]: str(place)}
+                rows = datasets.load_dataset(FILES[place.suffix], data_files=files, split=asked)
             else:
                 rows = datasets.load_dataset(str(place) if place.is_dir() else self._path, self._name, split=asked, revision=self._revision)
         except (KeyError, ValueError) as error:
@@ -128,6 +131,13 @@ class HuggingFace:
         for name in pictures:  # its bytes: a JPEG is decoded no larger than is needed
             rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows.with_format(None)
+
+    def _refuse_unused(self, place: Path, what: str) -> None:
+        """Raises ValueError for an option that says nothing of what lies here: only the hub has revisions, and of a directory that is read
+        by its files one may choose a configuration."""
+        unused = {"name": self._name if what != "a directory" else None, "revision": self._revision}
+        if found := [key for key, value in unused.items() if value is not None and place.exists()]:
+            raise ValueError(f"data.{found[0]}={unused[found[0]]}: {self._path} is {what}, which has none; type data.{found[0]}=null")
 
     def _chosen(self, columns: Sequence[str] | None) -> list[str]:
         """Raises ValueError."""

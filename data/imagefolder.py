@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data.options import cache_of, share, whole
+from data.options import cache_of, one_of, share, whole
 from data.sampling.order import stratified
+from data.store.duplicates import Duplicates
+from data.store.files import notice
 from data.vision.picture import MEAN, STD, Picture
 from data.vision.pictures import SUFFIXES, Pictures, pictures
+from data.vision.unique import loose, unique
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +49,8 @@ class ImageFolder:
         decoder: str = "pillow",
         cache: str | None = None,
         fingerprint: str | None = None,
+        duplicates: str = "keep",
+        unlabelled: str = "drop",
     ) -> None:
         """List the pictures, or take what was listed before.
 
@@ -53,6 +58,8 @@ class ImageFolder:
         there is no such folder, by `seed`; 0: none here. `crop`, `flip`, `mean`, `std`, `decoder`: as Picture has them;
         evaluations have the middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher.
         `fingerprint`: refuse other names.
+        `duplicates`: files of the same bytes: keep, drop (the first stays) or refuse. `unlabelled`: pictures that lie in no class's folder:
+        drop or refuse.
         Raises ValueError naming the option, KeyError for a split that there is none of, FileNotFoundError.
         """
         if not root:
@@ -65,6 +72,8 @@ class ImageFolder:
         self.mean, self.std = mean, std
         self._picture = picture if split == "train" else picture.plain()
         self._cache, self._pinned = cache_of(cache), fingerprint
+        one_of("data.unlabelled", unlabelled, ("drop", "refuse"))
+        self._duplicates, self._unlabelled = Duplicates(duplicates), unlabelled
         self._held_out, self._seed = (val, test), seed
         if not self.root.is_dir():
             raise FileNotFoundError(f"data.root={self.root}: no such folder; {ADVICE}")
@@ -81,7 +90,9 @@ class ImageFolder:
         return self._pictures.labels[self._places]
 
     def prepare(self) -> dict[str, object]:
-        """Where the pictures are, and their names: a run goes on with no others."""
+        """Where the pictures are, and their names: a run goes on with no others. Raises ValueError where one has no class and may not."""
+        self._tell_unlabelled()
+        self._duplicates.tell()
         return {"root": str(self.root), "fingerprint": self._fingerprint(), "decoder": self._picture.decoder}
 
     def __len__(self) -> int:
@@ -101,9 +112,10 @@ class ImageFolder:
         folders = self._folders = self._of_splits()
         trained = self._listed(folders["train"])
         self.class_names = trained.classes
+        stay = self._unique = self._staying() if self._duplicates.matters else {}
         if split != "train" and (own := folders[split]):
             self._below, self._pictures = self.root / own, self._as_trained(self._listed(own), own)
-            return np.arange(len(self._pictures.names))
+            return stay.get(split, np.arange(len(self._pictures.names)))
         self._below, self._pictures = self.root / folders["train"], trained
         if self._pinned is not None and self._pinned != self._fingerprint():
             raise ValueError(
@@ -111,7 +123,8 @@ class ImageFolder:
                 "bring back what the run began with, or start a new run with data.fingerprint=null"
             )
         shares = [0.0 if folders[each] else part for each, part in zip(("val", "test"), self._held_out, strict=True)]
-        val, test, train = stratified(trained.labels, shares, self._seed)
+        places = stay.get("train", np.arange(len(trained.names)))
+        val, test, train = (places[part] for part in stratified(trained.labels[places], shares, self._seed))
         parts = {"val": val, "test": test, "train": train}
         if not len(parts[split]):
             raise KeyError(split)
@@ -138,7 +151,25 @@ class ImageFolder:
         """Of the pictures of all splits."""
         own = [folder for split, folder in self._folders.items() if folder or split == "train"]
         found = [self._listed(folder).fingerprint for folder in own]
+        found += [hashlib.sha256(places.tobytes()).hexdigest() for places in self._unique.values()]
         return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+    def _staying(self) -> dict[str, NDArray[np.int64]]:
+        """Of each part that has a folder, the places of pictures that are not there before."""
+        own = {split: folder for split, folder in self._folders.items() if folder or split == "train"}
+        listed = {split: self._listed(folder) for split, folder in own.items()}
+        numbered = {split: found if split == "train" else self._as_trained(found, own[split]) for split, found in listed.items()}
+        return unique({split: (self.root / own[split], found) for split, found in numbered.items()}, self._duplicates, self._cache)
+
+    def _tell_unlabelled(self) -> None:
+        found = loose([self.root, *(self.root / folder for folder in self._folders.values() if folder)])
+        if found and self._unlabelled == "refuse":
+            raise ValueError(
+                f"data.unlabelled=refuse: {len(found):,} pictures lie in no class's folder, first {found[0]}; move them into one, or type "
+                "data.unlabelled=drop"
+            )
+        if found:
+            notice(f"data: {len(found):,} pictures lie in no class's folder and are left out (data.unlabelled=drop), first {found[0]}")
 
     def _listed(self, folder: str) -> Pictures:
         """Raises ValueError where that is nothing to learn from."""

@@ -28,6 +28,10 @@ class MNIST(HubImages):
         train_samples: int | None = None,
         fingerprint: str | None = None,
         max_corrupt: int = 0,
+        duplicates: str = "keep",
+        unlabelled: str = "refuse",
     ) -> None:
         """As `HubImages` has them. Raises ValueError naming the option."""
-        super().__init__(PUBLISHED, root, cache, validation, seed, pad, False, cutout, train_samples, fingerprint, max_corrupt)
+        super().__init__(
+            PUBLISHED, root, cache, validation, seed, pad, False, cutout, train_samples, fingerprint, max_corrupt, duplicates, unlabelled
+        )

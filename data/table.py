@@ -13,7 +13,8 @@ from data.numbers import targets
 from data.numbers.columns import encoded, missing, of_column
 from data.numbers.rows import Read, Rows
 from data.options import one_of
-from data.store.files import first_line, os_error, sha256_file
+from data.store.duplicates import Duplicates
+from data.store.files import first_line, notice, os_error, sha256_file
 from data.store.parquet import read_columns
 
 _MOST_AT_ONCE = 256 << 20
@@ -35,12 +36,15 @@ class Table(Rows):
         standardise: bool = True,
         cache: str | None = None,
         fingerprint: str | None = None,
+        duplicates: str = "keep",
     ) -> None:
         """`path`: of a file with a line of names on top, or of a .parquet. `target`: the column to be found; `kind`: auto, classes or
         number. `missing`: what becomes of a row in which a value is missing or not finite: refuse, drop, or mean of the column in the
-        training part. `leave_out`: columns. `delimiter`: of CSV. The others are those of `Rows`. Raises ValueError naming the option."""
+        training part. `leave_out`: columns. `delimiter`: of CSV. `duplicates`: rows that are there before, target and all: keep, drop (the
+        first stays) or refuse. The others are those of `Rows`. Raises ValueError naming the option."""
         one_of("data.kind", kind, targets.KINDS)
         one_of("data.missing", missing, ("refuse", "drop", "mean"))
+        self._duplicates = Duplicates(duplicates)
         if len(delimiter) != 1:
             raise ValueError(f"data.delimiter={delimiter!r}: it is one character; type data.delimiter=';', for example")
         if isinstance(leave_out, str):
@@ -57,7 +61,8 @@ class Table(Rows):
     def _identity(self) -> list[Any]:
         if not self.path.is_file():
             raise FileNotFoundError(f"data.path={self.path}: there is no such file; type that of a table, CSV or parquet")
-        return [sha256_file(self.path), self.target, self._kind, self._missing, self._left_out, self._delimiter]
+        more = [self._duplicates.policy] if self._duplicates.matters else []
+        return [sha256_file(self.path), self.target, self._kind, self._missing, self._left_out, self._delimiter, *more]
 
     def _read(self) -> Read:
         if self.path.suffix.lower() == ".parquet":
@@ -72,9 +77,22 @@ class Table(Rows):
             raise self._refuse(f"has no {self.target} in {is_missing.sum():,} rows, first in row {where + 1}; type data.missing=drop")
         there = np.flatnonzero(~is_missing)
         kept = there[missing(features[there], names, self._missing, self._refuse)]
+        if len(kept) < len(column):
+            notice(f"data: {len(column) - len(kept):,} of {len(column):,} rows have a value missing and are left out (data.missing=drop)")
+        if self._duplicates.matters:
+            kept = self._unique(features, column, kept)
         whole = _as_typed(table.column(self.target).type, column[kept])
         found = targets.of(whole, self._kind, f"data.target={self.target}")
         return Read(features[kept], found, names, is_number, fill=self._missing == "mean")
+
+    def _unique(self, features: NDArray[np.float32], column: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of rows that are not there before. Raises ValueError where that is refused."""
+        rows = ((place, features[place].tobytes() + repr(column[place].item()).encode()) for place in places.tolist())
+        stay = [place for place, content in rows if self._duplicates.is_new(content, self.path.name, None, f"row {place + 1}")]
+        self._duplicates.tell()
+        if at_odds := len(stay) - len({features[place].tobytes() for place in stay}):
+            notice(f"WARNING: {at_odds:,} rows have the features of another and another {self.target}; they stay")
+        return np.array(stay, np.int64)
 
     def _chosen(self, names: list[str]) -> list[str]:
         """The columns that are read. Raises ValueError."""

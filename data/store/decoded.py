@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data.store import cache as kept
 from data.store.corrupt import Corrupt
+from data.store.duplicates import Duplicates
 
 FIELDS: dict[str, type[np.generic]] = {"images": np.uint8, "labels": np.int64, "sums": np.int64, "squares": np.int64}
 
@@ -47,23 +48,39 @@ class Split(NamedTuple):
 
 
 def open_or_build(
-    cache: Path, name: str, fingerprint: str, sources: Callable[[], Mapping[str, Chunks]], corrupt: Corrupt, known: str | None = None
+    cache: Path,
+    name: str,
+    fingerprint: str,
+    sources: Callable[[], Mapping[str, Chunks]],
+    corrupt: Corrupt,
+    known: str | None = None,
+    duplicates: Duplicates | None = None,
 ) -> dict[str, Split]:
     """The splits of the dataset `name` with `fingerprint`; built from `sources()` where they are not in `cache` yet.
 
     Raises what `sources` and its chunks raise, and what data/store/cache.py does. `corrupt` learns what was left out when it was built, and
-    raises where that was too much. `known`: the checksum of the manifest that these data have.
+    raises where that was too much; `duplicates` learns it too, and is None where all are kept. `known`: the checksum of the manifest that
+    these data have.
     """
 
     def decode(_: int, arrays: kept.Arrays) -> dict[str, object]:
         parts = sources()
         for split, chunks in parts.items():
-            _write(arrays, split, chunks)
-        return {"splits": list(parts), "corrupt": corrupt.found}
+            _write(arrays, split, chunks if duplicates is None else duplicates.without(split, chunks))
+        more = {} if duplicates is None else {"duplicates": duplicates.found}
+        return {
+            "splits": list(parts),
+            "corrupt": corrupt.found,
+            **more,
+            **({"unlabelled": corrupt.unlabelled} if corrupt.unlabelled else {}),
+        }
 
     doing = f"decoding {name} into {cache}"
     ((manifest, arrays),) = kept.open_or_build(cache, [name], fingerprint, FIELDS, decode, doing, known)
     corrupt.accept(manifest["corrupt"])
+    corrupt.unlabelled = manifest.get("unlabelled", 0)
+    if duplicates is not None:
+        duplicates.accept(manifest["duplicates"])
     return {split: Split(*(arrays[f"{split}.{field}"] for field in FIELDS)) for split in manifest["splits"]}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.store import pages
-from data.store.corrupt import Corrupt
+from data.store.corrupt import Corrupt, Unlabelled
 from data.store.files import first_line, os_error
 
 ROWS = 1000
@@ -161,5 +161,6 @@ def _decode(encoded: bytes | None, size: tuple[int, int], row: int, refuse: Refu
 
 def _class(value: int | None, classes: int, row: int, refuse: Refusal) -> int:
     if value is None or not 0 <= value < classes:
-        raise refuse(f"has the label {value} in row {row}, not one of 0..{classes - 1}")
+        refused = refuse(f"has the label {value} in row {row}, not one of 0..{classes - 1}")
+        raise Unlabelled(str(refused)) if value in (None, -1) else refused
     return value

@@ -18,6 +18,7 @@ from data.options import cache_of, one_of, whole
 from data.sampling.order import split
 from data.store.corrupt import Corrupt
 from data.store.decoded import Chunks, Split, open_or_build
+from data.store.duplicates import Duplicates
 from data.store.files import notice, sha256_file
 from data.vision.layouts import Layout, Parquet
 
@@ -81,6 +82,8 @@ class HubImages:
         train_samples: int | None,
         fingerprint: str | None,
         max_corrupt: int,
+        duplicates: str,
+        unlabelled: str,
     ) -> None:
         """Check the options and touch nothing.
 
@@ -88,7 +91,8 @@ class HubImages:
         ~/.cache/launcher. `validation`: samples held out of the training file; `seed`: decides which. `pad`: largest crop shift in
         pixels; `flip`; `cutout`: side of the square in pixels, 0 for none. `train_samples`: train on the first N of the shuffled training
         part only. `fingerprint`: refuse other data. `max_corrupt`: images or labels that cannot be read and may be left out; one more is
-        refused. Raises ValueError naming the option.
+        refused. `duplicates`: the same pixels again: keep, drop or refuse. `unlabelled`: a label of null or -1: refuse, as what cannot be
+        read, or drop. Raises ValueError naming the option.
         """
         edge = min(published.size)
         for key, value, most in (("validation", validation, None), ("seed", seed, None), ("pad", pad, edge - 1), ("cutout", cutout, edge)):
@@ -101,7 +105,7 @@ class HubImages:
         self.fingerprint, self.cache = fingerprint, cache_of(cache)
         self.validation, self.seed, self.train_samples = validation, seed, train_samples
         self.pad, self.flip, self.cutout = pad, flip, cutout
-        self.corrupt = Corrupt(max_corrupt)
+        self.corrupt, self.duplicates = Corrupt(max_corrupt, unlabelled), Duplicates(duplicates)
         self._splits: dict[str, Split] | None = None
         self._on_device: dict[tuple[str, str], Images] = {}
 
@@ -213,7 +217,10 @@ class HubImages:
         called."""
         layout = self._layout(root)
         layout.check(root)
-        return hashlib.sha256("\n".join(sha256_file(root / name) for name in layout.files).encode()).hexdigest()
+        said = [sha256_file(root / name) for name in layout.files]
+        if self.duplicates.matters or self.corrupt.drops_unlabelled:  # other samples of the same files
+            said.append(f"duplicates={self.duplicates.policy} unlabelled={'drop' if self.corrupt.drops_unlabelled else 'refuse'}")
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
     def _pin(self, root: Path | None, fingerprint: str) -> None:
         """These data and no other from now on, decoded."""
@@ -221,6 +228,7 @@ class HubImages:
         self.root, self.fingerprint = root, fingerprint
         self._open()
         self.corrupt.tell()
+        self.duplicates.tell()
 
     def _refuse_other(self, fingerprint: str, root: Path | None) -> None:
         if self.fingerprint not in (None, fingerprint):
@@ -237,9 +245,9 @@ class HubImages:
             if not self._is_pinned:
                 self.prepare()
             assert self.fingerprint is not None
-            drawn = self._drawn()
+            drawn, of = self._drawn(), self.duplicates if self.duplicates.matters else None
             name = (self.published.kept or self.published.name) if drawn is None else drawn[0]
-            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources, self.corrupt, self._known())
+            self._splits = open_or_build(self.cache, name, self.fingerprint, self._sources, self.corrupt, self._known(), of)
         return self._splits
 
     def _sources(self) -> Mapping[str, Chunks]:

@@ -52,7 +52,7 @@ def _lines(values: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[str]:
         some = f"  (the first {split['looked_at']:,} looked at)" if split["looked_at"] < split["samples"] else ""
         yield f"{split['name']:<9} {split['samples']:>10,} samples{some}"
     yield from _classes(whole, seen["names"])
-    yield from _doubts(whole)
+    yield from _doubts(whole, values["data"])
     yield from (line for text in seen["texts"] for line in ("", *text.splitlines()))
     if seen["picture"]:
         yield f"\na batch as it is trained on: {Path(seen['picture'])}"
@@ -81,8 +81,8 @@ def _title(name: str) -> str:
     return plain(name.translate({10: "\\n", 9: "\\t"}))
 
 
-def _doubts(splits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What somebody would want to clean."""
+def _doubts(splits: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -> Iterator[str]:
+    """What somebody would want to clean, and what to type for it."""
     for split in splits:
         if split["repeated"]:
             yield f"\n{split['name']}: {split['repeated']:,} samples are there before"
@@ -90,3 +90,6 @@ def _doubts(splits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"\n{split['name']}: {split['leaked']:,} samples are in an earlier split too: what is said of them is no test"
         if split["at_odds"]:
             yield f"\n{split['name']}: {split['at_odds']:,} of those have another label there"
+    twice = sum(split["repeated"] + split["leaked"] for split in splits)
+    if twice and data.get("duplicates") == "keep":
+        yield f"\ndata.duplicates=drop leaves out those of the {twice:,} that are the same to the byte; refuse names the first"

@@ -109,3 +109,52 @@ def test_the_real_mnist(cache: Path) -> None:
     assert [splits[part].images.shape for part in ("train", "test")] == [(60_000, 28, 28, 1), (10_000, 28, 28, 1)]
     mean, std = splits["train"].statistics(np.arange(60_000))
     np.testing.assert_allclose((mean[0] / 255, std[0] / 255), (0.1307, 0.3081), atol=2e-4)  # the figures that everybody uses
+
+
+def _doubled(root: Path) -> Path:
+    """20 pictures in training, two of them again; one of those in the test set, with another label."""
+    train, test = noise(20, 28, 28), noise(30, 28, 28)[20:]
+    train = np.concatenate([train, train[3:5]])
+    test[4] = train[3]
+    for part, images in (("train", train), ("test", test)):
+        labels = [number % 10 for number in range(len(images))]
+        labels[20:] = [3, 5] if part == "train" else []
+        write(root / f"mnist/{part}-00000-of-00001.parquet", "image", images, label=labels)
+    return root
+
+
+def test_pixels_that_are_there_twice_are_kept_left_out_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = _doubled(tmp_path / "double")
+    kept = MNIST(root=str(root), validation=5)
+    kept.prepare()
+    dropped = MNIST(root=str(root), validation=5, duplicates="drop")
+    capsys.readouterr()
+    pinned = dropped.prepare()
+    said = capsys.readouterr().err
+    assert "data: 3 duplicates are left out (data.duplicates=drop), 1 of them in a part before: picture 20 (train) is picture 3" in said
+    assert "WARNING: 2 duplicates have another label than the first" in said
+    assert pinned["fingerprint"] != kept.fingerprint
+    assert [len(each._open()[part].labels) for each in (kept, dropped) for part in ("train", "test")] == [22, 10, 20, 9]
+    np.testing.assert_array_equal(dropped._open()["train"].images[..., 0], noise(20, 28, 28))
+    again = MNIST(validation=5, **{**pinned, "duplicates": "drop"})  # from the cache, as a worker has it
+    again.prepare()
+    assert again.duplicates.found == dropped.duplicates.found
+    with pytest.raises(ValueError, match=r"^data\.duplicates=refuse: picture 20 \(train\) is picture 3 \(train\) again; take one away"):
+        MNIST(root=str(root), validation=5, duplicates="refuse").prepare()
+    with pytest.raises(ValueError, match=r"^data\.fingerprint="):
+        MNIST(validation=5, **pinned).prepare()
+
+
+def test_what_has_no_label_is_refused_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part, labels in (("train", [-1, 1, None, *range(10)]), ("test", [1, 2])):
+        path = tmp_path / f"mnist/{part}-00000-of-00001.parquet"
+        write(path, "image", noise(len(labels), 28, 28), label=labels)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"has the label -1 in row 0.*data\.unlabelled=drop; or leave .*: data\.max_corrupt=10$"):
+        MNIST(root=str(tmp_path), validation=2).prepare()
+    for _ in range(2):  # decoded, and from the cache
+        data = MNIST(root=str(tmp_path), validation=2, unlabelled="drop")
+        data.prepare()
+        assert len(data._open()["train"].labels) == 11
+        assert "data: 2 samples have no label and are left out (data.unlabelled=drop)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"^data\.unlabelled=keep: not known; type one of refuse, drop$"):
+        MNIST(unlabelled="keep")

@@ -105,3 +105,17 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     torn.save_to_disk(tmp_path / "torn")
     with pytest.raises(ValueError, match=r"torn: img of row 0 is no picture that can be read"):
         made(tmp_path / "torn")[0]
+
+
+def test_what_says_nothing_of_a_place_is_refused(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": pictures(6)}).save_to_disk(tmp_path / "set")
+    pictures(6).to_parquet(str(tmp_path / "a.parquet"))
+    for place, what in (("set", "a directory of save_to_disk"), ("a.parquet", "a file")):
+        for key in ("name", "revision"):
+            with pytest.raises(ValueError, match=rf"^data\.{key}=x: .*{place} is {what}, which has none; type data\.{key}=null$"):
+                made(tmp_path / place, **{key: "x"})
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "a.parquet").rename(tmp_path / "dir" / "train.parquet")
+    assert len(made(tmp_path / "dir")) == 6
+    with pytest.raises(ValueError, match=r"^data\.revision=x: .*dir is a directory, which has none; type data\.revision=null$"):
+        made(tmp_path / "dir", revision="x")

@@ -237,3 +237,55 @@ def test_names_are_what_they_were() -> None:
     assert (len(names), names[-1], len(Names.of([]))) == (4, "ä/é.png", 0)
     with pytest.raises(IndexError):
         names[4]
+
+
+def _with_doubles(root: Path) -> Path:
+    """In train a picture twice and once more as another class; in val one that is in train."""
+    for split, count in (("train", 6), ("val", 4)):
+        drawn(root / split, {"cats": count, "dogs": count})
+    for path in (root / "val").rglob("*.png"):
+        path.write_bytes(path.read_bytes() + b" ")
+    cat = (root / "train/cats/000.png").read_bytes()
+    for again in ("train/cats/again.png", "train/dogs/again.png", "val/cats/again.png"):
+        (root / again).write_bytes(cat)
+    return root
+
+
+def test_files_that_are_there_twice_are_kept_left_out_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = _with_doubles(tmp_path / "mine")
+    kept, dropped = made(root), made(root, duplicates="drop", test=0)
+    assert (len(kept._pictures.names), len(dropped), len(made(root, split="val", duplicates="drop", test=0))) == (14, 12, 8)
+    names = [dropped._pictures.names[place] for place in dropped._places]
+    assert "cats/000.png" in names
+    assert not any("again" in name for name in names)
+    capsys.readouterr()
+    pinned = dropped.prepare()
+    said = capsys.readouterr().err
+    assert "data: 3 duplicates are left out (data.duplicates=drop), 1 of them in a part before: train/cats/again.png (train) is" in said
+    assert "WARNING: 1 duplicates have another label than the first" in said
+    assert pinned["fingerprint"] != kept.prepare()["fingerprint"]
+    assert len(made(root, duplicates="drop", test=0, fingerprint=pinned["fingerprint"])) == 12
+    shared = made(root, duplicates="drop", test=0.2)
+    assert len(shared) + len(made(root, split="test", duplicates="drop", test=0.2)) == 12, "what is held out is of what stays"
+    with pytest.raises(
+        ValueError, match=r"^data\.duplicates=refuse: train/cats/again\.png \(train\) is train/cats/000\.png \(train\) again"
+    ):
+        made(root, duplicates="refuse")
+    (root / "val/cats/again.png").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"^data\.fingerprint="):
+        made(root, duplicates="drop", fingerprint=pinned["fingerprint"])
+    with pytest.raises(ValueError, match=r"^data\.duplicates=no: not known; type one of keep, drop, refuse$"):
+        made(root, duplicates="no")
+
+
+def test_pictures_that_lie_in_no_class_are_counted_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = drawn(tmp_path / "mine", {"cats": 6, "dogs": 6})
+    made(root).prepare()
+    assert capsys.readouterr().err == ""
+    (root / "stray.JPG").write_bytes(b"x")
+    (root / "notes.txt").write_text("no picture")
+    made(root).prepare()
+    said = capsys.readouterr().err
+    assert said == f"data: 1 pictures lie in no class's folder and are left out (data.unlabelled=drop), first {root / 'stray.JPG'}\n"
+    with pytest.raises(ValueError, match=r"^data\.unlabelled=refuse: 1 pictures lie in no class's folder, first .*stray\.JPG; move them"):
+        made(root, unlabelled="refuse").prepare()

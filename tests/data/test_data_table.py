@@ -241,3 +241,25 @@ def test_the_tables_of_scikit_learn(name: str, held: tuple[Any, ...], monkeypatc
         Bundled("wine").prepare()
     with pytest.raises(ValueError, match=r"^data\.name=boston: not known; type one of breast_cancer, diabetes, iris, wine$"):
         Bundled("boston")
+
+
+def test_rows_that_are_there_twice_are_kept_left_out_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = columns()
+    for name, values in table.items():
+        values += [values[3], values[3], values[7]]
+        if name == "kind":
+            values[-1] = "raw" if values[7] == "ripe" else "ripe"
+    path = write(tmp_path / "a.csv", table)
+    options: dict[str, Any] = {"path": str(path), "target": "kind", "cache": str(tmp_path / "cache")}
+    kept, dropped = Table(**options), Table(**options, duplicates="drop")
+    assert (kept._opened().manifest["rows"], dropped._opened().manifest["rows"]) == (ROWS + 3, ROWS + 1)
+    said = capsys.readouterr().err
+    assert "data: 2 duplicates are left out (data.duplicates=drop): row 61 (a.csv) is row 4 (a.csv) again\n" in said
+    assert "WARNING: 1 rows have the features of another and another kind; they stay\n" in said
+    assert kept._fingerprint() != dropped._fingerprint()
+    with pytest.raises(ValueError, match=r"^data\.duplicates=refuse: row 61 \(a\.csv\) is row 4 \(a\.csv\) again; take one away"):
+        Table(**options, duplicates="refuse").prepare()
+    table["kind"][5] = None
+    some = Table(**{**options, "path": str(write(tmp_path / "b.csv", table))}, missing="drop")
+    some.prepare()
+    assert f"data: 1 of {ROWS + 3} rows have a value missing and are left out (data.missing=drop)\n" in capsys.readouterr().err

@@ -54,6 +54,7 @@ def test_it_shows_splits_classes_repeated_samples_and_a_batch(launch: Launch, pi
         "val: 1 samples are in an earlier split too: what is said of them is no test",
         "test: 1 samples are there before",
         "test: 1 of those have another label there",
+        "data.duplicates=drop leaves out those of the 3 that are the same to the byte; refuse names the first",
     ):
         assert line in lines
     picture = tmp_path / "runs" / ".data" / "run.png"
