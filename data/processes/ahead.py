@@ -67,5 +67,5 @@ def copier(device: torch.device, pin: bool) -> Here | Blocking | Copier:
 
 
 def has_streams(device: torch.device) -> bool:
-    """Whether a copy to it goes on beside what the host does."""
+    """Whether a copy to it goes on beside what the host does. The trainer's own is in launcher/train/device.py: data imports none of it."""
     return hasattr(torch.get_device_module(device), "Stream")

@@ -47,7 +47,10 @@ class _Map(NamedTuple):
 
 
 class Sharded(ABC):
-    """Map-style. `shards`: how many samples lie together, for an order that goes shard by shard."""
+    """Map-style. `shards`: how many samples lie together, for an order that goes shard by shard.
+
+    Each set spells out the keywords that it only hands on: what a yaml may say is read from its own source, which is not run for that.
+    """
 
     KIND: ClassVar[str]
     """What its shards are, in the names of what is kept."""

@@ -26,12 +26,7 @@ def matching(root: Path, patterns: Mapping[str, str | None], doubt: Doubt) -> di
     for split, pattern in patterns.items():
         if pattern and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
             raise ValueError(f"data.{split}={pattern}: it is not below data.root={root}; type the folder above all as data.root=")
-        try:
-            names = _names(root, pattern, doubt) if pattern else []
-        except (ValueError, NotImplementedError) as error:
-            if str(error).startswith("data."):
-                raise
-            raise ValueError(f"data.{split}={pattern}: no pattern of names ({error}); type one like {split}-*") from error
+        names = _names(root, split, pattern, doubt) if pattern else []
         for other, others in found.items():
             if twice := sorted(set(names) & set(others)):
                 raise ValueError(
@@ -47,10 +42,14 @@ def matching(root: Path, patterns: Mapping[str, str | None], doubt: Doubt) -> di
     return found
 
 
-def _names(root: Path, pattern: str, doubt: Doubt) -> list[str]:
+def _names(root: Path, split: str, pattern: str, doubt: Doubt) -> list[str]:
+    """Raises ValueError where it is no pattern, and what `doubt` does."""
+    try:
+        found = [(each, [path for path in root.glob(each) if not path.is_dir()]) for each in _expanded(pattern)]
+    except (ValueError, NotImplementedError) as error:  # pathlib's, of `**a` and of what begins at the root
+        raise ValueError(f"data.{split}={pattern}: no pattern of names ({error}); type one like {split}-*") from error
     names: set[str] = set()
-    for each in _expanded(pattern):
-        matched = [path for path in root.glob(each) if not path.is_dir()]
+    for each, matched in found:
         if not matched and each != pattern:
             doubt(f"{each}: there is no such file", f"bring it back, or type a pattern that does not name it instead of {pattern}")
         for path in matched:

@@ -1,4 +1,4 @@
-"""A pickle of lists, texts and arrays of numbers, read without unpickling: of the instructions a dozen are known, and each is done by hand.
+"""A pickle of lists, texts and arrays of numbers, read without unpickling: of the instructions thirty-six are known, each done by hand.
 
 What published batches are (`cifar-10-batches-py`): a dict that Python 2 pickled. Python's own reader would import and call whatever a file
 names. Here nothing is imported or called by name: of names four are known, and what they stand for is made here.

@@ -43,11 +43,11 @@ def test_a_shard_that_is_lost_later_has_its_samples_given_by_the_same_others(tmp
         found = numbers(data)
         assert [found[index] for index in (*range(per), *range(2 * per, 3 * per))] == [*range(per), *range(2 * per, 3 * per)]
         assert all(given >= 2 * per for given in found[per : 2 * per]), "by those behind"
-        again = pickle.loads(pickle.dumps(data))
+        again = pickle.loads(pickle.dumps(data))  # as a worker that is started again has it
         assert [grey(again[index]) // 10 for index in reversed(range(len(data)))] == found[::-1], "whoever asks, in whichever order"
         assert "sample(s) could not be read and were given by another" in capsys.readouterr().err
         (tmp_path / lost).rename(root / lost)
-        assert numbers(pickle.loads(pickle.dumps(data))) == [*range(len(data))]
+        assert numbers(pickle.loads(pickle.dumps(data))) == [*range(len(data))]  # in a worker
 
 
 def test_a_run_that_skips_goes_on_with_the_places_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_others_are_within_a_few_levels_of_pillow(name: str, mode: str) -> None:
     try:
         decoders.opened(name)
     except ValueError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # no dependency: the line says what to install
     for width, height in ((90, 70), (333, 250), (640, 481)):
         raw = jpeg(width, height, mode)
         plain, other = (Picture(64, 1.0, False, (0, 0, 0), (1, 1, 1), each).of(io.BytesIO(raw)) for each in ("pillow", name))

@@ -83,6 +83,7 @@ def test_an_index_is_mapped_by_each_process_and_not_sent(tmp_path: Path) -> None
     written(root / "train.parquet", [{"x": [float(n)], "label": n % 5} for n in range(20_000)], group=500)
     data = made(Parquet, root, columns=("x",))
     assert len(text := pickle.dumps(data)) < 10_000 < data.labels.nbytes
+    # A pickle of our own, made in the line above: what a worker is sent.
     assert pickle.loads(text)[777][0].tolist() == [777.0]
 
 
