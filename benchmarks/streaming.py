@@ -88,7 +88,7 @@ def parquet_of_theirs(folder: Path, options: argparse.Namespace) -> Iterator[Any
         persistent_workers=True,
         prefetch_factor=2,
         worker_init_fn=one_thread,
-        multiprocessing_context="spawn",  # forked behind threads of Arrow's, its workers may wait for ever
+        multiprocessing_context="spawn",  # forked, they would inherit locks that Arrow's threads may hold
         collate_fn=functools.partial(of_rows, Picture(options.picture, 0.35, True)),
     )
 
