@@ -2,6 +2,8 @@
 
 Where there are folders `train` and `val` (or `valid`, `validation`), and `test`, with the classes in them, those are the splits, in
 capitals or not; what there is none of is held out of the training pictures, of each class the same share.
+
+Of an animation the first frame counts. What a camera noted of how it was held (EXIF) is not applied, as torchvision does not.
 """
 
 from __future__ import annotations

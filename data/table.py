@@ -66,7 +66,8 @@ class Table(Rows):
 
     def _read(self) -> Read:
         if self.path.suffix.lower() == ".parquet":
-            table = read_columns(self.path, lambda schema: self._chosen(schema.names), self._refuse)
+            torn = "copy it again, or type the path of a table that is whole"
+            table = read_columns(self.path, lambda schema: self._chosen(schema.names), lambda why: self._refuse(f"{why}; {torn}"))
         else:
             table = self._read_csv()
         column = of_column(table.column(self.target), str(self.target), self._refuse)

@@ -75,6 +75,7 @@ def read(data: MapStyle, split: str, device: torch.device, seed: int, say: Say) 
                 part, _ = samples.leaf(value, index)
                 samples.alike(part, index, stack[0], 0, _INSTEAD)
                 stack[index] = part
+    samples.same_length()
     leaves = [Leaf(stack.to(device), is_image) for stack, (_, is_image) in zip(stacks, first, strict=True)]
     return Stacked(leaves, form, np.arange(len(samples), dtype=np.int64))
 

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
+from launcher.errors import RunError
 from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
@@ -81,6 +82,11 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
     watch = _watch(process, train)
     draws.plant(seeds.of_weights(config["seed"]))  # the same on every rank: initial weights
     data, loader = (None, loader) if loader is not None else data_set.opened(config, process.coordinate, process.accelerator.device)
+    if len(counts := {count for (count,) in ranks.gather([loader.samples])}) > 1:
+        raise RunError(
+            f"data: the processes have {' and '.join(map(str, sorted(counts)))} samples to train on; which comes when hangs on how many "
+            "there are: let the data set have the same length in all of them"
+        )
     parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
     if getattr(task, "needs_labels", False):
         with data_set.in_one_line():

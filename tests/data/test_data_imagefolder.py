@@ -289,3 +289,25 @@ def test_pictures_that_lie_in_no_class_are_counted_or_refused(tmp_path: Path, ca
     assert said == f"data: 1 pictures lie in no class's folder and are left out (data.unlabelled=drop), first {root / 'stray.JPG'}\n"
     with pytest.raises(ValueError, match=r"^data\.unlabelled=refuse: 1 pictures lie in no class's folder, first .*stray\.JPG; move them"):
         made(root, unlabelled="refuse").prepare()
+
+
+def test_odd_pictures_are_pictures_and_a_directory_is_none(tmp_path: Path) -> None:
+    """CMYK, the first of several frames, a name in any script; and what a camera noted of how it was held is not applied, as torchvision's
+    ImageFolder does not."""
+    root = drawn(tmp_path / "mine", {"äöü": 3, "犬": 3})
+    (root / "äöü" / "x.jpg").mkdir()
+    turned = Image.new("RGB", (12, 6), RED)
+    turned.paste(BLUE, (6, 0, 12, 6))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    turned.save(root / "äöü" / "turned.png", exif=exif)
+    Image.new("CMYK", (9, 9), (0, 255, 255, 0)).save(root / "犬" / "ink.jpg")
+    frames = [Image.new("RGB", (9, 9), colour) for colour in (GREEN, BLUE)]
+    frames[0].save(root / "犬" / "moving.gif", save_all=True, append_images=frames[1:])
+    data = made(root, val=0, test=0, crop=1.0, flip=False, mean=(0, 0, 0), std=(1, 1, 1))
+    assert (data.class_names, len(data)) == (("äöü", "犬"), 9)
+    shown = {data._pictures.names[place]: data[at][0] for at, place in enumerate(data._places.tolist())}
+    assert shown["äöü/turned.png"][0, 4, 0] > 0.7, "red is left"
+    assert shown["äöü/turned.png"][2, 4, 7] > 0.7, "blue is right"
+    assert shown["犬/ink.jpg"][0].mean() > 0.8
+    assert shown["犬/moving.gif"][1].mean() == pytest.approx(GREEN[1] / 255, abs=0.02)

@@ -219,7 +219,7 @@ def _encoded_again_and_again() -> bytes:
         + struct.pack("<I", len(text))
         + text
         + b"q\x01"
-        + b"h\x00h\x01X\x06\x00\x00\x00latin1\x86R" * 20_000
+        + b"h\x00h\x01X\x06\x00\x00\x00latin1\x86R" * 500
     )
 
 

@@ -206,3 +206,13 @@ def test_what_does_not_fit_is_refused_before_it_is_read(monkeypatch: pytest.Monk
 
 def test_this_machine_says_how_much_it_has() -> None:
     assert 2**20 < memory.free() < 2**60
+
+
+def test_a_set_whose_length_changes_while_it_is_read_is_refused() -> None:
+    class Growing(Plain):
+        def __getitem__(self, index: int) -> Any:
+            self.samples = max(self.samples, 20 + (index == 7))
+            return super().__getitem__(index)
+
+    with pytest.raises(RuntimeError, match=r"^data: Growing had 20 samples when it was opened and has 21 now; .*let len stay what it is$"):
+        opened(Growing(float))

@@ -139,3 +139,28 @@ def test_what_the_first_step_shows_not_to_fit_is_refused() -> None:
         Classification(class_weights=[1, 2]).step(model, (samples, labels))
     with pytest.raises(ValueError, match=r"task\.loss=focal: it takes one class"):
         Classification(loss="focal").step(model, (samples, F.one_hot(labels, 4).float()))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 7, 1], r"^data: a sample has the label 7, and model\.num_classes=4 takes 0 to 3; type another model\.num_classes, or mend"),
+        ([0, -1, 1], r"^data: a sample has the label -1, and model\.num_classes=4 takes 0 to 3"),
+        (
+            [0.5, 1.0, 2.0],
+            r"^data: labels are float32, and task=classification takes whole numbers; return int\(label\), or type task=regr",
+        ),
+    ],
+)
+def test_a_label_that_the_model_has_no_score_for_is_one_line(loss: str, labels: list[float], said: str) -> None:
+    task, given = Classification(loss=loss), (torch.randn(3, 5), torch.tensor(labels))
+    with pytest.raises(ValueError, match=said):
+        task.step(network(), given)
+    with pytest.raises(ValueError, match=said):
+        task.metrics().update(network(), given)
+
+
+def test_what_else_torch_refuses_is_torchs_word() -> None:
+    with pytest.raises((ValueError, RuntimeError), match="batch"):
+        Classification().step(network(), (torch.randn(3, 5), torch.tensor([0, 1])))

@@ -54,8 +54,8 @@ def coloured(root: Path) -> str:
     return f"data.root={root / 'pictures'}"
 
 
-def images(root: Path, image: str, side: tuple[int, ...], **labels: int) -> str:
-    """Noise in Hugging Face's schema; `labels`: columns, and how many kinds each has."""
+def images(root: Path, name: str, image: str, side: tuple[int, ...], **labels: int) -> str:
+    """Noise in Hugging Face's schema, as the set of that name; `labels`: columns, and how many kinds each has."""
     draw, kind = np.random.default_rng(0), pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     for part, count in (("train", 240), ("test", 40)):
         rows = []
@@ -63,8 +63,8 @@ def images(root: Path, image: str, side: tuple[int, ...], **labels: int) -> str:
             file = io.BytesIO()
             Image.fromarray(draw.integers(0, 256, side, dtype=np.uint8)).save(file, "PNG")
             rows.append({"bytes": file.getvalue(), "path": None})
-        columns = {name: pa.array([i % kinds for i in range(count)], pa.int64()) for name, kinds in labels.items()}
-        path = root / "images" / "mnist" / f"{part}-00000-of-00001.parquet"
+        columns = {column: pa.array([i % kinds for i in range(count)], pa.int64()) for column, kinds in labels.items()}
+        path = root / "images" / name / f"{part}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({image: pa.array(rows, kind), **columns}), path)
     return f"data.root={root / 'images'}"
@@ -72,6 +72,10 @@ def images(root: Path, image: str, side: tuple[int, ...], **labels: int) -> str:
 
 SMALL: dict[str, Words] = {
     "cifar": lambda _: ("model=resnet8", "model.groups=4", "data.source=standin", "data.train_samples=200"),
+    "cifar100": lambda root: (
+        images(root, "cifar100", "img", (32, 32, 3), fine_label=100, coarse_label=20),
+        *("model=resnet8", "model.groups=4", "model.num_classes=100", "data.validation=40"),
+    ),
     "detection": lambda root: (
         f"data.root={drawn_voc.write(root / 'voc', 24)}",
         *("data.size=64", "model.num_classes=2", "model.width=8", "model.channels=16"),
@@ -86,7 +90,7 @@ SMALL: dict[str, Words] = {
     "llama_1b": lambda root: (written(root), *LANGUAGE, "model.kv_heads=2"),
     "llama_8b": lambda root: (written(root), *LANGUAGE, "model.kv_heads=2"),
     "matmul": lambda _: HIDDEN,
-    "mnist": lambda root: (images(root, "image", (28, 28), label=10), "data.validation=40"),
+    "mnist": lambda root: (images(root, "mnist", "image", (28, 28), label=10), "data.validation=40"),
     "regression": lambda _: HIDDEN,
     "shakespeare": lambda root: (written(root), *LANGUAGE),
 }

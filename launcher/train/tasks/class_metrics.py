@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from launcher.train.device import wide
+from launcher.train.tasks.entropy import of_labels
 from launcher.train.tasks.roc import areas
 from launcher.train.tasks.task import Model, Sums
 
@@ -61,7 +62,8 @@ class ClassMetrics(Sums):
         samples, labels = batch
         outputs = model(samples)
         classes, hard = outputs.shape[1], hardened(labels)
-        loss = nn.functional.cross_entropy(outputs.float(), labels, reduction="sum")
+        with of_labels(outputs, labels):
+            loss = nn.functional.cross_entropy(outputs.float(), labels, reduction="sum")
         confusion = torch.bincount(hard * classes + outputs.argmax(1), minlength=classes * classes)
         if too_many := [top for top in self._tops if top >= classes]:
             raise ValueError(f"task.metrics: top{too_many[0]} of {classes} classes is always right; leave it out, or type a smaller one")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from launcher.train.tasks.class_metrics import Batch, ClassMetrics, hardened
-from launcher.train.tasks.entropy import balanced, cross_entropy, focal, weight_of
+from launcher.train.tasks.entropy import balanced, cross_entropy, focal, of_labels, weight_of
 from launcher.train.tasks.task import Model, Step
 
 LOSSES = ("cross_entropy", "focal")
@@ -68,7 +68,8 @@ class Classification:
         images, labels = batch
         outputs = model(images)
         weights = self._of_classes(outputs)
-        loss = self._loss(outputs, labels, weights)
+        with of_labels(outputs, labels):
+            loss = self._loss(outputs, labels, weights)
         correct = (outputs.argmax(1) == hardened(labels)).sum()
         if weights is None:
             return Step(loss, len(labels), (correct,))

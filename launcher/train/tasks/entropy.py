@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -25,6 +26,30 @@ def focal(scores: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | No
     # 1 - p of a p near 1 has digits left by expm1 alone; at 0 the power of a gamma below 1 has no slope.
     modulated = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny).pow(gamma) * -log_p
     return (modulated if weights is None else weights[labels] * modulated).sum()
+
+
+@contextmanager
+def of_labels(scores: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
+    """What torch says of labels (N,) that are none, in words of the config. It is asked only where it has refused them: on a GPU that would
+    otherwise be a wait in each step, and there an assertion of the device has ended the process before. Raises ValueError."""
+    try:
+        yield
+    except (IndexError, RuntimeError) as error:
+        if labels.device.type != "cpu" or labels.ndim != 1:
+            raise
+        classes = scores.shape[1]
+        if labels.is_floating_point():
+            kind = str(labels.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"data: labels are {kind}, and task=classification takes whole numbers; return int(label), or type task=regression"
+            ) from error
+        bad = labels[(labels < 0) | (labels >= classes)]
+        if not len(bad):
+            raise
+        raise ValueError(
+            f"data: a sample has the label {bad[0].item()}, and model.num_classes={classes} takes 0 to {classes - 1}; type another "
+            "model.num_classes, or mend the data set"
+        ) from error
 
 
 def weight_of(labels: torch.Tensor, weights: torch.Tensor | None) -> int | torch.Tensor:
