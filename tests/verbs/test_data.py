@@ -84,8 +84,8 @@ def test_what_cannot_be_trained_on_is_one_line(launch: Launch, pictures: Path, t
         "data", *folder, f"data.root={torn}", "model.num_classes=3", "train.batch_size=8", "loader=workers", "loader.num_workers=0"
     )
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "/0.png is no picture that can be read (of no kind that Pillow knows)" in done.stderr
-    assert done.stderr.endswith("take it away\n"), "what to do is not cut off"
+    assert "/0.png is no picture that can be read (of no kind that is read: JPEG, PNG and such)" in done.stderr
+    assert done.stderr.endswith("take it away, or leave such pictures out: data.max_corrupt=10\n"), "what to do is not cut off"
     assert not (tmp_path / "runs").exists()
 
 
