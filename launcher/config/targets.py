@@ -87,7 +87,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     try:
         return made(**keywords, **given)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
-        named = re.match(r"\w+\.\w+", str(error))  # a constructor that names its key needs no help from us
+        named = re.match(rf"\w+\.\w+|({'|'.join(OURS)})[=:]", str(error))  # a constructor that names its key needs no help from us
         raise ConfigError(str(error) if named else f"{target}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Callable
@@ -227,6 +228,12 @@ def test_an_attack_through_target_is_refused(target: object) -> None:
     for config in ({"model": {"_target_": target}}, {"optim": {"_target_": "torch.optim.SGD", "extra": [{"_target_": target}]}}):
         with pytest.raises(ConfigError, match="_target_="):
             check(config, [])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is there")
+def test_what_names_its_group_is_said_as_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"^model: timm is not installed"):
+        build({"_target_": "models.named.timm", "name": "resnet18"})
 
 
 @pytest.mark.parametrize(
