@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(launch: Launch, tmp
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("split", ["ddp(2)", "fsdp(2)", "tp(2)", "pp(2)"])
+@pytest.mark.parametrize("split", ["fsdp(2)", *(pytest.param(name, marks=pytest.mark.full) for name in ("ddp(2)", "tp(2)", "pp(2)"))])
 def test_every_split_begins_with_the_loss_of_one_process(tmp_path: Path, directory: Path, split: str) -> None:
     begun = (*SHAPE, f"model.weights={directory}", "train.steps=3")
     one, got = (losses(trained(tmp_path, name[:2], name, *begun)) for name in ("one", split))
@@ -85,7 +85,7 @@ def test_every_split_begins_with_the_loss_of_one_process(tmp_path: Path, directo
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("split", ["one", "fsdp(2)"])
+@pytest.mark.parametrize("split", [pytest.param("one", marks=pytest.mark.full), "fsdp(2)"])
 def test_a_run_that_has_saved_goes_on_without_the_directory(tmp_path: Path, directory: Path, split: str) -> None:
     begun = (*SHAPE, f"model.weights={directory}", "train.steps=60", "train.save_every=5")
     whole = losses(trained(tmp_path, "whole", split, *begun))

@@ -35,7 +35,13 @@ def network() -> nn.Sequential:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("words", "processes"), [(LION, 2), (MUON, 2), (LBFGS, 1), (LBFGS, 2)], ids=["lion by name", "muon", "lbfgs on one", "lbfgs"]
+    ("words", "processes"),
+    [
+        pytest.param(LION, 2, marks=pytest.mark.full, id="lion by name"),
+        pytest.param(MUON, 2, id="muon"),
+        pytest.param(LBFGS, 1, marks=pytest.mark.full, id="lbfgs on one"),
+        pytest.param(LBFGS, 2, id="lbfgs"),
+    ],
 )
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, words: tuple[str, ...], processes: int) -> None:
     """Losses and all that the last checkpoint holds; replicas are compared, with two processes."""

@@ -32,8 +32,12 @@ def words(home: Path, name: str, *more: str) -> list[str]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("brought", "processes"),
-    [(STRATEGY, 2), (TASK_AND_DATA, 1), (ALL, 1), (ALL, 2)],
-    ids=["strategy", "task and data set", "all of them", "all of them on two"],
+    [
+        pytest.param(STRATEGY, 2, marks=pytest.mark.full, id="strategy"),
+        pytest.param(TASK_AND_DATA, 1, marks=pytest.mark.full, id="task and data set"),
+        pytest.param(ALL, 1, id="all of them"),
+        pytest.param(ALL, 2, id="all of them on two"),
+    ],
 )
 def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, brought: tuple[str, ...], processes: int) -> None:
     asked = (*brought, f"cluster.processes_per_node={processes}")
