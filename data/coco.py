@@ -1,11 +1,16 @@
 """Pictures and boxes as COCO has them (Lin et al., 2014, https://arxiv.org/abs/1405.0312): a JSON file a part, with `images`, `annotations`
-and `categories`. What is called a crowd is neither sought nor wrong where it is found.
+and `categories`. What is called a crowd is neither sought nor wrong where it is found. An annotation's id is its name in errors and nothing
+else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,11 @@ from data.vision.detection import PARTS, Detection, Read
 
 MOST_BYTES = 2 << 30
 """Of a JSON file, which is read as a whole and takes several times as much memory; that of COCO's 118,287 pictures has 0.4 GiB."""
+
+
+_TRIED = 100
+"""Pictures, for the directory that they are in."""
+_MOST_NAME = 255
 
 
 class COCO(Detection):
@@ -70,19 +80,17 @@ class COCO(Detection):
             classes |= dict.fromkeys(names.values())
             boxes, parts[part] = self._boxes(path, content, names), []
             for image in content["images"]:
-                name = f"{part}/{image.get('id')}"
-                if name in samples:
-                    raise self._refusal(path)(f"has two images with the id {image.get('id')!r:.40}")
+                name = f"{part}/{image['id']}"
                 parts[part].append(name)
                 try:
-                    samples[name] = self._known(_sample(image, folder, path, boxes.get(image.get("id"), [])))
+                    samples[name] = self._known(_sample(image, folder, path, boxes[image["id"]]))
                 except ValueError as error:
                     self._leave_out(error)
         return Read(samples, parts, [*classes], ())
 
     def _boxes(self, path: Path, content: Mapping[str, Any], names: Mapping[Any, str]) -> dict[Any, list[Any]]:
         """Of each image: boxes, and in the place of one with a fault the error."""
-        found: dict[Any, list[Any]] = {image.get("id"): [] for image in content["images"]}
+        found: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
         for number, each in enumerate(content["annotations"]):
             where = f"{path} annotation {each.get('id', number)!r:.40}"
             try:
@@ -99,7 +107,8 @@ class COCO(Detection):
         """Raises FileNotFoundError or ValueError naming the file."""
         path = self.root / self._files[part]
         if not path.is_file():
-            there = [str(each.relative_to(self.root)) for each in sorted(self.root.glob("**/*.json"))[:5]]
+            found = (each for each in sorted(self.root.glob("**/*.json")) if each.is_file())
+            there = [str(each.relative_to(self.root)) for each in itertools.islice(found, 5)]
             advice = f"type data.{part}_json= one of {', '.join(there)}" if there else "type data.root= a directory that has such files"
             otherwise = "" if part == "train" else ", or null to hold samples out"
             raise FileNotFoundError(
@@ -120,6 +129,7 @@ class COCO(Detection):
             isinstance(each.get(key), list | dict) for each in (*content["images"], *content["annotations"]) for key in ("id", "image_id")
         ):
             raise refuse("has an id that is no number")
+        _check_ids(content, refuse)
         return path, content
 
     def _refusal(self, path: Path) -> Any:
@@ -137,13 +147,30 @@ class COCO(Detection):
             return self.root / self._images
         name = path.stem.removeprefix("instances_")
         places = (self.root / name, self.root / "images" / name, self.root / "images", path.parent, self.root)
-        first = next((str(each.get("file_name")) for each in content["images"]), "")
-        found = next((place for place in places if (place / first).is_file()), None)
+        names = [str(each.get("file_name")) for each in content["images"][:_TRIED]]  # the first may be missing
+        found = next((place for place in places if any(_size_of(place / name) >= 0 for name in names)), None)
         if found is None:
             raise FileNotFoundError(
-                f"data.root={self.root}: {first:.80}, the first picture of {path.name}, is in no usual directory; type data.images="
+                f"data.root={self.root}: {names[0]:.80}, the first picture of {path.name}, is in no usual directory; type data.images="
             )
         return found
+
+
+def _check_ids(content: Mapping[str, Any], refuse: Any) -> None:
+    """Raises ValueError where there is no image, or nobody knows which of two a box is in."""
+    if not content["images"]:
+        raise refuse("has no image")
+    ids = Counter(each.get("id") for each in content["images"])
+    if None in ids:
+        raise refuse("has an image without an id")
+    number, count = ids.most_common(1)[0]
+    if count > 1:
+        raise refuse(f"has two images with the id {number!r:.40}")
+
+
+def _is_name(name: object) -> bool:
+    """One that can be written: JSON may have halves of signs."""
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable()
 
 
 def _categories(content: Mapping[str, Any], refuse: Any) -> dict[Any, str]:
@@ -151,7 +178,7 @@ def _categories(content: Mapping[str, Any], refuse: Any) -> dict[Any, str]:
     found: dict[Any, str] = {}
     for each in content["categories"]:
         number, name = each.get("id"), each.get("name")
-        if not isinstance(number, int) or not isinstance(name, str) or number in found or name in found.values():
+        if type(number) is not int or not _is_name(name) or number in found or name in found.values():
             raise refuse(f"has a category with the id {number!r:.40} and the name {name!r:.40}: each is a number and a text of its own")
         found[number] = name
     return {number: found[number] for number in sorted(found)}
@@ -163,6 +190,8 @@ def _sample(image: Mapping[str, Any], folder: Path, path: Path, boxes: Sequence[
         raise ValueError(f"{where} has no file_name; mend it")
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{where} has the file_name {name!r:.80}, which leads out of {folder}; mend it")
+    if "\0" in name or max(len(os.fsencode(part)) for part in Path(name).parts or ("",)) > _MOST_NAME:
+        raise ValueError(f"{where} has the file_name {name!r:.80}, which no file can have; mend it")
     for box in boxes:
         if isinstance(box, ValueError):
             raise box
@@ -174,17 +203,27 @@ def _sample(image: Mapping[str, Any], folder: Path, path: Path, boxes: Sequence[
 def _box(each: Mapping[str, Any], names: Mapping[Any, str], where: str) -> Box:
     """Raises ValueError."""
     number, edges = each.get("category_id"), each.get("bbox")
-    if not isinstance(number, int) or number not in names:
+    if type(number) is not int or number not in names:
         raise ValueError(f"{where} is of the category {number!r:.40}, which is not there; add it, or mend the file")
-    if not isinstance(edges, list) or len(edges) != 4 or not all(isinstance(edge, int | float) for edge in edges):
+    if not isinstance(edges, list) or len(edges) != 4 or not all(type(edge) in (int, float) for edge in edges):
         raise ValueError(f"{where} has no bbox of four numbers [left, top, width, height]; mend it")
-    left, top, width, height = (float(edge) for edge in edges)
-    return box_of((left, top, left + width, top + height), names[number], bool(each.get("iscrowd")), where)
+    if (crowd := each.get("iscrowd", 0)) not in (0, 1):
+        raise ValueError(f"{where} has the iscrowd {crowd!r:.40}, which is 0 or 1; mend it")
+    left, top, width, height = map(_float, edges)
+    return box_of((left, top, left + width, top + height), names[number], bool(crowd), where)
+
+
+def _float(edge: float) -> float:
+    """JSON has whole numbers of any length."""
+    try:
+        return float(edge)
+    except OverflowError:
+        return math.inf
 
 
 def _size_of(path: Path) -> int:
-    """-1 where there is none, which is told when it is read."""
+    """-1 where there is no such file, which is told when it is read."""
     try:
-        return path.stat().st_size
-    except OSError:
+        return path.stat().st_size if path.is_file() else -1
+    except (OSError, ValueError):  # no name that a file can have
         return -1

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.store.files import first_line
+from data.options import cache_of, whole
+from data.store.corrupt import Corrupt
+from data.store.files import first_line, lost, written
 from data.vision.picture import MEAN, STD, Picture
+from data.vision.readable import Look, readable, some
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
+    from numpy.typing import NDArray
 
 INSTALL = "pip install datasets"
 FILES = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
@@ -41,14 +46,20 @@ class HuggingFace:
         std: tuple[float, ...] = STD,
         revision: str | None = None,
         fingerprint: str | None = None,
+        max_corrupt: int = 0,
+        cache: str | None = None,
     ) -> None:
         """`path`: a name on the hub (ylecun/mnist), a directory, or a file. `name`: of one of several configurations. `train`, `val`,
         `test`: what its splits are called, also as `train[:90%]`; null: none. `columns`: which to give; null: the first of pictures, and
         the first of class labels. `size`, `crop`, `flip`, `mean`, `std`: of pictures, as Picture has them. `revision`: of the
-        hub's. `fingerprint`: refuse data with other columns or another number of rows. Raises ValueError naming the option, KeyError for a
+        hub's. `fingerprint`: refuse data with other columns or another number of rows. `max_corrupt`: rows whose picture cannot be read
+        and that may be left out, for which all are looked at, once; 0: the first that is met stops the run. `cache`: where it is noted
+        which; default $LAUNCHER_CACHE or ~/.cache/launcher. Raises ValueError naming the option, KeyError for a
         split that there is none of."""
         if not path:
             raise ValueError("data.path=null: no data set; type data.path= with a name on the hub, a directory or a file")
+        whole("data.max_corrupt", max_corrupt, 0)
+        self._corrupt, self._cache = Corrupt(max_corrupt), cache_of(cache)
         self._path, self._name, self._revision, self._pinned = path, name, revision, fingerprint
         self._splits = {"train": train, "val": val, "test": test}
         picture = Picture(size, crop, flip, mean, std)
@@ -60,6 +71,10 @@ class HuggingFace:
         self._rows = self._loaded(asked, split)
         self._columns = self._chosen(columns)
         self._features = {each: type(self._rows.features[each]).__name__ for each in self._columns}
+        self._numbers: Sequence[int] | NDArray[np.int64] = range(len(self._rows))
+        if max_corrupt and self._shown:
+            self._numbers = self._readable()[split]
+            self._rows = self._rows.select(self._numbers)
         labels = [each for each in self._columns if self._features[each] == "ClassLabel"]
         self.class_names: tuple[str, ...] = tuple(self._rows.features[labels[-1]].names) if labels else ()
         self._labelled = labels[-1] if labels else None
@@ -75,8 +90,18 @@ class HuggingFace:
     def labels(self) -> list[int] | None:
         return None if self._labelled is None else self._rows[self._labelled][:]
 
+    @property
+    def _shown(self) -> list[str]:
+        """The columns of pictures among those that are given."""
+        return [each for each in self._columns if self._features[each] == "Image"]
+
     def prepare(self) -> dict[str, object]:
-        """What there is to download has been: the rest finds it in the cache of the package."""
+        """What there is to download has been: the rest finds it in the cache of the package. Raises ValueError where a picture cannot be
+        read."""
+        if self._corrupt.limit:
+            self._corrupt.tell()
+        elif self._shown:
+            some(len(self._rows), self._look("train", self._rows))
         place = Path(self._path).expanduser()
         pinned = {"path": str(place.absolute())} if place.exists() else {}
         return {**pinned, "fingerprint": self._fingerprint()}
@@ -87,16 +112,50 @@ class HuggingFace:
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """A part for each column: of a picture (3, size, size) float32, else as it is. Raises ValueError where a picture cannot be read."""
         row = self._rows[index]
-        return tuple(self._part(index, each, row[each]) for each in self._columns)
+        return tuple(
+            self._read(self._picture.of, int(self._numbers[index]), each, row[each]) if each in self._shown else row[each]
+            for each in self._columns
+        )
 
-    def _part(self, index: int, column: str, value: Any) -> torch.Tensor | Any:
-        if self._features[column] != "Image":
-            return value
+    def _read(self, how: Callable[[io.BytesIO], Any], index: int, column: str, value: Any) -> Any:
+        """Raises ValueError, in one line, where it is no picture."""
         try:
-            raw = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
-            return self._picture.of(io.BytesIO(raw))
+            return how(io.BytesIO(value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()))
         except (ValueError, OSError, TypeError) as error:
-            raise ValueError(f"data.path={self._path}: {column} of row {index} {first_line(error)}") from error
+            if lost(error):
+                raise
+            why = "is none" if isinstance(error, TypeError) else first_line(error)
+            hint = "" if self._corrupt.limit else ", or leave such rows out: data.max_corrupt=10"
+            raise ValueError(f"data.path={self._path}: {column} of row {index} {why}; take it away{hint}") from error
+
+    def _look(self, split: str, rows: Any) -> Look:
+        plain = self._picture.plain()
+
+        def look(index: int) -> None:
+            row = rows[index]
+            for each in self._shown:
+                try:
+                    self._read(plain.examine, index, each, row[each])
+                except ValueError as error:
+                    raise ValueError(str(error).replace(" of row ", f" of {split} row ", 1)) from error
+
+        return look
+
+    def _readable(self) -> dict[str, NDArray[np.int64]]:
+        """Of each split, the rows of which all pictures can be read. Known again by the files that hold them: of pictures that lie beside
+        those, what becomes of them later is not looked for."""
+        there: dict[str, Any] = {}
+        for split, asked in self._splits.items():
+            with contextlib.suppress(KeyError):
+                if asked is not None:
+                    there[split] = self._loaded(asked, split)
+        said: list[object] = [1, self._path, self._name, self._revision, self._splits, self._shown]
+        for split, rows in there.items():
+            said.append([split, len(rows), *((each["filename"], written(Path(each["filename"]))) for each in rows.cache_files)])
+        key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        return readable(
+            {split: (len(rows), self._look(split, rows)) for split, rows in there.items()}, self._corrupt, self._cache, key, self._path
+        )
 
     def _loaded(self, asked: str, split: str) -> Any:
         """Raises ValueError, or KeyError where there is no such split."""
@@ -158,5 +217,7 @@ class HuggingFace:
         return [name for name in found if name is not None]
 
     def _fingerprint(self) -> str:
-        said = [1, len(self._rows), {name: repr(feature) for name, feature in self._rows.features.items()}]
+        said: list[object] = [1, len(self._rows), {name: repr(feature) for name, feature in self._rows.features.items()}]
+        if self._corrupt.limit:
+            said.append([*map(int, self._numbers)])
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from data.options import cache_of, one_of, share, whole
 from data.sampling.order import stratified
+from data.store.corrupt import Corrupt
 from data.store.duplicates import Duplicates
 from data.store.files import notice
 from data.vision.picture import MEAN, STD, Picture
 from data.vision.pictures import SUFFIXES, Pictures, pictures
+from data.vision.readable import glance, in_folders, said
 from data.vision.unique import loose, unique
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class ImageFolder:
         fingerprint: str | None = None,
         duplicates: str = "keep",
         unlabelled: str = "drop",
+        max_corrupt: int = 0,
     ) -> None:
         """List the pictures, or take what was listed before.
 
@@ -61,12 +64,14 @@ class ImageFolder:
         evaluations have the middle. `cache`: where the list of names is kept; default $LAUNCHER_CACHE or ~/.cache/launcher.
         `fingerprint`: refuse other names.
         `duplicates`: files of the same bytes: keep, drop (the first stays) or refuse. `unlabelled`: pictures that lie in no class's folder:
-        drop or refuse.
+        drop or refuse. `max_corrupt`: pictures that cannot be read and may be left out, for which all are looked at, once; 0: the
+        first that is met stops the run.
         Raises ValueError naming the option, KeyError for a split that there is none of, FileNotFoundError.
         """
         if not root:
             raise ValueError(f"data.root=null: no folder; type data.root=/path/to/pictures: {ADVICE}")
         whole("data.seed", seed, 0)
+        whole("data.max_corrupt", max_corrupt, 0)
         share("data.val", val)
         share("data.test", test, beside=val)
         self.root = Path(root).expanduser().absolute()
@@ -76,6 +81,7 @@ class ImageFolder:
         self._cache, self._pinned = cache_of(cache), fingerprint
         one_of("data.unlabelled", unlabelled, ("drop", "refuse"))
         self._duplicates, self._unlabelled = Duplicates(duplicates), unlabelled
+        self._corrupt = Corrupt(max_corrupt)
         self._held_out, self._seed = (val, test), seed
         if not self.root.is_dir():
             raise FileNotFoundError(f"data.root={self.root}: no such folder; {ADVICE}")
@@ -92,8 +98,15 @@ class ImageFolder:
         return self._pictures.labels[self._places]
 
     def prepare(self) -> dict[str, object]:
-        """Where the pictures are, and their names: a run goes on with no others. Raises ValueError where one has no class and may not."""
+        """Where the pictures are, and their names: a run goes on with no others. Raises ValueError where one has no class and may not,
+        or cannot be read."""
         self._tell_unlabelled()
+        if not self._corrupt.limit:
+            try:
+                glance(self._all(), self._picture.plain())
+            except ValueError as error:
+                raise self._fault(error) from error
+        self._corrupt.tell()
         self._duplicates.tell()
         return {"root": str(self.root), "fingerprint": self._fingerprint(), "decoder": self._picture.decoder}
 
@@ -107,14 +120,14 @@ class ImageFolder:
         try:
             return self._picture.of(path), int(self._pictures.labels[place])
         except ValueError as error:
-            raise ValueError(f"data.root={self._below}: {self._pictures.names[place]} {error}; take it away") from error
+            raise self._fault(said(self._below, self._pictures.names[place], error)) from error
 
     def _chosen(self, split: str) -> NDArray[np.int64]:
         """Which of the pictures are this split's; finds them all first. Raises KeyError where there are none of such."""
         folders = self._folders = self._of_splits()
         trained = self._listed(folders["train"])
         self.class_names = trained.classes
-        stay = self._unique = self._staying() if self._duplicates.matters else {}
+        stay = self._stay = self._staying()
         if split != "train" and (own := folders[split]):
             self._below, self._pictures = self.root / own, self._as_trained(self._listed(own), own)
             return stay.get(split, np.arange(len(self._pictures.names)))
@@ -153,15 +166,41 @@ class ImageFolder:
         """Of the pictures of all splits."""
         own = [folder for split, folder in self._folders.items() if folder or split == "train"]
         found = [self._listed(folder).fingerprint for folder in own]
-        found += [hashlib.sha256(places.tobytes()).hexdigest() for places in self._unique.values()]
+        found += [hashlib.sha256(places.tobytes()).hexdigest() for places in self._stay.values()]
         return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
-    def _staying(self) -> dict[str, NDArray[np.int64]]:
-        """Of each part that has a folder, the places of pictures that are not there before."""
+    def _all(self) -> dict[str, tuple[Path, Pictures]]:
+        """Each part that has a folder, with the numbers that its classes have in training."""
         own = {split: folder for split, folder in self._folders.items() if folder or split == "train"}
         listed = {split: self._listed(folder) for split, folder in own.items()}
-        numbered = {split: found if split == "train" else self._as_trained(found, own[split]) for split, found in listed.items()}
-        return unique({split: (self.root / own[split], found) for split, found in numbered.items()}, self._duplicates, self._cache)
+        return {
+            split: (self.root / own[split], found if split == "train" else self._as_trained(found, own[split]))
+            for split, found in listed.items()
+        }
+
+    def _staying(self) -> dict[str, NDArray[np.int64]]:
+        """Of each part that has a folder, the places of pictures that can be read and are not there before; nothing where all stay. Raises
+        ValueError."""
+        stay: dict[str, NDArray[np.int64]] = {}
+        if self._corrupt.limit:
+            stay = in_folders(self._all(), self._picture.plain(), self._corrupt, self._cache)
+        if self._duplicates.matters:
+            some = {part: (below, found.at(stay[part]) if stay else found) for part, (below, found) in self._all().items()}
+            new = unique(some, self._duplicates, self._cache)
+            stay = {part: stay[part][places] for part, places in new.items()} if stay else new
+        if stay:
+            counts = np.bincount(self._listed(self._folders["train"]).labels[stay["train"]], minlength=len(self.class_names))
+            if bare := [name for name, count in zip(self.class_names, counts, strict=True) if not count]:
+                raise ValueError(
+                    f"data.root={self.root}: no picture of the class {bare[0]!r} stays (data.max_corrupt, data.duplicates); put some "
+                    "there, or take the folder away"
+                )
+        return stay
+
+    def _fault(self, error: ValueError) -> ValueError:
+        if self._corrupt.limit:
+            return ValueError(f"{error} and start a new run: it could be read when all were looked at")
+        return ValueError(f"{error}, or leave such pictures out: data.max_corrupt=10")
 
     def _tell_unlabelled(self) -> None:
         found = loose([self.root, *(self.root / folder for folder in self._folders.values() if folder)])

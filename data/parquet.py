@@ -96,7 +96,7 @@ class Parquet(Sharded):
         shard, number, _, _ = self._where[group].tolist()
         row = index - int(self._begins[group])
         try:
-            values = self._rows(group, shard, number).row(row, self._inputs.columns)
+            values = self._rows(group, shard, number).row(row)
             return self._inputs.of(values), self.labels[index].item()
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: row {row} of group {number} of {self._files[shard].name} {error}") from error
@@ -110,7 +110,7 @@ class Parquet(Sharded):
             wanted, labels = (RowGroups(self.root / name, columns) for columns in (self._inputs.columns, [self._label]))
             for number, (rows, size) in enumerate(wanted.sizes()):
                 if rows:
-                    found = [label for batch in labels.read(number).batches for label in batch.column(self._label).to_pylist()]
+                    found = [label for (column,) in labels.read(number).batches for label in column.to_pylist()]
                     if len(found) != rows:
                         raise ValueError(f"has {len(found)} labels in group {number}, of {rows} rows")
                     yield (number, rows, size), found

@@ -4,12 +4,15 @@ boxes are drawn by hand:
 Annotations/<name>.xml          one file a picture; without an <object> nothing is in it
 JPEGImages/<name>.jpg           or .png, …
 ImageSets/Main/<part>.txt       train, val, test, trainval: a name a line. Where there is none, parts are shared out by seed
+
+An annotation's picture is the one of the same name: what its <filename> says, and many tools leave wrong, does not count.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,7 +55,7 @@ class VOC(Detection):
 
     def _fingerprint(self) -> str:
         annotations, pictures, parts = self._files("Annotations"), self._files("JPEGImages"), self._parts()
-        said = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in annotations.items()]
+        said = [[name, hashlib.sha256(_begun(path)).hexdigest()] for name, path in annotations.items()]
         shown = [[path.name, path.stat().st_size] for path in pictures.values()]
         return hashlib.sha256(json.dumps([said, shown, parts]).encode()).hexdigest()
 
@@ -65,9 +68,12 @@ class VOC(Detection):
                 samples[name] = self._known(self._sample(name, annotations, pictures))
             except ValueError as error:
                 self._leave_out(error)
-        return Read(samples, parts or {"train": names}, (), [*_remarks(parts, self._list("val"), self._list("test"))])
+        remarks = [*_remarks(parts, self._list("val"), self._list("test")), *map(self._passed_over, SUFFIXES)]
+        return Read(samples, parts or {"train": names}, (), [*filter(None, remarks)])
 
     def _sample(self, name: str, annotations: Mapping[str, Path], pictures: Mapping[str, Path]) -> Sample:
+        if name not in pictures and (alone := Path(name.partition(" ")[0]).stem) in pictures:
+            raise ValueError(f"ImageSets/Main has the line {name!r:.80}; a name alone is wanted there, without folder and suffix: {alone}")
         if name not in pictures:
             raise ValueError(f"JPEGImages has no picture {name!r:.80}; put it there, or take its annotation and its line in ImageSets away")
         if name not in annotations:
@@ -78,11 +84,24 @@ class VOC(Detection):
         """By their names without suffix. What a list names is looked for here, so that no list leads elsewhere."""
         place = self.root / folder
         if not place.is_dir():
+            found = next((path for depth in ("*", "*/*") for path in sorted(self.root.glob(f"{depth}/{folder}"))), None)
+            advice = f"type data.root={found.parent}" if found else "name one in VOC layout, with Annotations/*.xml and JPEGImages/*"
+            raise FileNotFoundError(f"data.root={self.root}: there is no directory {folder}; {advice}")
+        files: dict[str, Path] = {}
+        named = (path for path in sorted(place.iterdir()) if path.name[0] != "." and path.suffix.lower() in SUFFIXES[folder])
+        for path in (path for path in named if path.is_file()):
+            if (other := files.setdefault(_composed(path.stem), path)) is not path:
+                raise ValueError(f"data.root={self.root}: {folder} has {other.name} and {path.name}, of one sample; take one away")
+        if not files:
+            below = self._passed_over(folder)
             raise FileNotFoundError(
-                f"data.root={self.root}: there is no directory {folder}; name one in VOC layout, with Annotations/*.xml and JPEGImages/*"
+                f"data.root={self.root}: {folder} has no file of {', '.join(SUFFIXES[folder])}; put them there{below and f'. {below}'}"
             )
-        files = (path for path in sorted(place.iterdir()) if path.name[0] != "." and path.suffix.lower() in SUFFIXES[folder])
-        return {path.stem: path for path in files if path.is_file()}
+        return files
+
+    def _passed_over(self, folder: str) -> str:
+        there = sorted(path.name for path in (self.root / folder).iterdir() if path.is_dir() and path.name[0] != ".")
+        return f"{folder} has folders, which are not looked into: {', '.join(there)[:80]}" if there else ""
 
     def _parts(self) -> dict[str, list[str]]:
         """By the lists there are: train, or what of trainval is not in val. None where there is no list to train on."""
@@ -99,7 +118,7 @@ class VOC(Detection):
         if not path.is_file():
             return None
         try:
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            names = [_composed(line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
             raise ValueError(f"data.root={self.root}: ImageSets/Main/{part}.txt is no UTF-8; save it as UTF-8") from error
         return [*dict.fromkeys(filter(None, names))]
@@ -114,9 +133,22 @@ def _remarks(parts: Mapping[str, Sequence[str]], *lists: Sequence[str] | None) -
             yield f"{len(twice)} training samples are in ImageSets/Main/{part}.txt too: what is measured there is too good"
 
 
+def _composed(name: str) -> str:
+    """Some systems write ä as one sign, and some as an a and two dots: names that look alike are of one sample."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _begun(path: Path) -> bytes:
+    """All of an annotation, and of a file that is too large for one the beginning."""
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
 def sample_of(path: Path, picture: Path) -> Sample:
     """What one annotation says. Raises ValueError that names it; OSError where it cannot be read."""
     tree = _tree(path)
+    if tree.tag != "annotation":  # a page that says that there is no such file would be a picture with nothing in it
+        raise ValueError(f"{path} begins with <{tree.tag:.60}>, and an annotation with <annotation>; replace it")
     boxes = tuple(_box(each, path) for each in tree.iter("object"))
     width, height = (_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     return Sample(picture, str(path), (width, height) if width and height else None, boxes)

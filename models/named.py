@@ -66,20 +66,22 @@ def transformers(
     try:
         config = kinds[name](**asked) if name in kinds else package.AutoConfig.from_pretrained(name, **asked)
     except Exception as error:  # a stranger's constructor: it checks its keywords as it likes
-        raise _refused(name, task, error) from error
+        raise _refused(name, task, error, kinds) from error
     if unknown := _not_of(type(config), options or {}):
         near = difflib.get_close_matches(unknown, set(vars(config)) - {unknown}, 1)
         raise ValueError(f"model.options.{unknown}: {name} has no such keyword{f'; did you mean {near[0]}?' if near else ''}")
     try:
         made = kind.from_pretrained(name, config=config, ignore_mismatched_sizes=True) if pretrained else kind.from_config(config)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _refused(name, task, error) from error
+        raise _refused(name, task, error, kinds) from error
     return Scores(made)
 
 
-def _refused(name: str, task: str, error: Exception) -> ValueError:
+def _refused(name: str, task: str, error: Exception, kinds: Iterable[str]) -> ValueError:
     line = " ".join(str(error).split())[:160]
-    return ValueError(f"model.name={name}: transformers has no such model for model.task={task} ({line})")
+    near = difflib.get_close_matches(name, kinds, 1) if name not in kinds else []
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ValueError(f"model.name={name}: transformers has no such model for model.task={task} ({line}){hint}")
 
 
 def _not_of(kind: Any, options: Mapping[str, Any]) -> str | None:

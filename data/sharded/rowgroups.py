@@ -26,20 +26,19 @@ _ROWS = 4096
 class Rows(NamedTuple):
     """Of one row group, in memory."""
 
-    batches: list[Any]
-    """Record batches of pyarrow."""
+    batches: list[list[Any]]
+    """Of each batch of rows its columns, arrays of pyarrow: of a picture in Hugging Face's schema the bytes."""
     ends: np.ndarray
     """Behind which row each of them ends."""
     nbytes: int
 
-    def row(self, number: int, columns: Sequence[str]) -> list[Any]:
+    def row(self, number: int) -> list[Any]:
         """The values as they are in Python. Raises ValueError where there is no such row."""
         if number >= self.ends[-1]:
             raise ValueError(f"has {self.ends[-1]} rows in a group that had more")
         at = int(np.searchsorted(self.ends, number, side="right"))
-        batch = self.batches[at]
         within = number - (int(self.ends[at - 1]) if at else 0)
-        return [_plain(batch.column(name), within) for name in columns]
+        return [column[within].as_py() for column in self.batches[at]]
 
 
 class RowGroups:
@@ -60,6 +59,7 @@ class RowGroups:
         if twice := [name for name in columns if schema.names.count(name) > 1]:
             self.close()
             raise ValueError(f"has several columns {twice[0]}")
+        self._names = list(columns)
         self._columns = [_read_as(schema.field(name)) for name in columns]
         metadata = self._file.metadata
         known = (metadata.schema.column(number).path for number in range(len(metadata.schema)))
@@ -81,7 +81,8 @@ class RowGroups:
 
     def read(self, group: int) -> Rows:
         """Raises ValueError, in a few words; OSError."""
-        found: list[Any] = []
+        found: list[list[Any]] = []
+        ends: list[int] = []
         with _in_words():
             largest = pages.largest(self._path, self._file.metadata, self._leaves, only=group)
             rows, total = max(1, min(_ROWS, _BATCH // largest)), 0
@@ -89,8 +90,9 @@ class RowGroups:
                 total += batch.nbytes
                 if total > MOST_GROUP:
                     raise ValueError("has a row group that is larger than it says")
-                found.append(batch)
-        return Rows(found, np.cumsum([len(batch) for batch in found] or [0]), total)
+                found.append([_plain(batch.column(name)) for name in self._names])
+                ends.append(len(batch) + (ends[-1] if ends else 0))
+        return Rows(found, np.array(ends or [0]), total)
 
 
 @contextmanager
@@ -117,6 +119,12 @@ def _read_as(field: Any) -> str:
     return f"{field.name}.bytes" if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 else field.name
 
 
-def _plain(column: Any, row: int) -> Any:
-    value = column[row].as_py()
-    return value["bytes"] if isinstance(value, dict) and "bytes" in value else value
+def _plain(column: Any) -> Any:
+    """Without the struct around bytes, which would be a dict for each row; a row whose struct is null is null."""
+    import pyarrow as pa
+
+    return column.flatten()[0] if pa.types.is_struct(column.type) and _is_picture(column.type) else column
+
+
+def _is_picture(struct: Any) -> bool:
+    return struct.num_fields == 1 and struct.get_field_index("bytes") == 0

@@ -45,6 +45,26 @@ def os_error(number: int | None, line: str) -> OSError:
     return error
 
 
+_OF_THE_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether a file could not be read for a machine's sake: a disk that fails, a file system that went away. What is in it may be good, so
+    it is never left out for that. A decoder's own OSErrors have no number."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in _OF_THE_FILE
+
+
+def written(path: Path) -> tuple[int, int, int] | None:
+    """Bytes, and when it was last written and changed; None where it is gone, or leads nowhere."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        if lost(error):
+            raise
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def cannot_write(cache: Path, error: OSError) -> OSError:
     """What a failed write below `cache` means for the user."""
     why, what = error.strerror or str(error), "free some space there, or set"

@@ -10,12 +10,16 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.store.files import first_line
+from data.store.files import first_line, lost
+from data.vision.picture import rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 """Not every decoder that Pillow has."""
@@ -107,6 +111,8 @@ def _square(sample: Sample, size: int) -> tuple[NDArray[np.uint8], tuple[int, in
     """(size, size, 3), and (width, height) that the picture had. Raises ValueError."""
     from PIL import Image, ImageOps
 
+    if sample.picture.exists() and not sample.picture.is_file():  # reading a pipe would never end
+        raise ValueError(f"{sample.picture} is no file; replace it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # 43 KB may be two gigabytes of one colour
@@ -121,14 +127,23 @@ def _square(sample: Sample, size: int) -> tuple[NDArray[np.uint8], tuple[int, in
                     )
                 found = image.size
                 factor = size / max(found)
-                small = image.convert("RGB").resize([max(1, round(factor * side)) for side in found], Image.Resampling.BILINEAR)
+                small = _rgb(image, sample).resize([max(1, round(factor * side)) for side in found], Image.Resampling.BILINEAR)
     except FileNotFoundError as error:
         raise ValueError(f"{sample.where} is of {sample.picture.name}, and there is no {sample.picture}; put it there") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        if lost(error):
+            raise
         raise ValueError(f"{sample.picture} cannot be decoded ({first_line(error)}); replace it") from error
     square = np.full((size, size, 3), FILL, np.uint8)
     square[: small.height, : small.width] = np.asarray(small)
     return square, found
+
+
+def _rgb(image: Image, sample: Sample) -> Image:
+    try:
+        return rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{sample.picture} cannot be decoded ({error}); replace it") from error
 
 
 def _by(size: tuple[int, int] | None) -> str:

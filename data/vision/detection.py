@@ -176,7 +176,7 @@ class Detection(ABC):
             if self.fingerprint is None:
                 self.prepare()
             # Other boxes come of the same files by other options.
-            asked = json.dumps([1, self.fingerprint, self.size, self._asked_classes, self._clips])
+            asked = json.dumps([2, self.fingerprint, self.size, self._asked_classes, self._clips])
             key, name = hashlib.sha256(asked.encode()).hexdigest(), type(self).__name__.lower()
             doing = f"decoding {self.root} into {self.cache}"
             (self._kept,) = kept.open_or_build(self.cache, [name], key, TYPES, self._build, doing)
@@ -198,7 +198,7 @@ class Detection(ABC):
         for part in PARTS:
             found = [places[name] for name in read.parts.get(part, ()) if name in places]
             if part == "train" and not found:
-                raise ValueError(f"data.root={self.root}: there is no training sample that can be read; point data.root at a complete copy")
+                raise self._nothing("there is no training sample that can be read; point data.root at a complete copy")
             arrays.append(f"{part}.places", np.array(found, np.int64))
         held_out = [part for part in PARTS if part not in read.parts]
         return {"classes": classes, "corrupt": self.corrupt.found, "clipped": clipped, "held_out": held_out, "remarks": [*read.remarks]}
@@ -207,8 +207,13 @@ class Detection(ABC):
         """Raises ValueError where there is none."""
         classes = self._asked_classes or read.classes or sorted({box.name for sample in read.samples.values() for box in sample.boxes})
         if not classes:
-            raise ValueError(f"data.root={self.root}: no annotation has a box; point data.root at annotated data")
+            raise self._nothing("no annotation has a box; point data.root at annotated data")
         return list(classes)
+
+    def _nothing(self, why: str) -> ValueError:
+        """Where all that there is may have been left out."""
+        found = self.corrupt.found
+        return ValueError(f"data.root={self.root}: {why}" + (f" ({len(found)} samples are left out: {found[0]})" if found else ""))
 
     def _rows(self, samples: Mapping[str, Sample], labels: Mapping[str, int], places: dict[str, int]) -> Iterator[Row]:
         """`places`: where each has come to lie, by name."""

@@ -10,13 +10,15 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from data.options import whole
-from data.store.files import first_line
+from data.store.files import first_line, lost
 from data.vision import decoders
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")
+"""Not every decoder that Pillow has: PostScript, whatever its name ends in, would be run by another program."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's."""
 
@@ -49,8 +51,12 @@ class Picture:
         """As evaluations have it."""
         return Picture(self.size, 1.0, False, tuple(self._mean.tolist()), tuple(self._std.tolist()), self.decoder)
 
+    def examine(self, file: Path | IO[bytes]) -> None:
+        """Raises ValueError, in a few words, where it is no picture; OSError where the machine fails."""
+        self._shown(file)
+
     def of(self, file: Path | IO[bytes]) -> torch.Tensor:
-        """(3, size, size) float32. Raises ValueError, in a few words, where it is no picture."""
+        """(3, size, size) float32. Raises as `examine`."""
         import torch
 
         pixels = np.asarray(self._shown(file), np.float32) / 255
@@ -61,7 +67,7 @@ class Picture:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 box = self._box(width, height)
                 shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
@@ -70,9 +76,12 @@ class Picture:
                     image.draft("RGB", wanted)
                     picture = rgb(image)
         except UnidentifiedImageError as error:  # which says its path once more
-            raise ValueError("is no picture that can be read (of no kind that Pillow knows)") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"is no picture that can be read ({first_line(error)})") from error
+            raise ValueError("is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            if lost(error):
+                raise
+            why = getattr(error, "strerror", None) or first_line(error)
+            raise ValueError(f"is no picture that can be read ({why})") from error
         across, down = picture.width / width, picture.height / height
         box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)

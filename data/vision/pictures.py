@@ -63,6 +63,10 @@ class Pictures(NamedTuple):
     names: Names
     """Below the root, those of a class together, in the order of their names."""
 
+    def at(self, places: NDArray[np.int64]) -> Pictures:
+        """Only those."""
+        return self._replace(labels=self.labels[places], names=Names.of([self.names[place] for place in places.tolist()]))
+
     @property
     def fingerprint(self) -> str:
         """Of the names and classes, not of what is in the files, which would have to be read."""
@@ -78,7 +82,7 @@ def pictures(root: Path, cache: Path) -> Pictures:
     if known is not None:
         return known
     directories: dict[str, int] = {}
-    classes = sorted(entry.name for entry in _entries(root, "", directories) if entry.is_dir())
+    classes = sorted(entry.name for entry in _entries(root, "", directories) if _is_directory(entry))
     found = [sorted(_below(root, name, directories)) for name in classes]
     made = Pictures(
         tuple(classes),
@@ -97,10 +101,21 @@ def _below(root: Path, folder: str, directories: dict[str, int]) -> Iterator[str
         status = (root / folder).stat()
         here = (status.st_dev, status.st_ino)
         for entry in _entries(root, folder, directories) if here not in above else ():
-            if entry.is_dir():
+            if _is_directory(entry):
                 wanting.append((f"{folder}/{entry.name}", above | {here}))
-            elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):  # no pipe
+            elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES and _is_file(entry):
                 yield f"{folder}/{entry.name}"
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    return Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()  # which fails where a link leads to itself
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Or a link to what is not there, which is told when it is read. No pipe: reading it would never end."""
+    if entry.is_symlink():
+        return Path(entry).is_file() or not Path(entry).exists()
+    return entry.is_file()
 
 
 def _entries(root: Path, folder: str, directories: dict[str, int]) -> list[os.DirEntry[str]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data.store import cache as kept
 from data.store.duplicates import Duplicates
-from data.store.files import notice, os_error
+from data.store.files import notice, os_error, written
 from data.vision.pictures import SUFFIXES, Pictures
 
 _TYPES: dict[str, type[np.generic]] = dict.fromkeys(("train", "val", "test"), np.int64)
@@ -41,8 +41,7 @@ def _key(folders: Mapping[str, tuple[Path, Pictures]], duplicates: Duplicates) -
     for part, (below, listed) in folders.items():
         digest.update(f"\0{part} {below} {listed.fingerprint}".encode(errors="surrogateescape"))
         for name in listed.names:
-            status = (below / name).stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+            digest.update(f"{written(below / name)}\n".encode())
     return digest.hexdigest()
 
 

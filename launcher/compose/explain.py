@@ -75,6 +75,8 @@ def _suggest(key: str, known: list[str]) -> str:
         return f"; to add it there, type +{key}=…"
     if parent.startswith("optim.groups"):  # the dots of a pattern are no levels of keys
         return "; to add a pattern there, type '+optim.groups={…}'"
+    if parent.endswith(".options") and parent in known:  # keywords of another package, which no yaml of ours spells out
+        return f"; to add it there, type +{key}=…"
     elsewhere = [name for name in known if name.rpartition(".")[2] == word]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"

@@ -53,8 +53,9 @@ class TrainConfig:
     device_probe: bool = False
     """Where cluster.device=auto finds a GPU, time a few updates of this run on it and on the CPU before it starts, and take the quicker: a
     model may be so small that a GPU only waits for its host. On this machine only."""
-    channels_last: bool = True
-    """NHWC memory for 4-d weights and activations: what tensor cores and oneDNN want."""
+    channels_last: Any = "auto"
+    """NHWC memory for 4-d weights and activations: what tensor cores and oneDNN want. auto: true, but where the strategy cuts weights or
+    sends activations, or the optimizer is LBFGS: they need tensors as torch makes them."""
     clip_norm: float = 0.0
     """Clip the global L2 norm of the gradient to this; 0: no clipping."""
     ema_decay: float = 0.0

@@ -87,7 +87,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     try:
         return made(**keywords, **given)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
-        named = re.match(r"\w+\.\w+", str(error))  # a constructor that names its key needs no help from us
+        named = re.match(rf"\w+\.\w+|({'|'.join(OURS)})[=:]", str(error))  # a constructor that names its key needs no help from us
         raise ConfigError(str(error) if named else f"{target}: {error}") from error
 
 
@@ -111,11 +111,11 @@ def _check_allowed(path: str, target: object, allowed: Sequence[str]) -> None:
     if not isinstance(target, str) or not _DOTTED.fullmatch(target):
         raise ConfigError(f"{where} is not a dotted name such as models.resnet.resnet8")
     if not any(target.startswith(f"{package}.") for package in allowed):
-        places = ", ".join(allowed) or "nothing (this key takes no target)"
-        raise ConfigError(
-            f"{where} is refused: targets here come from {places}; to allow your own package, "
-            f"put `trust: [{target.split('.')[0]}]` into conf/local/machine.yaml"
-        )
+        places, top = ", ".join(allowed) or "nothing (this key takes no target)", target.split(".")[0]
+        way = f"to allow your own package, put `trust: [{top}]` into conf/local/machine.yaml"
+        if packages.is_installed(top):  # which `trust` does not take
+            way = f"{top} is installed and no package of your own: name a class of yours that makes it"
+        raise ConfigError(f"{where} is refused: targets here come from {places}; {way}")
     if target.startswith("torch."):
         if not _TORCH_OPTIM.fullmatch(target):
             raise ConfigError(f"{where} is refused: only optimizer classes, such as torch.optim.SGD")

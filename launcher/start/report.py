@@ -33,7 +33,8 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
         ("logs", str(run.attempts)),
         ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
     ]
-    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+    width = max(12, *(len(name) for name, _ in rows)) + 2
+    return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
 
 
 def _tokens(summary: dict[str, Any]) -> str:

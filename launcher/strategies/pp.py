@@ -73,8 +73,8 @@ class PP(Sharded):
             )
         if config["optim"]["_target_"].rpartition(".")[2].lower() == "lbfgs":
             raise ConfigError("optim: LBFGS evaluates all of a model again as it goes; type optim=adamw, or strategy=ddp")
-        if train["channels_last"]:
-            raise ConfigError("train.channels_last=true: what stages send is sent as it lies in memory; type train.channels_last=false")
+        if train["channels_last"] is True:
+            raise ConfigError("train.channels_last=true: what stages send is sent as it lies in memory; type train.channels_last=auto")
         if train["compile"] is True:
             raise ConfigError("train.compile=true compiles a model whole, and no process has the whole; type train.compile=blocks")
 

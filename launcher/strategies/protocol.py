@@ -62,6 +62,11 @@ class Strategy(Protocol):
         """Whether a forward pass waits for other ranks, so that all have to make as many."""
         ...
 
+    @property
+    def takes_channels_last(self) -> bool:
+        """Whether weights and activations may lie NHWC in memory where the world is more than one process."""
+        ...
+
     def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
         """Raises ConfigError where this strategy cannot run on that world, or not with this config; `layout` is its model's."""
         ...

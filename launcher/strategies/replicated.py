@@ -17,6 +17,7 @@ class Replicated:
         return Mesh(dp_replicate=world.size)
 
     is_collective = False
+    takes_channels_last = True
 
     def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
         """Nothing to refuse."""

@@ -17,6 +17,7 @@ _WHOLE = ("lbfgs", "muon", "adafactor", "shampoo")
 
 class Sharded(Replicated):
     is_collective = True
+    takes_channels_last = False
 
     def check(self, world: World, config: Mapping[str, Any], layout: Layout) -> None:
         if world.size == 1:
@@ -26,8 +27,8 @@ class Sharded(Replicated):
             raise ConfigError(
                 f"optim: {kind} works on whole matrices, of which this strategy leaves pieces; type optim=adamw or strategy=ddp"
             )
-        if config["train"]["channels_last"]:
-            raise ConfigError("train.channels_last=true: weights are cut as they lie in memory; type train.channels_last=false")
+        if config["train"]["channels_last"] is True:
+            raise ConfigError("train.channels_last=true: weights are cut as they lie in memory; type train.channels_last=auto")
 
     def build(self, factory: Callable[[], Any], device: Any) -> Any:
         from launcher.strategies import deferred

@@ -135,7 +135,8 @@ def _trained(
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
     known, node = layout.of(config["model"]), _initial(process, config["model"])
-    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks, device), device)
+    is_nhwc = faster.is_channels_last(train, strategy.takes_channels_last or coordinate.mesh.size == 1, config["optim"]["_target_"])
+    model: nn.Module = strategy.build(lambda: _model(node, train, known.blocks, device, is_nhwc), device)
     task = targets.build(config["task"])
     if process.ranks.is_first and (doubt := activations.smaller_batch(model, train, coordinate.dp_size)):
         print(f"warning: {doubt}")
@@ -167,12 +168,12 @@ def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:
     return pretrained.without(node) if process.ranks.from_first(bool(by_step(process.run.checkpoints))) else node
 
 
-def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device) -> nn.Module:
+def _model(node: Mapping[str, Any], train: TrainConfig, blocks: Sequence[str], device: torch.device, is_nhwc: bool) -> nn.Module:
     model: Any = targets.build(node)
     if train.fp8:
         model = faster.in_8_bits(model, device)
     activations.spare(model, blocks, train.activation_checkpointing)
-    if train.channels_last:
+    if is_nhwc:
         model = model.to(memory_format=torch.channels_last)
     faster.compile_it(model, blocks, train)
     return model

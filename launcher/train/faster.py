@@ -1,4 +1,4 @@
-"""What makes a model faster and leaves it the same to whoever calls it: torch.compile, products in 8 bits."""
+"""What makes a model faster and leaves it the same to whoever calls it: memory as devices want it, torch.compile, products in 8 bits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ CAPABILITY = (8, 9)
 """Of the first GPUs with float8 products (Ada, Hopper)."""
 MULTIPLE = 16
 """Of both sizes of a matrix, for float8 products (torch._scaled_mm)."""
+
+
+def is_channels_last(train: TrainConfig, may_be: bool, optimizer: str) -> bool:
+    """Whether 4-d tensors are to lie NHWC. `may_be`: for all that the strategy does; `optimizer`: its class."""
+    if train.channels_last == "auto":
+        return may_be and not optimizer.lower().endswith(".lbfgs")
+    return train.channels_last  # whoever cannot have it so has refused it
 
 
 def compile_it(model: nn.Module, blocks: Sequence[str], train: TrainConfig) -> None:

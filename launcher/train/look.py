@@ -34,17 +34,22 @@ def look(given: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError or RunError."""
     config = given["config"]
     plant(of_weights(config["seed"]))
+    try:
+        return _looked(config, Path(given["picture"]))
+    except RuntimeError as error:
+        if not str(error).startswith("data: "):
+            raise
+        raise ConfigError(str(error)) from error  # a sample that cannot be read, by loader=resident where it opens
+
+
+def _looked(config: Mapping[str, Any], picture: Path) -> dict[str, Any]:
     data, loader = data_set.opened(config, Mesh().at(0), torch.device("cpu"))
     try:
         seen: dict[bytes, tuple[str, int | None]] = {}
         splits = [_split(split, loader.evaluation(split), seen) for split in SPLITS]
         batch, speed = _speed(loader)
-        page = Page(Path(given["picture"]))
+        page = Page(picture)
         _show(targets.build(config["task"]), page, batch)
-    except RuntimeError as error:
-        if not str(error).startswith("data: "):
-            raise
-        raise ConfigError(str(error)) from error  # a sample that cannot be read
     finally:
         loader.close()
     names = [str(name) for name in getattr(data, "class_names", ())]

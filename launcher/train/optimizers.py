@@ -154,7 +154,7 @@ def _check_closure(each: Sequence[torch.optim.Optimizer]) -> None:
         raise ConfigError(f"optim: {name} evaluates the loss as it goes and has to train all parameters; {len(each)} optimizers cannot be")
     tensors = (parameter for group in each[0].param_groups for parameter in group["params"])
     if isinstance(each[0], torch.optim.LBFGS) and not all(tensor.is_contiguous() for tensor in tensors):
-        raise ConfigError("optim: LBFGS cannot take filters that lie channels last in memory; type train.channels_last=false")
+        raise ConfigError("optim: LBFGS cannot take filters that lie channels last in memory; type train.channels_last=auto")
 
 
 def _bound_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

@@ -287,7 +287,8 @@ def _advice(case: Case, diagnosis: Diagnosis) -> str:
         return diagnosis.match.advice(run=case.word, python=python, job="".join(case.newest_job))
     if diagnosis.kind == CAUSE:
         copied = f"correct it and start a new run; {case.resume} goes on with the code as it was submitted"
-        return copied if case.is_batch else f"correct it, then: {case.resume}"
+        here = f"correct it, then: {case.resume}; where the config is wrong, start a new run, for this one goes on with its own"
+        return copied if case.is_batch else here
     return case.resume
 
 

@@ -145,6 +145,6 @@ def complete(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], lis
 
 
 def test_tab_completes_exps_choices_and_keys(complete: Callable[[str], list[str]]) -> None:
-    assert complete("launcher +exp=ci") == ["+exp=cifar"]
+    assert complete("launcher +exp=di") == ["+exp=digits"]
     assert {"model=resnet8", "model=resnet18", "model=resnet20", "model=resnet50"} <= set(complete("launcher model=res"))
     assert complete("launcher train.batch") == ["train.batch_size="]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +228,25 @@ def test_an_attack_through_target_is_refused(target: object) -> None:
     for config in ({"model": {"_target_": target}}, {"optim": {"_target_": "torch.optim.SGD", "extra": [{"_target_": target}]}}):
         with pytest.raises(ConfigError, match="_target_="):
             check(config, [])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is there")
+def test_what_names_its_group_is_said_as_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"^model: timm is not installed"):
+        build({"_target_": "models.named.timm", "name": "resnet18"})
+
+
+@pytest.mark.parametrize(
+    ("target", "way"),
+    [
+        ("mylab.net.Net", "to allow your own package, put `trust: [mylab]` into conf/local/machine.yaml"),
+        ("yaml.safe_load", "yaml is installed and no package of your own: name a class of yours that makes it"),
+    ],
+)
+def test_the_way_that_is_told_is_one(target: str, way: str) -> None:
+    """`trust` takes no package that is installed."""
+    with pytest.raises(ConfigError, match=re.escape(way) + "$"):
+        check({"model": {"_target_": target}}, [])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ SAMPLES: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "missing": (lambda c: c["images"][1].update(file_name="q.png"), r"image 101 is of q\.png, and there is no"),
     "no name": (lambda c: c["images"][1].pop("file_name"), r"image 101 has no file_name"),
+    "a name that cannot be": (lambda c: c["images"][1].update(file_name="a\0.png"), r"image 101 has the file_name 'a\\x00.png', which no"),
+    "a long name": (lambda c: c["images"][0].update(file_name="x" * 5000), r"image 100 has the file_name 'x+, which no file can have"),
+    "the first is missing": (lambda c: c["images"][0].update(file_name="q.png"), r"image 100 is of q\.png, and there is no"),
+    "digits": (lambda c: c["annotations"][0].update(bbox=[9, 9, 10**400, 3]), r"annotation 0: the box .* an edge that is no number"),
+    "a truth": (lambda c: c["annotations"][0].update(category_id=True), r"annotation 0 is of the category True"),
+    "a crowd in words": (lambda c: c["annotations"][0].update(iscrowd="0"), r"annotation 0 has the iscrowd '0', which is 0 or 1"),
     "another size": (lambda c: c["images"][1].update(width=5), r"image 101 is of a picture of 5x64, and p1\.png has 96x64"),
 }
 
@@ -130,6 +137,9 @@ def test_a_file_that_is_none_is_one_line(fault: str, coco: Callable[..., COCO], 
         (lambda c: c["categories"][0].update(id=3), "has a category with the id 3"),
         (lambda c: c["categories"][0].update(name=None), "has a category with the id 7 and the name None"),
         (lambda c: c["images"][0].update(id=101), "has two images with the id 101"),
+        (lambda c: c["images"][0].pop("id"), "has an image without an id"),
+        (lambda c: c.update(images=[]), "has no image;"),
+        (lambda c: c["categories"][0].update(name="\ud800"), r"has a category with the id 7 and the name '\\ud800'"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_one_line(how: Any, why: str, coco: Callable[..., COCO], change: Any) -> None:
@@ -149,6 +159,14 @@ def test_a_file_that_contradicts_itself_is_one_line(how: Any, why: str, coco: Ca
 def test_a_file_that_is_not_there_is_one_line(options: dict[str, Any], why: str, coco: Callable[..., COCO]) -> None:
     with pytest.raises(FileNotFoundError, match=f"^{why}"):
         coco(**options).prepare()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_no_picture(coco: Callable[..., COCO], root: Path) -> None:
+    (root / "train2017" / "p1.png").unlink()
+    os.mkfifo(root / "train2017" / "p1.png")
+    with pytest.raises(ValueError, match=r"^data\.root=\S+: train2017/p1\.png is no file; replace it"):
+        coco().prepare()
 
 
 def test_pictures_that_are_nowhere_are_one_line(coco: Callable[..., COCO], root: Path) -> None:

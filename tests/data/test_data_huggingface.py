@@ -119,3 +119,33 @@ def test_what_says_nothing_of_a_place_is_refused(tmp_path: Path) -> None:
     assert len(made(tmp_path / "dir")) == 6
     with pytest.raises(ValueError, match=r"^data\.revision=x: .*dir is a directory, which has none; type data\.revision=null$"):
         made(tmp_path / "dir", revision="x")
+
+
+def _damaged(count: int, first: int, bad: dict[int, Any]) -> Any:
+    rows = pictures(count, first)
+    told = [bad.get(place, {"bytes": png(first + place), "path": None}) for place in range(count)]
+    return datasets.Dataset.from_dict({"id": rows["id"], "img": told, "kind": rows["kind"]}, features=rows.features)
+
+
+def test_rows_without_a_picture_that_can_be_read_stop_it_or_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = {1: {"bytes": b"torn", "path": None}, 4: None, 6: {"bytes": png(3)[:40], "path": None}}
+    datasets.DatasetDict({"train": _damaged(8, 0, bad), "validation": _damaged(4, 9, {0: {"bytes": b"", "path": None}})}).save_to_disk(
+        tmp_path / "set"
+    )
+    options: dict[str, Any] = {"cache": str(tmp_path / "cache"), "test": None}
+    with pytest.raises(ValueError, match=r"img of train row \d .*; take it away, or leave such rows out: data\.max_corrupt=10$"):
+        made(tmp_path / "set", **options).prepare()
+    with pytest.raises(
+        ValueError, match=r"img of train row 6 is no picture .*; 2 samples before it were left out, which is data\.max_corrupt$"
+    ):
+        made(tmp_path / "set", max_corrupt=2, **options)
+    capsys.readouterr()
+    data, val = (made(tmp_path / "set", split=split, max_corrupt=4, **options) for split in ("train", "val"))
+    pinned = data.prepare()
+    assert "WARNING: 4 samples cannot be read and are left out (data.max_corrupt=4)" in capsys.readouterr().err
+    assert (len(data), data.labels, len(val)) == (5, [0, 0, 1, 1, 1], 3)
+    assert [round(float(data[place][0][0, 0, 0]) * 255) for place in range(5)] == [0, 2, 3, 5, 7]
+    assert [data[place][1] for place in range(5)] == data.labels
+    made(tmp_path / "set", max_corrupt=4, **options, fingerprint=pinned["fingerprint"])
+    with pytest.raises(ValueError, match=r"^data\.fingerprint="):
+        made(tmp_path / "set", **options, fingerprint=pinned["fingerprint"])

@@ -141,6 +141,8 @@ def test_a_list_is_made_once_and_again_where_a_directory_has_changed(tmp_path: P
     (root / "a" / "loop").symlink_to(root / "a")
     (root / "b" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     os.mkfifo(root / "b" / "pipe.png")  # reading it would never end
+    (root / "b" / "to_pipe.png").symlink_to("pipe.png")
+    (root / "itself").symlink_to("itself")
     first = pictures(root, cache)
     assert list(first.names) == ["a/000.png", "a/001.png", "b/000.png", "b/001.png", os.fsdecode(b"b/\xff.png")]
     assert first.names[-1:] == [os.fsdecode(b"b/\xff.png")]

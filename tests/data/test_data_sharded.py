@@ -198,6 +198,7 @@ def test_what_parquet_lacks_is_one_line(tmp_path: Path, rows: list[dict[str, Any
         ({"image": "text", "label": 1}, ("image",), "has 'text' in image, which is neither a picture nor numbers"),
         ({"image": [float("nan")], "label": 1}, ("image",), "has a number in image that is not finite"),
         ({"image": [[1.0], [1.0, 2.0]], "label": 1}, ("image",), "in image, which is neither a picture nor numbers"),
+        ({"image": {"x": png(1), "y": 1.0}, "label": 1}, ("image",), "in image, which is neither a picture nor numbers"),
     ],
 )
 def test_a_row_that_is_no_sample_is_said_when_it_is_read(tmp_path: Path, row: dict[str, Any], columns: tuple[str, ...], said: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +139,9 @@ FAULTS = {
     "no UTF-8": ("\udcff", r"is no UTF-8"),
     "a bomb": (LAUGHS, r"has a DOCTYPE"),
     "another file": (OUTSIDE, r"has a DOCTYPE"),
+    "a page": ("<html><body>404</body></html>", r"begins with <html>, and an annotation with <annotation>; replace it"),
+    "a namespace": (drawn_voc.xml("p2", (96, 64), []).replace("<annotation>", '<annotation xmlns="urn:x">'), r"begins with <\{urn:x\}ann"),
+    "no corners": ("<annotation><object><name>disc</name></object></annotation>", r"an <object> has no number bndbox/xmin; mend it"),
     "huge": ("<a>" + " " * (5 << 20) + "</a>", r"has more than 4 MiB"),
 }
 
@@ -179,6 +184,11 @@ def _gigabytes_of_one_colour(root: Path) -> None:
     Image.new("1", (12_000, 12_000)).save(root / "JPEGImages" / "p2.png")
 
 
+def _real_numbers(root: Path) -> None:
+    (root / "JPEGImages" / "p2.png").unlink()
+    Image.fromarray(np.full((64, 96), 0.5, np.float32)).save(root / "JPEGImages" / "p2.tif")
+
+
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
@@ -186,6 +196,7 @@ def _gigabytes_of_one_colour(root: Path) -> None:
         (_no_picture, r"JPEGImages has no picture 'p2'"),
         (_half_a_picture, r"JPEGImages/p2\.png cannot be decoded"),
         (_a_text, r"JPEGImages/p2\.png cannot be decoded"),
+        (_real_numbers, r"JPEGImages/p2\.tif cannot be decoded \(pixels of mode F"),
         (_gigabytes_of_one_colour, r"JPEGImages/p2\.png cannot be decoded .*decompression bomb"),
     ],
 )
@@ -280,6 +291,53 @@ def test_boxes_go_where_their_pixels_go(flip: bool, scale: float, voc: Callable[
     assert not (flip and scale == 0) or 10 < flips < 38
     if not scale:
         assert ignored == 0
+
+
+def test_strangers_names_are_names(voc: Callable[..., VOC], root: Path) -> None:
+    """Spaces, capitals, bytes that are no UTF-8; and ä as one sign here and as two there, as a Mac's zip has it."""
+    names = {"p1": ("mein Bild 犬", "mein Bild 犬"), "p2": ("a\u0308", "ä"), "p3": (os.fsdecode(b"\xff"),) * 2}
+    for name, (picture, annotation) in names.items():
+        (root / "JPEGImages" / f"{name}.png").rename(root / "JPEGImages" / f"{picture}.PNG")
+        (root / "Annotations" / f"{name}.xml").rename(root / "Annotations" / f"{annotation}.XML")
+    assert names_in(voc(validation=0, test=0), "train") == 6
+    (root / "ImageSets" / "Main" / "train.txt").write_text("mein Bild 犬\na\u0308\np4\n", encoding="utf-8")
+    assert names_in(voc(validation=0, test=0), "train") == 3
+
+
+def test_what_a_list_names_with_more_than_its_name_is_told(voc: Callable[..., VOC], root: Path) -> None:
+    for line in ("p0.png", "p0 -1", "JPEGImages/p0.png"):
+        (root / "ImageSets" / "Main" / "train.txt").write_text(f"{line}\n")
+        with pytest.raises(ValueError, match=rf"has the line '{line}'; a name alone is wanted there, without folder and suffix: p0; or"):
+            voc().prepare()
+        with pytest.raises(ValueError, match=r"no annotation has a box; .* \(1 samples are left out: data.root=.* has the line"):
+            voc(max_corrupt=1).prepare()
+
+
+def test_what_lies_deeper_or_twice_is_told(voc: Callable[..., VOC], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(root / "JPEGImages" / "p2.png", root / "JPEGImages" / "p2.jpg")
+    with pytest.raises(ValueError, match=r"^data\.root=\S+: JPEGImages has p2\.jpg and p2\.png, of one sample; take one away$"):
+        voc().prepare()
+    (root / "JPEGImages" / "p2.jpg").unlink()
+    (root / "JPEGImages" / "more").mkdir()
+    voc().prepare()
+    assert "WARNING: data.root=" in (said := capsys.readouterr().err)
+    assert "JPEGImages has folders, which are not looked into: more\n" in said
+    for path in (root / "JPEGImages").glob("*.png"):
+        path.rename(path.parent / "more" / path.name)
+    with pytest.raises(FileNotFoundError, match=r"JPEGImages has no file of \.jpg, .*; put them there\. JPEGImages has folders, .*: more$"):
+        voc().prepare()
+    with pytest.raises(FileNotFoundError, match=rf"there is no directory Annotations; type data\.root={root}$"):
+        VOC(str(root.parent)).prepare()
+
+
+def test_white_is_white_and_a_vast_annotation_is_not_read(voc: Callable[..., VOC], root: Path) -> None:
+    Image.fromarray(np.full((64, 96), 0x8000, np.uint16)).save(root / "JPEGImages" / "p0.png")
+    with (root / "Annotations" / "p1.xml").open("wb") as file:
+        file.truncate(20 << 30)
+    data = voc(max_corrupt=1, validation=0, test=0)
+    data.prepare()
+    assert "p1.xml has more than 4 MiB" in data.corrupt.found[0]
+    assert data._open().arrays["all.images"][0, 10, 10].tolist() == [128] * 3
 
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "bccd"

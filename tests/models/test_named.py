@@ -51,6 +51,12 @@ def test_what_transformers_has_not_is_one_line(options: dict, said: str, monkeyp
     assert "\n" not in str(failure.value)
 
 
+def test_a_kind_that_is_misspelt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match=r"^model\.name=vitt: .*; did you mean vit\?$"):
+        named.transformers("vitt")
+
+
 class Made(nn.Module):
     """What a package would make, and what it was asked."""
 

@@ -119,7 +119,7 @@ def test_a_dropped_branch_is_dropped_for_a_sample_and_in_training_alone() -> Non
 @pytest.mark.parametrize("splits", [("pp(2)",), pytest.param(("ddp(2)", "fsdp(2)", "hsdp(2x2)", "pp x fsdp(2x2)"), marks=pytest.mark.full)])
 def test_however_it_is_split_its_losses_are_those_of_one_process(tmp_path: Path, splits: tuple[str, ...]) -> None:
     sizes = ("model.size=8", "model.dim=24", "model.layers=2", "model.heads=3", "model.num_classes=4")
-    net = ("model=vit_tiny", *sizes, "train.channels_last=false", "train.steps=8")
+    net = ("model=vit_tiny", *sizes, "train.steps=8")
     found: dict[str, dict[int, float]] = {}
     for number, split in enumerate(("one", *splits)):
         done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={number}", *net, *SPLITS[split]), timeout=100)

@@ -98,7 +98,7 @@ def test_what_cannot_be_timed_is_refused_in_one_line(gpu: Gpu, command: Command,
     gpu.answer = {"failed": "OutOfMemoryError: 80 GiB"}
     refused(command(*toy_words, *PROBE), 2, "train.device_probe=true: cuda cannot be timed (OutOfMemoryError: 80 GiB); type")
     refused(
-        command(*toy_words, *PROBE, "strategy=fsdp", "strategy.wrap_params=1", "train.channels_last=false"),
+        command(*toy_words, *PROBE, "strategy=fsdp", "strategy.wrap_params=1"),
         2,
         "train.device_probe=true times one process, and here a model is split over several (dp_shard 2)",
     )

@@ -14,7 +14,6 @@ NET = (
     "model.groups=4",
     "model.num_classes=4",
     "model.width=8",
-    "train.channels_last=false",
     "optim=adamw",
     "optim.lr=1e-3",
 )

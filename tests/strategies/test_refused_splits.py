@@ -40,7 +40,7 @@ LOOPED = ("strategy.schedule=interleaved",)
             "the gradient scaler of fp16 looks at gradients on the GPU; type train.precision=bf16 or fp32",
         ),
         ((TEXT, TWO, "strategy=fsdp", "strategy.prefetch=-1"), "strategy.prefetch=-1 cannot be; type how many blocks ahead"),
-        (("+exp=cifar", TWO, "strategy=fsdp"), "type train.channels_last=false"),
+        (("+exp=cifar", TWO, "strategy=fsdp", "train.channels_last=true"), "type train.channels_last=auto"),
         ((*TOY, TWO, "strategy=fsdp", "optim=lbfgs", "strategy.wrap=[A]"), "optim: lbfgs works on whole matrices"),
         ((*TOY, TWO, "strategy=zero1", "optim=lbfgs"), "type optim=adamw or strategy=ddp"),
         ((TEXT, TWO, "strategy=tp", "strategy.tp=3"), "strategy.tp=3: layers in so many parts do not fill a world of 2 (1 x 2)"),
@@ -54,7 +54,7 @@ LOOPED = ("strategy.schedule=interleaved",)
             "strategy.loss_parallel=true: task.z_loss=0.1 would gather all scores again; type task.z_loss=0, or strategy.loss_parallel=",
         ),
         ((TEXT, TWO, "strategy=tp", "data.length=63"), "data.length=63 cannot be cut"),
-        (("+exp=cifar", TWO, "strategy=tp", "train.channels_last=false"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
+        (("+exp=cifar", TWO, "strategy=tp"), "models.resnet9.ResNet9 does not say how its layers can be cut"),
         ((TEXT, TWO, "strategy.comm_hook=fp8"), "strategy.comm_hook=fp8 is none; type one of none, fp16, bf16, powersgd"),
         ((TEXT, TWO, "strategy.comm_hook=bf16"), "gloo, by which CPUs talk, cannot add bfloat16; type fp16"),
         ((TEXT, TWO, "strategy.static_graph=true", "train.accumulate=2"), "type train.accumulate=1"),
@@ -91,7 +91,10 @@ LOOPED = ("strategy.schedule=interleaved",)
             "LBFGS evaluates all of a model again",
         ),
         ((TEXT, TWO, "strategy=pp", "train.accumulate=2", "train.compile=true"), "type train.compile=blocks"),
-        (("+exp=cifar", TWO, "strategy=pp", "train.accumulate=2", "model=resnet20"), "type train.channels_last=false"),
+        (
+            ("+exp=cifar", TWO, "strategy=pp", "train.accumulate=2", "model=resnet20", "train.channels_last=true"),
+            "type train.channels_last=auto",
+        ),
         (
             (TEXT, "data.boundaries=true", "model=resnet9"),
             "data.boundaries=true: models.resnet9.ResNet9 takes no second input, the document of each token; type data.boundaries=false",
@@ -109,10 +112,10 @@ LOOPED = ("strategy.schedule=interleaved",)
         ),
         ((TEXT, TWO, *PARTS, "train.compile=true"), "type train.compile=blocks"),
         (
-            (*TOY, TWO, *PARTS, "train.channels_last=false"),
+            (*TOY, TWO, *PARTS),
             "does not say what goes along a sequence; write BLOCKS and CONTEXT_PARALLEL into",
         ),
-        ((*TOY, TWO, "strategy=fsdp", "train.channels_last=false"), "names no blocks, so its weights would all be gathered at once"),
+        ((*TOY, TWO, "strategy=fsdp"), "names no blocks, so its weights would all be gathered at once"),
     ],
 )
 def test_it_is_one_line(command: Command, words: tuple[str, ...], said: str) -> None:
@@ -155,7 +158,7 @@ def test_what_a_file_says_of_its_blocks_is_read_and_not_run(command: Command, tm
     (tmp_path / "mine" / f"{name}.py").write_text(f"{line}\nraise SystemExit('run')\nclass Net:\n    def __init__(self, **all): ...\n")
     (tmp_path / "conf" / "model" / "own.yaml").write_text(f"_target_: mine.{name}.Net\n")
     (tmp_path / "conf" / "exp" / "own.yaml").write_text("# @package _global_\ndefaults:\n  - override /model: own\ntrust: [mine]\n")
-    config = ("--config-dir", str(tmp_path / "conf"), "+exp=own", "train.channels_last=false")
+    config = ("--config-dir", str(tmp_path / "conf"), "+exp=own")
     answer = command("plan", *config, TWO, "strategy=fsdp")
     assert answer.code == 2, answer.err
     assert said in answer.lines[0]

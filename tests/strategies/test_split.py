@@ -57,7 +57,7 @@ def test_whatever_is_computed_when_its_losses_are_those_of_one_process(tmp_path:
 @pytest.mark.timeout(300)
 def test_a_convolutional_net_too(tmp_path: Path) -> None:
     """With GroupNorm: BatchNorm takes its statistics from a share of the batch, under every strategy that shares it out."""
-    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=50")
+    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.steps=50")
     found: dict[str, dict[int, float]] = {}
     for number, split in enumerate(("one", "ddp(2)", "zero1(2)", "fsdp(2)", "hsdp(2x2)", "pp(2)", "pp x ddp(2x2)")):
         done = finish(tmp_path, toy_words(tmp_path / "runs", f"id={number}", *net, *SPLITS[split]), timeout=100)
@@ -74,7 +74,7 @@ def test_a_convolutional_net_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_what_a_task_draws_and_weighs_is_the_same_in_all_stages(tmp_path: Path) -> None:
-    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=10")
+    net = ("model=resnet8", "model.groups=4", "model.num_classes=4", "model.width=8", "train.steps=10")
     drawn, looped = "task._target_=toyproject.drawn.Drawn", ("strategy.schedule=interleaved", "strategy.stages_per_process=2")
     found: list[dict[int, float]] = []
     for number, more in enumerate(((), SPLITS["pp(2)"], (*SPLITS["pp(2)"], *looped))):

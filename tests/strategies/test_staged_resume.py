@@ -12,7 +12,7 @@ from split_runs import SPLITS
 from launcher.rundir.rundir import RunDir
 from launcher.verdict.diagnose import DEATH, diagnose
 
-BATCH_NORM = ("model=resnet8", "model.num_classes=4", "model.width=8", "train.channels_last=false", "train.steps=10", "train.save_every=4")
+BATCH_NORM = ("model=resnet8", "model.num_classes=4", "model.width=8", "train.steps=10", "train.save_every=4")
 NEAR = 1e-5
 
 

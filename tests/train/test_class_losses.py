@@ -124,8 +124,8 @@ def test_balanced_weights_are_of_the_training_part() -> None:
         ({"class_weights": "even"}, "task.class_weights=even cannot be; type balanced"),
         ({"class_weights": [1, -1]}, r"task.class_weights=\[1, -1\] cannot be"),
         ({"class_weights": [0, 0.0]}, r"task.class_weights=\[0, 0.0\] cannot be"),
-        ({"metrics": ["top1"]}, "task.metrics: top1 is none; type a list of top5"),
-        ({"metrics": ["f2"]}, "task.metrics: f2 is none"),
+        ({"metrics": ["top1"]}, r"task.metrics: top1 is none of ours, which are top5 \(or another number from 2\), f1 and auroc"),
+        ({"metrics": ["f2"]}, "task.metrics: f2 is none of ours"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:

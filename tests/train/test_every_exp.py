@@ -30,14 +30,11 @@ SHORT = (
     "train.steps=3",
     "train.log_every=1",
     "train.precision=fp32",
-    "train.channels_last=false",
     "loader.eval_batch_size=200",
     "id=a",
 )
 LANGUAGE = ("data.length=32", "model.dim=32", "model.layers=2", "model.heads=4", "model.hidden=64", "model.vocab_size=256")
 """Texts as bytes, and a model that has the form of the large ones."""
-HIDDEN = ("model.widths=[8]",)
-"""As they ship they are linear, without a block: fsdp, hsdp, zero1 and pp are then refused by the worker and not before the start."""
 Words = Callable[[Path], tuple[str, ...]]
 
 
@@ -89,9 +86,9 @@ SMALL: dict[str, Words] = {
     ),
     "llama_1b": lambda root: (written(root), *LANGUAGE, "model.kv_heads=2"),
     "llama_8b": lambda root: (written(root), *LANGUAGE, "model.kv_heads=2"),
-    "matmul": lambda _: HIDDEN,
+    "matmul": lambda _: (),
     "mnist": lambda root: (images(root, "mnist", "image", (28, 28), label=10), "data.validation=40"),
-    "regression": lambda _: HIDDEN,
+    "regression": lambda _: (),
     "shakespeare": lambda root: (written(root), *LANGUAGE),
 }
 """What each is shrunk by; the rest is as it ships. A new experiment needs a line."""

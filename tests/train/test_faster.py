@@ -48,6 +48,20 @@ def test_a_model_without_a_layer_that_fits_is_refused() -> None:
         faster.in_8_bits(nn.Sequential(nn.Linear(15, 16), nn.Linear(16, 16)), CPU, emulate=True)
 
 
+@pytest.mark.parametrize(
+    ("asked", "may_be", "optimizer", "becomes"),
+    [
+        ("auto", True, "torch.optim.AdamW", True),
+        ("auto", False, "torch.optim.AdamW", False),
+        ("auto", True, "torch.optim.LBFGS", False),
+        (True, True, "torch.optim.SGD", True),
+        (False, True, "torch.optim.SGD", False),
+    ],
+)
+def test_images_lie_channels_last_where_nothing_forbids_it(asked: Any, may_be: bool, optimizer: str, becomes: bool) -> None:
+    assert faster.is_channels_last(TrainConfig(channels_last=asked), may_be, optimizer) is becomes
+
+
 def test_batch_norm_of_less_than_a_batch_is_said() -> None:
     train = TrainConfig(batch_size=64, accumulate=2)
     said = activations.smaller_batch(resnet.resnet8(), train, 4)

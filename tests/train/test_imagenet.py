@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from processes import finish, losses
 
-SHRUNK = ("model=resnet18", "model.width=8", "model.groups=4", "model.num_classes=3", "data.size=32", "train.channels_last=false")
+SHRUNK = ("model=resnet18", "model.width=8", "model.groups=4", "model.num_classes=3", "data.size=32")
 SHORT = ("train.batch_size=12", "train.steps=8", "train.log_every=1", "train.precision=fp32", "loader.num_workers=1", "optim.lr=0.02")
 COLOURS = {"boats": (20, 40, 220), "cats": (220, 60, 20), "dogs": (40, 200, 40)}
 

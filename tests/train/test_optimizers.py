@@ -21,7 +21,7 @@ from launcher.train.record.meter import Meter, Totals
 from launcher.train.tasks.task import Step
 from launcher.train.world.ranks import Ranks
 
-LBFGS = ("optim=lbfgs", "optim.lr=1", "optim.max_iter=3", "train.channels_last=false", "train.eval_every=0", "model.dropout=0.5")
+LBFGS = ("optim=lbfgs", "optim.lr=1", "optim.max_iter=3", "train.eval_every=0", "model.dropout=0.5")
 LION = ("optim=lion", "optim.lr=0.01", "optim.weight_decay=0.1", "+optim.groups={*.bias:{lr:0.02,betas:[0.8,0.9]}}", "train.eval_every=0")
 MUON = ("optim=muon", "train.eval_every=0")
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, words: t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train.channels_last=true",), "LBFGS cannot take filters that lie channels last in memory; type train.channels_last=false"),
+        (("train.channels_last=true",), "LBFGS cannot take filters that lie channels last in memory; type train.channels_last=auto"),
         (("train.clip_norm=1",), "train.clip_norm=1: LBFGS searches along the gradient as it is; type train.clip_norm=0"),
         (("train.on_bad=skip",), "train.on_bad=skip: LBFGS cannot leave an update out"),
     ],

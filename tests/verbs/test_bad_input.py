@@ -196,6 +196,7 @@ def test_a_bad_override_is_one_line_and_leaves_nothing(
 
 
 PAIRS = (
+    (("model=timm", "model.options.depth=3"), "model.options.depth: no such key; to add it there, type +model.options.depth=…"),
     (("optim=adamw", "optim.betas=[2,0.9]"), "optim.betas=[2, 0.9] cannot be; type two numbers"),
     (("optim=adamw", "optim.betas=[nan,0.9]"), "optim.betas[0]=nan is not a finite number"),
     (("optim=adamw", "optim.eps=-1"), "optim.eps=-1 cannot be"),

@@ -2,7 +2,7 @@
 
 Ours, and not torchmetrics': its states are gathered by an all_gather of its own over all ranks, while a split is counted here by the ranks
 that hold its samples alone (launcher/train/evaluate.py: not by those that hold another part of the same model), merged in their order, and
-`samples` is held against the number there are.
+`samples` is held against the number there are. What we have not is a function of torchmetrics, of all samples (named_metrics.py).
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from torch import nn
 
 from launcher.train.device import wide
 from launcher.train.tasks.entropy import of_labels
+from launcher.train.tasks.named_metrics import NamedMetric
 from launcher.train.tasks.roc import areas
-from launcher.train.tasks.task import Model, Sums
+from launcher.train.tasks.task import Model, Pairs, Sums
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images (N, C, H, W), or whatever the model takes, (N, …); labels (N,) int64, or their probabilities (N, classes) float32, as mixed
 samples have them."""
 
+OURS = "top5 (or another number from 2), f1 and auroc"
+
 
 class ClassMetrics(Sums):
-    """One accumulator; where `auroc` is asked for it keeps the scores of the split, 4 bytes of memory for each sample and class on every
-    rank, and sorts them once for each class."""
+    """One accumulator; where `auroc` or another package's is asked for it keeps the scores of the split, 4 bytes of memory for each sample
+    and class on every rank; `auroc` sorts them once for each class."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """`names`: top<k> (top5: the label is among the 5 highest scores), f1, auroc. Raises ValueError for another."""
+    def __init__(self, names: Sequence[str], others: Sequence[NamedMetric] = ()) -> None:
+        """`names`: those that `is_ours` knows. `others`: of another package."""
         self._tops = [top for top in map(_top, names) if top]
         self._has_f1, self._has_auroc = "f1" in names, "auroc" in names
-        if strange := [name for name in names if name not in ("f1", "auroc") and _top(name) < 2]:
-            raise ValueError(f"task.metrics: {strange[0]} is none; type a list of top5 (or another number from 2), f1 and auroc")
         super().__init__(self._of_batch, self._of_total)
-        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._others = others
+        self._pairs = Pairs("scores", "labels")
         self.areas: torch.Tensor | None = None
         """Of each class, once there is a result; NaN of one that has none."""
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        scores = {} if not self._seen else dict(zip(("scores", "labels"), map(torch.cat, zip(*self._seen, strict=True)), strict=True))
-        return {**super().state(), **scores}
+        return {**super().state(), **self._pairs.state()}
 
     def merge(self, state: Mapping[str, torch.Tensor]) -> None:
         super().merge(state)
-        if "scores" in state:
-            self._seen.append((state["scores"], state["labels"]))
+        self._pairs.merge(state)
 
     def confusion(self) -> torch.Tensor | None:
         """(classes, classes): label, prediction; None where nothing was counted."""
@@ -68,8 +68,8 @@ class ClassMetrics(Sums):
         if too_many := [top for top in self._tops if top >= classes]:
             raise ValueError(f"task.metrics: top{too_many[0]} of {classes} classes is always right; leave it out, or type a smaller one")
         hits = [(outputs.topk(top, 1).indices == hard[:, None]).sum() for top in self._tops]
-        if self._has_auroc:
-            self._seen.append((outputs.float(), hard))
+        if self._has_auroc or self._others:
+            self._pairs.add(outputs.float(), hard)
         return torch.cat((torch.stack([wide(loss), *map(wide, hits)]), wide(confusion)))
 
     def _of_total(self, total: torch.Tensor) -> dict[str, float]:
@@ -80,10 +80,15 @@ class ClassMetrics(Sums):
         if self._has_f1:
             found["f1"] = float(f1(confusion).nanmean())
         if self._has_auroc:
-            scores, labels = map(torch.cat, zip(*self._seen, strict=True))
-            self.areas = areas(scores, labels)
+            self.areas = areas(*self._pairs.all())
             found["auroc"] = float(self.areas.nanmean())
+        found |= {each.name: each.of_classes(*self._pairs.all()) for each in self._others}
         return {**found, "samples": int(samples)}
+
+
+def is_ours(name: str) -> bool:
+    """top<k> (top5: the label is among the 5 highest scores), f1 or auroc."""
+    return name in ("f1", "auroc") or _top(name) > 1
 
 
 def _top(name: str) -> int:

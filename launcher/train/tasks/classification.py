@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from launcher.train.tasks.class_metrics import Batch, ClassMetrics, hardened
+from launcher.train.tasks import named_metrics
+from launcher.train.tasks.class_metrics import OURS, Batch, ClassMetrics, hardened, is_ours
 from launcher.train.tasks.entropy import balanced, cross_entropy, focal, of_labels, weight_of
 from launcher.train.tasks.task import Model, Step
 
@@ -32,10 +33,11 @@ class Classification:
         loss: str = "cross_entropy",
         gamma: float | None = None,
         class_weights: Sequence[float] | str | None = None,
-        metrics: Sequence[str] = (),
+        metrics: Sequence[named_metrics.Asked] = (),
     ) -> None:
         """`loss`: cross_entropy | focal. `gamma`: of the focal loss, how much less what is easy counts; null: 2. `class_weights`: a number
-        for each class; balanced: by how many samples it has in training. `metrics`: of ClassMetrics. Raises ValueError naming the key."""
+        for each class; balanced: by how many samples it has in training. `metrics`: of ours, or of torchmetrics by the names of its
+        functions. Raises ValueError naming the key."""
         if loss not in LOSSES:
             raise ValueError(f"task.loss={loss} cannot be; type one of {', '.join(LOSSES)}")
         if loss == "focal" and label_smoothing:
@@ -57,8 +59,8 @@ class Classification:
         self._weights: torch.Tensor | None = None
         """On the device, once it is known."""
         self._told: set[str] = set()
-        self._metrics = tuple(metrics)
-        ClassMetrics(self._metrics)  # a name that is none is refused before the first step
+        self._metrics, others = named_metrics.sorted_out(metrics, is_ours)
+        self._others = named_metrics.of_classes(others, OURS)
 
     def learn_labels(self, labels: torch.Tensor) -> None:
         """Of all samples of the training part, (n,) int64; the same on every rank."""
@@ -80,7 +82,7 @@ class Classification:
         return {"loss": loss / weight, "accuracy": correct / (samples[0] if samples else weight)}
 
     def metrics(self) -> ClassMetrics:
-        return ClassMetrics(self._metrics)
+        return ClassMetrics(self._metrics, self._others)
 
     def show_batch(self, board: Any, batch: Batch, step: int) -> None:
         """A grid of up to 64 images as the model sees them, stretched to the visible range; of other samples nothing."""

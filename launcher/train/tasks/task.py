@@ -110,3 +110,25 @@ class Sums:
 
     def _add(self, sums: torch.Tensor) -> None:
         self.total = sums if self.total is None else self.total + sums
+
+
+class Pairs:
+    """What is kept of each sample, for a metric that is no sum: two tensors, under these names where they cross between processes."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._seen: list[tuple[torch.Tensor, ...]] = []
+
+    def add(self, *pair: torch.Tensor) -> None:
+        self._seen.append(pair)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return dict(zip(self._names, self.all(), strict=True)) if self._seen else {}
+
+    def merge(self, state: Mapping[str, torch.Tensor]) -> None:
+        if self._names[0] in state:
+            self.add(*(state[name] for name in self._names))
+
+    def all(self) -> tuple[torch.Tensor, ...]:
+        """Of all samples so far, of which there is one at least."""
+        return tuple(map(torch.cat, zip(*self._seen, strict=True)))
