@@ -16,7 +16,8 @@ from data.options import one_of
 from data.sharded.inputs import Inputs
 from data.sharded.labels import KINDS
 from data.sharded.sharded import Sharded
-from data.store.files import first_line
+from data.sharded.shards import tried
+from data.store.files import compressed, first_line
 from data.vision.picture import MEAN, STD, Picture
 from data.vision.pictures import SUFFIXES
 
@@ -31,6 +32,7 @@ class JsonLines(Sharded):
     """Map-style. `shards`: how many samples each shard has, for an order that goes shard by shard."""
 
     KIND = "lines"
+    WHOLE = True
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class JsonLines(Sharded):
         shard, offset, size = self._where[index].tolist()
         path = self._files[shard]
         try:
-            row = _row(self._reader.read(shard, path, offset, size), (*self._inputs.columns, self._label))
+            row = _row(self._bytes(shard, offset, size), (*self._inputs.columns, self._label))
             values = [_value(row[name], path.parent) for name in self._inputs.columns]
             return self._inputs.of(values), self.labels[index].item()
         except ValueError as error:
@@ -94,6 +96,10 @@ class JsonLines(Sharded):
         """Where each line begins, and its bytes."""
         offset = 0
         with (self.root / name).open("rb") as file:
+            if kind := compressed(file.read(6)):
+                self._doubt(f"{name}: it is compressed with {kind}, so that no line can be read without all before it", "unpack it")
+                return
+            file.seek(0)
             for number, line in enumerate(iter(lambda: file.readline(_MOST_LINE), b""), 1):
                 begin, offset = offset, offset + len(line)
                 if not line.strip():
@@ -132,9 +138,11 @@ def _value(value: Any, folder: Path) -> Any:
         if place.is_absolute() or ".." in place.parts:
             raise ValueError(f"names {value!r:.80}, which is not below the shard's folder")
         try:
-            return (folder / place).read_bytes()
+            return tried((folder / place).read_bytes)
         except FileNotFoundError as error:
             raise ValueError(f"names {value!r:.80}, which is not there") from error
+        except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # of a name with a zero in it
+            raise ValueError(f"names {value!r:.80}, which is no file") from error
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:

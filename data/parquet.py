@@ -18,6 +18,7 @@ from data.sharded.inputs import Inputs
 from data.sharded.labels import KINDS
 from data.sharded.rowgroups import RowGroups, Rows
 from data.sharded.sharded import Sharded
+from data.sharded.shards import tried
 from data.vision.picture import MEAN, STD, Picture
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Parquet(Sharded):
             self._doubt(f"{name}: {error}", "copy it again, or name the columns: data.columns=, data.label=")
 
     def named(self, place: tuple[int, ...]) -> str:
-        return f"one of row group {place[0]}"
+        return f"one of the {place[1]} rows of row group {place[0]}, which come or go together,"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_open": OrderedDict(), "_held": OrderedDict()}
@@ -131,16 +132,22 @@ class Parquet(Sharded):
             self._held.move_to_end(group)
             return self._held[group]
         try:
-            found = self._file(shard).read(number)
-        except (ValueError, OSError):
-            if shard in self._open:  # it may be another file by now
-                self._open.pop(shard).close()
-            raise
+            found = tried(lambda: self._read(shard, number))
+        finally:
+            self._check_same(shard)
         self.decoded += 1
         while self._held and found.nbytes + sum(rows.nbytes for rows in self._held.values()) > self._memory:
             self._held.popitem(last=False)
         self._held[group] = found
         return found
+
+    def _read(self, shard: int, number: int) -> Rows:
+        try:
+            return self._file(shard).read(number)
+        except (ValueError, OSError):
+            if shard in self._open:  # it may be another file by now, or a handle that is stale
+                self._open.pop(shard).close()
+            raise
 
     def _file(self, shard: int) -> RowGroups:
         if shard not in self._open:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data.options import one_of, whole
 from data.sharded.sharded import Sharded
-from data.store.files import first_line, notice
+from data.store.files import compressed, first_line, notice
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class Tokens(Sharded):
         begin += random.randrange(min(self.length, count - begin - self.length)) if self._moved else 0
         path, dtype = self._files[shard], np.dtype(_spelt(kind))
         try:
-            raw = self._reader.read(shard, path, offset + begin * dtype.itemsize, (self.length + 1) * dtype.itemsize)
+            raw = self._bytes(shard, offset + begin * dtype.itemsize, (self.length + 1) * dtype.itemsize)
             tokens = np.frombuffer(raw, dtype).astype(np.int64)
             if tokens.min() < 0 or (self.kinds is not None and tokens.max() >= self.kinds):
                 raise ValueError(f"has the token {tokens.min() if tokens.min() < 0 else tokens.max()}, where data.kinds={self.kinds}")
@@ -133,9 +133,16 @@ class Tokens(Sharded):
 
 def _inside(path: Path, dtype: np.dtype[Any], header: int) -> tuple[int, int, np.dtype[Any]]:
     """Where the tokens begin, how many there are, and their type. Raises ValueError, OSError."""
+    if path.suffix not in (".bin", ".npy"):
+        raise ValueError("is named as neither .bin nor .npy: name those alone, as in data.train=*train*.bin")
     if path.suffix != ".npy":
+        with path.open("rb") as file:
+            if kind := compressed(file.read(6)):
+                raise ValueError(f"is compressed with {kind}: unpack it")
         size = path.stat().st_size - header
-        if size < 0 or size % dtype.itemsize:
+        if size < 0:
+            raise ValueError(f"is shorter than its header of {header} bytes")
+        if size % dtype.itemsize:
             raise ValueError(f"has {size} bytes of tokens, which is no multiple of {dtype.itemsize}")
         return header, size // dtype.itemsize, dtype
     with path.open("rb") as file:

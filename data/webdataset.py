@@ -79,7 +79,7 @@ class WebDataset(Sharded):
         """(3, size, size) float32, standardised; its class."""
         shard, offset, size = self._where[index].tolist()
         try:
-            raw = self._reader.read(shard, self._files[shard], offset, size)
+            raw = self._bytes(shard, offset, size)
             return self._picture.of(io.BytesIO(raw)), int(self.labels[index])
         except ValueError as error:
             raise ValueError(f"data.root={self.root}: the picture at {offset} of {self._files[shard].name} {error}") from error
@@ -109,7 +109,9 @@ class WebDataset(Sharded):
                 offset, size = found[kind]
                 file.seek(offset)
                 try:
-                    label = _label(file.read(min(size, _MOST_LABEL)).decode().strip(), field)
+                    if size > _MOST_LABEL:
+                        raise ValueError(f"it is larger than {_MOST_LABEL >> 10} KiB")
+                    label = _label(file.read(size).decode("utf-8-sig").strip(), field)
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     self._doubt(f"{name}: {key}.{kind} has no label ({type(error).__name__}: {error})", "type data.label=")
                     continue

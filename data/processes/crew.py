@@ -31,6 +31,8 @@ from data.store.files import first_line, notice
 LOSSES = 3
 """Workers that may be lost in an epoch: a machine has bad minutes, but what kills four is here to stay."""
 _LOOK_SECONDS = 0.5
+_LOST = "SIGKILL: most likely memory was full, type a smaller loader.num_workers or loader.prefetch_factor"
+_SLOW = "Where it is only slow, type a larger loader.timeout"
 
 
 class _Hand:
@@ -199,7 +201,7 @@ class Crew:
                 self._renew()
         self._remove(hand)
         if not is_known:
-            self._count(f"data: a loader worker (pid {hand.pid}) {why}{ended}{at}")
+            self._count(f"data: a loader worker (pid {hand.pid}) {why}{ended}{at}", _SLOW if why else _LOST)
         try:
             new = _Hand(self._nursery, self._made_with)
         except OSError:  # that one is gone too, by now
@@ -214,12 +216,12 @@ class Crew:
         self._nursery.close()
         self._nursery = Nursery()
 
-    def _count(self, line: str) -> None:
+    def _count(self, line: str, instead: str) -> None:
         self._losses += 1
         if self._losses > LOSSES:
             raise RuntimeError(
-                f"{line}; it is the {self._losses}th to be lost in this epoch. SIGKILL: most likely memory was full, type a smaller "
-                "loader.num_workers or loader.prefetch_factor; else look at that sample, or type loader.num_workers=0"
+                f"{line}; it is the {self._losses}th to be lost in this epoch. {instead}; else look at that sample, or type "
+                "loader.num_workers=0"
             )
         notice(f"{line}; another one makes its batches once more")
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from data.loader import SPLITS
 from data.sampling.leaf import Leaf
-from data.sampling.samples import Samples, plant
+from data.sampling.samples import FAULTS, Samples, plant
 
 COLLATING = -1
 """In place of a sample's number: all are there, and become a batch."""
@@ -74,7 +74,7 @@ class Maker:
             return _stacked(samples, read, task.indices)
         try:
             return collate(read)
-        except Exception as error:  # a user's code, as Samples has it
+        except FAULTS as error:  # a user's code, as Samples has it
             raise samples.failed(f".collate (samples {_named(task.indices)})", error) from error
 
     def _count(self, began: float, worked: float) -> None:

@@ -18,6 +18,9 @@ from data.store.files import first_line
 
 Say = Callable[[str], None]
 
+FAULTS = (Exception, SystemExit, GeneratorExit)
+"""What a user's code may raise and is said with its name: an exit that it asks for would be the end of the run without a word."""
+
 
 class Samples:
     """What fails within the set is said with its name and the sample."""
@@ -41,7 +44,7 @@ class Samples:
         """As the set says now. Raises RuntimeError."""
         try:
             return len(self.data)
-        except Exception as error:  # a user's code: whatever it raises is said with the set's name
+        except FAULTS as error:  # a user's code: whatever it raises is said with the set's name
             raise RuntimeError(f"data: len({self.name}) failed: {type(error).__name__}: {first_line(error)}") from error
 
     def same_length(self) -> None:
@@ -52,7 +55,7 @@ class Samples:
                 "how many there are: let len stay what it is"
             )
 
-    def failed(self, what: str, error: Exception) -> RuntimeError:
+    def failed(self, what: str, error: BaseException) -> RuntimeError:
         """What is said of an error of the set's own code, behind its name."""
         return RuntimeError(f"data: {self.name}{what} failed: {type(error).__name__}: {first_line(error)}")
 
@@ -60,7 +63,7 @@ class Samples:
         """As the set returns it. Raises RuntimeError."""
         try:
             return self.data[index]
-        except Exception as error:  # the same, with the sample's number
+        except FAULTS as error:  # the same, with the sample's number
             raise self.failed(f"[{index}]", error) from error
 
     def flat(self, index: int) -> tuple[list[Any], Any]:

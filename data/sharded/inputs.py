@@ -49,6 +49,8 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         found = found.astype(np.float32)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"has {value!r:.40} in {name}, which is neither a picture nor numbers") from error
+    if not found.size:
+        raise ValueError(f"has no number in {name}")
     if not np.isfinite(found).all():
         raise ValueError(f"has a number in {name} that is not finite")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.store.files import notice
+
 KINDS = ("class", "number")
+_NO_CLASS = re.compile(r"[+-]\d+|[+-]?\d*\.\d+")
+"""-1 is how many sets say that there is none; of 1.0 nobody knows whether it is the first or the second."""
 
 
 class Labels:
@@ -40,6 +45,12 @@ class Labels:
             return None, found
         if all(label.isdecimal() for label in self._seen):
             return None, np.array([int(label) for label in self._seen], np.int64)[found]
+        if numbers := [label for label in self._seen if label.isdecimal()]:
+            words = [label for label in self._seen if not label.isdecimal()]
+            notice(
+                f"WARNING: labels are words ({len(words)}, the first {words[0]!r:.40}) and whole numbers ({len(numbers)}, the first "
+                f"{numbers[0]}): all are taken for words and numbered by the alphabet; if one is a slip, mend it"
+            )
         classes = sorted(self._seen)
         places = {name: at for at, name in enumerate(classes)}
         return classes, np.array([places[label] for label in self._seen], np.int64)[found]
@@ -69,12 +80,18 @@ def class_of(value: Any) -> str:
     label = str(value)
     if not label:
         raise ValueError("it is empty")
+    if not label.isprintable() or _NO_CLASS.fullmatch(label):
+        raise ValueError(f"{label!r:.40} is neither a whole number from 0 nor a word")
     if label.isdecimal() and len(label) > 18:
         raise ValueError(f"{label:.40} is too large")
     return label
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
         raise TypeError(f"{value!r:.40} is no number")
-    return float(value)
+    return number

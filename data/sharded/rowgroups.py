@@ -56,6 +56,9 @@ class RowGroups:
         if missing := [name for name in columns if name not in schema.names]:
             self.close()
             raise ValueError(f"has no column {missing[0]}, but {', '.join(f'{each.name}: {each.type}' for each in schema) or 'none'}")
+        if twice := [name for name in columns if schema.names.count(name) > 1]:
+            self.close()
+            raise ValueError(f"has several columns {twice[0]}")
         self._names = list(columns)
         self._columns = [_read_as(schema.field(name)) for name in columns]
         metadata = self._file.metadata

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.options import cache_of, one_of
+from data.sharded import identity
 from data.sharded.labels import Labels, as_trained
 from data.sharded.shards import Reader, matching
 from data.store import cache
@@ -27,8 +28,8 @@ from data.store.files import notice
 _TYPES: cache.Types = {"int64": np.int64, "float64": np.float64, "uint8": np.uint8}
 _WRITTEN = "written.int64"
 """Of each shard: bytes, when it was last written, and its head. No part of what a run is pinned to, for a copy has another time."""
-_HEAD = 512
-"""Bytes by which a shard that is shorter now is known for the same one, cut: the first header of a tar."""
+_CONTENT = "content.int64"
+"""Of each shard, a hash of some of it, or of all."""
 _NEAR = 8
 _SAID = 5
 """Of what is left out: the rest is counted."""
@@ -54,6 +55,8 @@ class Sharded(ABC):
 
     KIND: ClassVar[str]
     """What its shards are, in the names of what is kept."""
+    WHOLE: ClassVar[bool] = False
+    """Whether all bytes of a shard are read for the index, so that a run may be pinned to each of them."""
 
     def __init__(
         self,
@@ -127,6 +130,26 @@ class Sharded(ABC):
         for name, value in state.items():
             setattr(self, name, np.memmap(value.file, value.kind, mode="c", shape=value.shape) if isinstance(value, _Map) else value)
 
+    def _bytes(self, shard: int, offset: int, size: int) -> bytes:
+        """Raises as `read`, and RuntimeError where the shard is another by now."""
+        try:
+            return self._reader.read(shard, self._files[shard], offset, size)
+        finally:
+            self._check_same(shard)
+
+    def _check_same(self, shard: int) -> None:
+        """Behind each read of it. One that is gone, or cut, is damaged; one that was written anew has other samples in their places."""
+        path, (size, moment, head) = self._files[shard], self._then[shard].tolist()
+        now = identity.written(path)
+        if now in (None, (size, moment)) or identity.is_cut(path, size, head):
+            return
+        if now is not None and identity.content(path, self.WHOLE) != self._contents[shard]:
+            raise RuntimeError(
+                f"data.root={self.root}: {path.name} was written anew while the run read it; bring back the one that it began with and "
+                "resume, or start a new run"
+            )
+        self._then[shard, :2] = now  # a copy, or touched
+
     def _instead(self, index: int, error: ValueError) -> Any:
         """Another sample of the split, which hangs on the place alone. Where the whole shard is gone those behind it are not all tried."""
         for place in self._behind(index):
@@ -163,6 +186,9 @@ class Sharded(ABC):
         said = _said(found)
         self._files = [self.root / name for name in said["files"]]
         self._where: NDArray[np.int64] = found.arrays["where.int64"]
+        self._then, self._contents = np.array(found.arrays[_WRITTEN]), found.arrays[_CONTENT]
+        if not hasattr(self, "_shards"):  # cut since the run began: the same in this attempt, as it is now
+            self._then[:, :2] = [identity.written(path) or (0, 0) for path in self._files]
         self.labels = as_trained(self.root, found.arrays[labels], said["classes"], self.class_names, self.num_classes)
         self.shards = self._together()
 
@@ -185,8 +211,8 @@ class Sharded(ABC):
             except (_Gone, OSError):
                 return {}
             for name, (*then, head) in zip(_said(kept)["files"], kept.arrays[_WRITTEN].tolist(), strict=True):
-                now = _written(self.root / name)
-                if now is not None and now != tuple(then) and not (now[0] < then[0] and _head(self.root / name) in (0, head)):
+                now = identity.written(self.root / name)
+                if now is not None and now != tuple(then) and not identity.is_cut(self.root / name, then[0], head):
                     return {}
                 lost += now != tuple(then)
             found[split] = kept
@@ -216,15 +242,18 @@ class Sharded(ABC):
             raise KeyError(split)
         shards = self._shards[split]
         # Tars are padded: others of the same names and sizes have other labels. So it is of these files, as they were last written.
-        written = [_written(self.root / name) or (0, 0) for name in shards]
-        said = [3, str(self.root), *self._decides, self._kind, self._damaged, shards, written]
+        written = [identity.written(self.root / name) or (0, 0) for name in shards]
+        said = [4, str(self.root), *self._decides, self._kind, self._damaged, shards, written]
         key = self._keys[split] = hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
         def build(number: int, arrays: cache.Arrays) -> dict[str, object]:
             notice(f"Looking into {len(shards)} shard(s) of {self.root}, once")
             self._look(shards, arrays)
-            heads = [_head(self.root / name) for name in shards]
+            heads, contents = zip(
+                *[(identity.head(path), identity.content(path, self.WHOLE)) for path in map(self.root.joinpath, shards)], strict=True
+            )
             arrays.append(_WRITTEN, np.array([(*each, head) for each, head in zip(written, heads, strict=True)], np.int64))
+            arrays.append(_CONTENT, np.array(contents, np.int64))
             return {}
 
         name = f"{self.KIND}-{split}"
@@ -277,22 +306,6 @@ def _of(indices: Mapping[str, cache.Kept]) -> str:
         arrays = {name: entry for name, entry in indices[split].manifest["arrays"].items() if name != _WRITTEN}
         said.append([split, *zip(_said(indices[split])["files"], sizes, strict=True), arrays])
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """Bytes, and when it was last written; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _head(path: Path) -> int:
-    """A hash of how it begins; 0 where it has not so much."""
-    with path.open("rb") as file:
-        raw = file.read(_HEAD)
-    return int.from_bytes(hashlib.sha256(raw).digest()[:7], "little") if len(raw) == _HEAD else 0
 
 
 def _mapped(value: Any) -> Any:

@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+Found = TypeVar("Found")
 Doubt = Callable[[str, str], None]
 """Told what is damaged, and what to do about it."""
 
@@ -70,6 +72,18 @@ def _expanded(pattern: str) -> Iterator[str]:
         raise ValueError(f"{match[0]} is no span")
     for number in range(first, last + 1):
         yield from _expanded(f"{pattern[: match.start()]}{number:0{len(match[1])}d}{pattern[match.end() :]}")
+
+
+def tried(read: Callable[[], Found]) -> Found:
+    """What it returns, tried three times. Raises OSError where it cannot, at once where there is no such file."""
+    for pause in _PAUSES_SECONDS:
+        try:
+            return read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise
+        except OSError:
+            time.sleep(pause)
+    return read()
 
 
 class Reader:

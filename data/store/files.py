@@ -14,6 +14,14 @@ from pathlib import Path
 
 from data.store import owner
 
+_COMPRESSED = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""By how their files begin."""
+
+
+def compressed(begin: bytes) -> str | None:
+    """With what, by the first bytes of a file; None: with nothing that is known."""
+    return next((kind for magic, kind in _COMPRESSED.items() if begin.startswith(magic)), None)
+
 
 def notice(line: str) -> None:
     """One line on stderr, which is the user's terminal at submit and the rank's log later."""
@@ -23,7 +31,10 @@ def notice(line: str) -> None:
 def first_line(error: BaseException) -> str:
     """An error of somebody else's library in one line of at most 200 characters: of a long one the beginning, and the end, which may say
     what to do."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    try:
+        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # its words are somebody's code too
+        text = f"a {type(error).__name__} that cannot say what it is"
     return text if len(text) <= 200 else f"{text[:139]} … {text[-58:]}"
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-"""By how their files begin."""
+from data.store.files import compressed
 
 
 class Member(NamedTuple):
@@ -57,9 +56,8 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def _refuse_compressed(begin: bytes) -> None:
-    for magic, kind in _COMPRESSED.items():
-        if begin.startswith(magic):
-            raise Cut(f"it is compressed with {kind}, so that no sample can be read without all before it", "unpack it to a plain .tar")
+    if kind := compressed(begin):
+        raise Cut(f"it is compressed with {kind}, so that no sample can be read without all before it", "unpack it to a plain .tar")
 
 
 def _refuse_more(file: IO[bytes], end: int) -> None:

@@ -171,7 +171,11 @@ def test_a_line_that_is_no_sample_is_refused_or_left_out(tmp_path: Path, line: A
             "train.parquet: has no column picture, but image: binary, label: ",
         ),
         ([{"image": png(1), "label": 1}], {"label": "of"}, "has no column of"),
-        ([{"image": png(1), "label": None}, {"image": png(1), "label": 1}], {}, "one of row group 0 has no label (TypeError: None is"),
+        (
+            [{"image": png(1), "label": None}, {"image": png(1), "label": 1}],
+            {},
+            "one of the 2 rows of row group 0, which come or go together, has no label (TypeError: None is",
+        ),
         ([{"image": png(1), "label": 1}], {"columns": ()}, "data.columns=[]: not possible"),
         ([{"image": png(1), "label": 1}], {"memory": 0}, "data.memory=0: not possible"),
         ([{"image": png(1), "label": 1}], {"kind": "word"}, "data.kind=word: not known; type one of class, number"),

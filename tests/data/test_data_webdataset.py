@@ -209,4 +209,4 @@ def test_a_shard_that_shrinks_while_it_is_used_is_said(tmp_path: Path) -> None:
         file.seek(offset)
         file.write(b"\0" * 30)
     with pytest.raises(ValueError, match=rf"the picture at {offset} of train-0.tar is no picture that can be read"):
-        data[0]
+        made(root, train="train-0.tar")[0]

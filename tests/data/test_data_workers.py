@@ -178,7 +178,7 @@ HOW = {
     "kill": "was killed by SIGKILL",
     "parent": "died with the process that it was forked from",
     "stop": "took more than loader.timeout=3 s and was killed by SIGKILL",
-    "exit": "ended by itself with status 1",
+    "exit": "ended by itself with status 3",
 }
 
 
@@ -236,6 +236,7 @@ def test_the_process_that_forks_them_may_be_lost_again_and_again(opened: Opened)
     ("data", "kind", "why"),
     [
         (Noisy(fault="raise", at=7), RuntimeError, r"^data: Noisy\[7\] failed: ZeroDivisionError: on purpose$"),
+        (Noisy(fault="leave", at=7), RuntimeError, r"^data: Noisy\[7\] failed: SystemExit: 3$"),
         (Noisy(fault="shapes"), ValueError, r"^data: Noisy\[\d+\] has a part of shape \(2, \d+\) .*give the data set a method collate"),
     ],
 )

@@ -18,8 +18,13 @@ WORDS = ("id=a", *LINEAR, "train.steps=200", "train.save_every=7")
 
 
 def stop_at(home: Path, words: list[str], step: int) -> None:
-    with running(home, words, TOY_STEP_SECONDS="0.01") as process:
-        wait_for(lambda: max(losses(home / "runs" / "toy" / "a"), default=0) >= step, what=f"step {step}")
+    """Of this attempt: on a busy machine the one before may have come further than `step` by the time that it stopped."""
+    run = home / "runs" / "toy" / "a"
+    attempts = len(events(run, "started"))
+    with running(home, words, TOY_STEP_SECONDS="0.03") as process:
+        wait_for(lambda: len(events(run, "started")) > attempts, what="the start")
+        until = max(step, events(run, "started")[-1]["step"] + 2)
+        wait_for(lambda: max(losses(run), default=0) >= until, what=f"step {until}")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err

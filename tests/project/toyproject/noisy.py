@@ -52,6 +52,8 @@ class Noisy:
         if self.fault == "sleep":
             time.sleep(60)
         if self.fault == "exit":
+            os._exit(3)
+        if self.fault == "leave":
             sys.exit(3)
 
 
