@@ -24,6 +24,7 @@ from data.processes import parcel
 from data.processes.ahead import copier
 from data.processes.maker import COLLATING, Maker, Spent, Task
 from data.processes.nursery import START_SECONDS, Nursery
+from data.processes.slots import Slot, Slots
 from data.processes.worker import NOTE, Failure
 from data.sampling.samples import Samples
 from data.store.files import first_line, notice
@@ -86,8 +87,10 @@ class Crew:
         self._tickets = itertools.count()
         self._tasks: dict[int, Task] = {}
         """That somebody still waits for."""
-        self._made: dict[int, int] = {}
-        """By ticket: descriptors of batches that nobody has taken yet."""
+        self._slots, self._lent = Slots(self.room + 2), dict[int, Slot]()
+        """By ticket: what a worker writes its batch to."""
+        self._made: dict[int, Slot] = {}
+        """By ticket: batches that nobody has taken yet."""
         self._losses = 0
         self._selector = selectors.DefaultSelector()
         self._hands: list[_Hand] = []
@@ -128,7 +131,7 @@ class Crew:
             for ticket in mine:
                 self._tasks.pop(ticket, None)
                 if ticket in self._made:
-                    os.close(self._made.pop(ticket))
+                    self._slots.take_back(self._made.pop(ticket))
 
     def close(self) -> None:
         for hand in self._hands:
@@ -137,9 +140,11 @@ class Crew:
                 hand.nursery.end(hand.pid)
         self._nursery.close()
         self._selector.close()
-        for descriptor in (*self._made.values(), self._made_with):
-            os.close(descriptor)
-        self._hands, self._made = [], {}
+        self._slots.close()
+        for slot in (*self._made.values(), *self._lent.values()):
+            slot.close()
+        os.close(self._made_with)
+        self._hands, self._made, self._lent = [], {}, {}
 
     def _ask(self, left: Iterator[Task], mine: deque[int]) -> None:
         while len(mine) < self.room and (task := next(left, None)) is not None:
@@ -150,8 +155,13 @@ class Crew:
 
     def _give(self, hand: _Hand, ticket: int) -> None:
         hand.asked.append(ticket)
-        with contextlib.suppress(ConnectionError):  # it is gone: that is seen where its answer is waited for
-            parcel.send(hand.socket, ticket, self._tasks[ticket])
+        slot = self._lent[ticket] = self._slots.lend()
+        task = parcel.pack(self._tasks[ticket])
+        try:
+            with contextlib.suppress(ConnectionError):  # it is gone: that is seen where its answer is waited for
+                parcel.send(hand.socket, ticket, task, slot.descriptor)
+        finally:
+            os.close(task)
 
     def _begun(self, mine: deque[int]) -> Any:
         """Of the first of them: a batch on its way to the device, or a Failure, which is not raised before its turn comes."""
@@ -159,7 +169,7 @@ class Crew:
             self._hear(_LOOK_SECONDS)
         ticket = mine.popleft()
         del self._tasks[ticket]
-        batch = parcel.unpack(self._made.pop(ticket))
+        batch = self._made.pop(ticket).unpack(self._slots.take_back)
         return batch if isinstance(batch, Failure) else self._copier.begin(batch)
 
     def _is_there(self, ticket: int) -> bool:
@@ -179,12 +189,13 @@ class Crew:
             if (received := parcel.receive(hand.socket)) is None:
                 self._replace(hand)
                 continue
-            ticket, descriptor = received
+            ticket, _ = received
             hand.asked.remove(ticket)
+            slot = self._lent.pop(ticket)
             if ticket in self._tasks:
-                self._made[ticket] = descriptor
+                self._made[ticket] = slot
             else:
-                os.close(descriptor)
+                self._slots.take_back(slot)
         if not heard:
             for hand in [*self._hands]:
                 if hand in self._hands and hand.is_late(waited, self._timeout):
@@ -209,6 +220,7 @@ class Crew:
             new = _Hand(self._nursery, self._made_with)
         self._add(new)
         for ticket in hand.asked:
+            self._lent.pop(ticket).close()  # and is not lent again: what the lost one still writes there is for nobody
             if ticket in self._tasks:
                 self._give(new, ticket)
 

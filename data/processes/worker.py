@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import pickle
@@ -48,16 +47,18 @@ def work(descriptor: int, note: int, made_with: int) -> None:
         NOTE.pack_into(shared, 0, notes, index, *(maker.spent if isinstance(maker, Maker) else Spent()))
 
     while received := parcel.receive(through):
-        ticket, task = received
+        ticket, (task, slot) = received
         try:
             if isinstance(maker, Failure):
                 raise maker
-            parcel.send(through, ticket, maker.make(parcel.unpack(task), noted))
+            parcel.write(slot, maker.make(parcel.unpack(task), noted))
+        except Exception as error:  # a user's code, or a batch that does not pickle: the trainer hears of it
+            parcel.write(slot, _failure(error))
+        os.close(slot)
+        try:
+            parcel.send(through, ticket)
         except ConnectionError:
             return
-        except Exception as error:  # a user's code, or a batch that does not pickle: the trainer hears of it
-            with contextlib.suppress(ConnectionError):
-                parcel.send(through, ticket, _failure(error))
 
 
 def _maker(descriptor: int) -> Maker | Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import namedtuple
 from pathlib import Path
@@ -61,12 +62,15 @@ def test_batches_may_be_of_any_nesting() -> None:
 def test_what_was_sent_is_there_though_the_sender_is_gone() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     before = len([*Path("/proc/self/fd").iterdir()])
-    parcel.send(theirs, 7, torch.ones(100_000))
+    packed = parcel.pack(torch.ones(100_000))
+    parcel.send(theirs, 7, packed)
+    os.close(packed)
     theirs.close()
     received = parcel.receive(ours)
     assert received is not None
-    assert received[0] == 7
-    assert parcel.unpack(received[1]).sum() == 100_000
+    ticket, (descriptor,) = received
+    assert ticket == 7
+    assert parcel.unpack(descriptor).sum() == 100_000
     assert parcel.receive(ours) is None
     assert len([*Path("/proc/self/fd").iterdir()]) == before - 1, "of theirs; of the parcel none is left"
     ours.close()
