@@ -104,7 +104,7 @@ def test_eight_pictures_of_blood_cells_are_learnt_by_heart(tmp_path: Path, real:
     for part in ("train", "val"):
         (root / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(names))
     plain = ("data.scale=0", "data.colour=0", "data.flip=false", "data.test=0", "train.ema_decay=0")
-    steps = ("train.steps=400", "train.batch_size=4", "train.eval_every=0")
+    steps = ("train.steps=600", "train.batch_size=4", "train.eval_every=0")
     _, summary, seconds = train(tmp_path, "eight", f"data.root={root}", *plain, *steps, timeout=850)
     print(f"8 pictures: mAP@0.5 {summary['val_map50']:.3f}, mAP@[.5:.95] {summary['val_map']:.3f} in {seconds:.0f} s")
     assert summary["val_map50"] >= 0.9
