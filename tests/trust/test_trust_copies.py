@@ -51,7 +51,7 @@ def test_nor_with_code_that_nobody_may_trust(name: str, launch: Launch, tmp_path
 def test_nor_with_a_trust_that_is_none(trust: str, launch: Launch, tmp_path: Path) -> None:
     copy = copy_of(tmp_path, f"cluster: {{_target_: subprocess.Popen, args: [touch, {tmp_path}/canary]}}\ntrust: {trust}\n")
     done = launch("resume", str(copy))
-    refused_process(done, done.returncode, "trust")
+    refused_process(done, done.returncode, "subprocess")
     assert (done.returncode in (2, 3), (tmp_path / "canary").exists()) == (True, False)
 
 
