@@ -27,10 +27,10 @@ test-slow: $(READY)  ## two processes, kill -9, whole runs
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm
 
-accuracy: $(READY)  ## exp=cifar (one process and two) and exp=mnist to their ends on the real data, about nine minutes on two cores
+accuracy: $(READY)  ## exp=cifar (one process and two) and exp=mnist to their ends on the real data, about five minutes on two cores
 	$(BIN)/python -m pytest tests/train/test_cifar.py tests/train/test_small_exps.py -k "82_percent or mnist" --full -s
 
-boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about ten minutes on two busy cores
+boxes: $(READY)  ## a detector on eight pictures of blood cells, by heart, and on all of BCCD, about three minutes on two cores
 	$(BIN)/python -m pytest tests/train/test_detection_runs.py -k "heart or cells" --full -s
 
 exps: $(READY)  ## every experiment for a few steps under every strategy, beside one process: ten minutes on two cores
