@@ -102,7 +102,8 @@ def stratified(labels: NDArray[np.int64], shares: Sequence[float], seed: int) ->
     """Places of `labels` (n,): a part for each share, and one more for the rest, each in shuffled order.
 
     Sorted by label they are dealt out at even distances, so that a part has its share of each label to within a sample or two. Labels that
-    are all alike are shared out at random.
+    are all alike are shared out at random. Of a label that a part has and the rest has not, the rest gets one back, unless it is all that
+    the part has: what is not trained on cannot be found.
     """
     drawn = shuffled(len(labels), SPLIT, seed)
     left = np.argsort(labels[drawn], kind="stable")  # places in `drawn`
@@ -111,9 +112,14 @@ def stratified(labels: NDArray[np.int64], shares: Sequence[float], seed: int) ->
         count = round(share * len(labels))
         ends = np.arange(len(left) + 1) * count // max(1, len(left))
         is_dealt = np.diff(ends) > 0
-        parts.append(drawn[np.sort(left[is_dealt])])
+        parts.append(left[is_dealt])
         left = left[~is_dealt]
-    return [*parts, drawn[np.sort(left)]]
+    of = labels[drawn]
+    for number, part in enumerate(parts):
+        new, first = np.unique(of[part], return_index=True)
+        back = first[~np.isin(new, of[left])][: max(0, len(part) - 1)]
+        parts[number], left = np.delete(part, back), np.append(left, part[back])
+    return [drawn[np.sort(part)] for part in (*parts, left)]
 
 
 def share(n: int, rank: int, world: int) -> slice:

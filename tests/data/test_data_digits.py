@@ -46,6 +46,15 @@ def test_each_class_is_in_each_part_as_often_as_its_share() -> None:
     assert set(other[0]) != set(val)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_label_that_is_there_once_is_trained_on(seed: int) -> None:
+    labels = np.array([0] * 30 + [1] * 30 + [2, 3])
+    parts = stratified(labels, (0.1, 0.1), seed)
+    assert {*labels[parts[-1]]} == {0, 1, 2, 3}
+    assert sorted(np.concatenate(parts)) == [*range(62)]
+    assert all(len(part) for part in stratified(np.arange(20), (0.1, 0.1), seed)), "no part is emptied for it"
+
+
 def test_the_digits_are_pinned_and_a_worker_needs_no_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn", reason="needs the extra: pip install scikit-learn")
     pinned = Digits().prepare()
