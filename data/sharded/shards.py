@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ Doubt = Callable[[str, str], None]
 """Told what is damaged, and what to do about it."""
 
 _SPAN = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_COUNTED = re.compile(r"(.*?)(\d+)-of-(\d+).*", re.DOTALL)
+"""As Hugging Face names shards, from 0, and others, from 1; what is behind may be a hash."""
 _MOST_NAMES = 1_000_000
 _PAUSES_SECONDS = (0.2, 1.0)
 """Before a read is tried again: what a mounted store fails with is most often over by then."""
@@ -59,7 +61,23 @@ def _names(root: Path, split: str, pattern: str, doubt: Doubt) -> list[str]:
                 names.add(path.relative_to(root).as_posix())
             else:
                 doubt(f"{path.relative_to(root)}: it is a link to nothing, or no file", "bring it back")
+    for missing in _missing(names) if not _SPAN.search(pattern) else ():
+        doubt(f"{missing}: there is no such file", f"bring it back, or name those that there are: data.{split}=")
     return sorted(names)
+
+
+def _missing(names: Iterable[str]) -> Iterator[str]:
+    """Those of which others say in their own names that they are there, without what follows the count."""
+    there: dict[tuple[str, int, str], set[int]] = {}
+    for name in names:
+        if match := _COUNTED.fullmatch(name):
+            there.setdefault((match[1], len(match[2]), match[3]), set()).add(int(match[2]))
+    for (before, digits, said), numbers in there.items():
+        count = int(said)
+        begin = int(0 not in numbers and count in numbers)
+        if count <= _MOST_NAMES and max(numbers) < begin + count:
+            for number in sorted({*range(begin, begin + count)} - numbers):
+                yield f"{before}{number:0{digits}d}-of-{said}"
 
 
 def _expanded(pattern: str) -> Iterator[str]:

@@ -84,6 +84,19 @@ def test_a_shard_that_is_named_and_missing_is_refused_or_left_out(tmp_path: Path
         made(WebDataset, root, train="train-{9..0}.tar")
 
 
+@pytest.mark.parametrize(("there", "missing"), [((0, 2), "1-of-3"), ((1, 2), "0-of-3"), ((2, 3), "1-of-3"), ((0, 1), "2-of-3")])
+def test_a_shard_that_the_names_of_others_count_is_missing(tmp_path: Path, there: tuple[int, ...], missing: str) -> None:
+    root = tars(tmp_path / "tars")
+    for number, each in zip(there, sorted(root.glob("train*")), strict=False):
+        each.rename(root / f"train-{number}-of-3-{number}ab.tar")
+    for left in root.glob("train-?.tar"):
+        left.unlink()
+    with pytest.raises(ValueError, match=rf"/train-{missing}: there is no such file; bring it back, or name those that there are"):
+        made(WebDataset, root)
+    assert len(made(WebDataset, root, damaged="skip").shards) == 2
+    assert len(made(WebDataset, root, train=f"train-{{{there[0]}..{there[0]}}}-of-*").shards) == 1, "as it was asked for"
+
+
 def test_a_read_that_fails_is_tried_again_and_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the network has now it may not have in the next attempt, which would then have another sample."""
     data, real, left = made(WebDataset, tars(tmp_path / "tars"), damaged="skip"), os.pread, [2]
