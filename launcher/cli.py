@@ -31,6 +31,7 @@ VERBS = {
     "doctor": "launcher.verbs.doctor",
     "data": "launcher.verbs.data",
     "collect": "launcher.verbs.collect",
+    "plot": "launcher.verbs.plot",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

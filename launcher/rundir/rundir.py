@@ -230,12 +230,12 @@ def _refuse_a_place_of_others(path: Path) -> None:
     )
 
 
-def write_atomic(path: Path, text: str, *, sync: bool = True) -> None:
+def write_atomic(path: Path, content: str | bytes, *, sync: bool = True) -> None:
     """Write a whole file or nothing: temporary, fsync where there is one, rename. Raises RunError."""
     spare = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(writing.new(spare), "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(writing.new(spare), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if sync:
                 writing.sync(file.fileno())

@@ -14,6 +14,7 @@ _VERBS = """\
   why RUN       what became of a run: why it failed, waits or was stopped, and what to type next
   cancel RUN    end it: a batch job is never requeued, a run here saves and stops
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
+  plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second

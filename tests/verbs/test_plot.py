@@ -1,0 +1,100 @@
+"""`plot RUN…`: the curves that there are, in one picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import Answer, refused
+from made_runs import Made
+from PIL import Image
+
+from launcher.rundir.rundir import RunDir
+from launcher.verbs import plot
+
+Command = Callable[..., Answer]
+
+pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+
+
+def run_with(home: Path, *lines: dict[str, Any] | str) -> RunDir:
+    run = Made(home).run
+    run.metrics.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return run
+
+
+def train(step: int, loss: Any, **more: Any) -> dict[str, Any]:
+    return {"step": step, "split": "train", "loss": loss, "epoch": step / 10, "samples": 8 * step, **more}
+
+
+def coloured(path: Path) -> int:
+    """Pixels that are no grey: of the curves."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"), np.int16)
+    return int((np.ptp(pixels, axis=2) > 60).sum())
+
+
+def test_a_run_has_its_curves_in_its_directory(tmp_path: Path, command: Command) -> None:
+    val = [{"step": step, "split": "val", "loss": 2 / step, "accuracy": 1 - 1 / step} for step in (10, 20, 30)]
+    run = run_with(tmp_path, *(train(step, 3 / step, lr=0.1) for step in range(1, 31)), *val)
+    answer = command("plot", str(run.path))
+    assert (answer.code, answer.out, answer.err) == (0, f"{run.path / 'charts.png'}\n", "")
+    with Image.open(run.path / "charts.png") as picture:
+        assert picture.size == (round(3 * 4.6 * 110), round(3.0 * 110)), "loss, accuracy, lr"
+    assert coloured(run.path / "charts.png") > 1000
+    assert not [*run.path.glob(".charts*")]
+
+
+def test_runs_are_in_one_picture_where_it_is_asked_for(tmp_path: Path, command: Command) -> None:
+    runs = [run_with(tmp_path / name, *(train(step, rate / step) for step in range(1, 9))) for name, rate in (("a", 1), ("b", 4))]
+    one = command("plot", str(runs[0].path), "to=one.png")
+    both = command("plot", *(str(run.path) for run in runs), str(runs[0].path), f"to={tmp_path}")
+    assert (one.code, both.code) == (0, 0)
+    assert both.out == f"{tmp_path / 'charts.png'}\n"
+    assert coloured(tmp_path / "charts.png") > coloured(tmp_path / "one.png") * 1.3
+
+
+def test_what_was_done_again_counts_once_and_what_is_no_number_not_at_all(tmp_path: Path, command: Command) -> None:
+    lines: list[dict[str, Any] | str] = [train(step, float(step)) for step in (1, 2, 3, 4)]
+    lines += [
+        train(3, 30.0),
+        train(4, float("nan")),
+        train(5, 10**400),
+        train(6, None),
+        train(7, True),
+        "torn",
+        train(-1, 1.0),
+        train(8, 8.0),
+    ]
+    run = run_with(tmp_path, *lines, {"step": 8, "split": "_odd$", "a $b_": 1.0})
+    assert plot._curves(run) == {("loss", "train"): {1: 1.0, 2: 2.0, 3: 30.0, 8: 8.0}, ("a $b_", "_odd$"): {8: 1.0}}
+    assert command("plot", str(run.path)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        ((), 2, ("plot takes runs, or a sweep",)),
+        (("{run}", "to=a.png", "to=b.png"), 2, ("plot takes runs, or a sweep",)),
+        (("{run}", "to=a.jpg"), 2, ("to=a.jpg: the picture is a PNG; type to=a.png",)),
+        (("{run}", "to=none/a.png"), 2, ("to=none/a.png: there is no directory", "make it")),
+        (("{empty}",), 3, ("metrics.jsonl has no metrics yet",)),
+        (("nobody",), 2, ("nobody",)),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(
+    tmp_path: Path, command: Command, words: tuple[str, ...], code: int, parts: tuple[str, ...]
+) -> None:
+    places = {"run": run_with(tmp_path / "full", train(1, 1.0)).path, "empty": run_with(tmp_path / "empty").path}
+    refused(command("plot", *(word.format(**places) for word in words)), code, *parts)
+    assert not [*tmp_path.rglob("*.png")]
+
+
+def test_without_matplotlib_a_line_says_what_to_type(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    refused(command("plot", str(run_with(tmp_path, train(1, 1.0)).path)), 2, "plot needs matplotlib", "pip install 'launcher[plot]'")
