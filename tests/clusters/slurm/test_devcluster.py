@@ -192,6 +192,7 @@ def test_a_mount_below_mnt_appears_on_the_nodes(cluster: DevCluster) -> None:
 
 
 def test_up_and_down_twice(cluster: DevCluster, tmp_path: Path) -> None:
+    cluster.up()  # of a test before this one a node may not be back yet
     assert "is up already" in cluster.up()
     job = cluster.sbatch(tmp_path, "-N3", "-o/dev/null", "--wrap", "srun bash -c 'setsid sleep 987 & wait'")
     cluster.wait_for_state(job, "RUNNING")
