@@ -123,8 +123,5 @@ def _plain(column: Any) -> Any:
     """Without the struct around bytes, which would be a dict for each row; a row whose struct is null is null."""
     import pyarrow as pa
 
-    return column.flatten()[0] if pa.types.is_struct(column.type) and _is_picture(column.type) else column
-
-
-def _is_picture(struct: Any) -> bool:
-    return struct.num_fields == 1 and struct.get_field_index("bytes") == 0
+    is_picture = pa.types.is_struct(column.type) and column.type.num_fields == 1 and column.type.get_field_index("bytes") == 0
+    return column.flatten()[0] if is_picture else column

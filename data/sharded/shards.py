@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -61,8 +60,9 @@ def _names(root: Path, split: str, pattern: str, doubt: Doubt) -> list[str]:
                 names.add(path.relative_to(root).as_posix())
             else:
                 doubt(f"{path.relative_to(root)}: it is a link to nothing, or no file", "bring it back")
-    for missing in _missing(names) if not _SPAN.search(pattern) else ():
-        doubt(f"{missing}: there is no such file", f"bring it back, or name those that there are: data.{split}=")
+    if not _SPAN.search(pattern):
+        for missing in _missing(names):
+            doubt(f"{missing}: there is no such file", f"bring it back, or name those that there are: data.{split}=")
     return sorted(names)
 
 
@@ -112,21 +112,20 @@ class Reader:
 
     def read(self, file: int, path: Path, offset: int, size: int) -> bytes:
         """Raises ValueError where the file is gone or ends before that; OSError where it cannot be read, tried three times."""
-        for pause in (*_PAUSES_SECONDS, None):
-            try:
-                raw = _whole(self._descriptor(file, path), offset, size)
-            except OSError as error:
-                self._close(file)  # of a handle that is stale nothing is read any more
-                if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    raise ValueError("is gone: there is no such file") from error
-                if pause is None:
-                    raise
-                time.sleep(pause)
-                continue
-            if len(raw) < size:
-                raise ValueError(f"is cut: {len(raw)} of {size} bytes")
-            return raw
-        raise AssertionError("the last pause is none")
+        try:
+            raw = tried(lambda: self._once(file, path, offset, size))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ValueError("is gone: there is no such file") from error
+        if len(raw) < size:
+            raise ValueError(f"is cut: {len(raw)} of {size} bytes")
+        return raw
+
+    def _once(self, file: int, path: Path, offset: int, size: int) -> bytes:
+        try:
+            return _whole(self._descriptor(file, path), offset, size)
+        except OSError:
+            self._close(file)  # of a handle that is stale nothing is read any more
+            raise
 
     def _descriptor(self, file: int, path: Path) -> int:
         if file not in self._open:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +78,7 @@ def _curves(run: RunDir) -> Curves:
         if step is None:
             continue
         for metric, value in line.items():
-            if metric in _PLACES or (number := reading.number(value)) is None or not math.isfinite(number):
+            if metric in _PLACES or (number := reading.number(value)) is None:
                 continue
             curve = found.setdefault((metric[:80], split), {})
             if curve and step <= next(reversed(curve)):

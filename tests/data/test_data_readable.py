@@ -37,7 +37,10 @@ def _loop(path: Path) -> None:
 
 def _vast(path: Path) -> None:
     """60,000 x 60,000 pixels in a few bytes."""
-    chunk = lambda kind, raw: struct.pack(">I", len(raw)) + kind + raw + struct.pack(">I", zlib.crc32(kind + raw))  # noqa: E731
+
+    def chunk(kind: bytes, raw: bytes) -> bytes:
+        return struct.pack(">I", len(raw)) + kind + raw + struct.pack(">I", zlib.crc32(kind + raw))
+
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
 

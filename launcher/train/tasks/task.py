@@ -120,7 +120,7 @@ class Pairs:
         self._seen: list[tuple[torch.Tensor, ...]] = []
 
     def add(self, *pair: torch.Tensor) -> None:
-        self._seen.append(pair)
+        self._seen.append(tuple(each.clone() for each in pair))  # labels that are part of a batch would keep its images too
 
     def state(self) -> dict[str, torch.Tensor]:
         return dict(zip(self._names, self.all(), strict=True)) if self._seen else {}
