@@ -80,7 +80,7 @@ def test_a_run_of_it_is_started_seen_followed_and_explained(toy_spool: Toy) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_one_that_is_cancelled_and_resumed_is_equal_to_the_bit(toy_spool: Toy, processes: int) -> None:
     toy_spool.open()
     words = (f"cluster.processes_per_node={processes}", "train.steps=120", "train.save_every=5", "train.log_every=1")

@@ -35,6 +35,7 @@ def test_a_word_that_ends_torch_is_refused_in_its_words(name: str, value: str, t
 
 
 @slow
+@pytest.mark.full
 def test_a_word_that_has_torch_wait_for_ever_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
     torch_words._problem.cache_clear()
     with pytest.raises(ConfigError, match=r"^TORCH_FR_BUFFER_SIZE=abc: torch does not start with it \("):

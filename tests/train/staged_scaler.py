@@ -35,7 +35,7 @@ def main(file: str, looks: bool) -> None:
             optimizers.unscale(scaler)
         optimizers.step(scaler)
         moved += int(not torch.equal(before, model.weight))
-    print(json.dumps({"rank": rank, "moved": moved, "scale": scaler.get_scale()}), flush=True)
+    sys.stdout.write(json.dumps({"rank": rank, "moved": moved, "scale": scaler.get_scale()}) + "\n")  # print writes twice if unbuffered
     dist.barrier()
     dist.destroy_process_group()
     if rank == 0:
