@@ -9,7 +9,8 @@ A data set is one of these:
   no such split. data/cifar10.py is one.
 
 Either may have `prepare()`, called once where the user sees it, which returns keywords that pin what was found; `class_names`; and
-`standin`, whether its data are drawn, which everything that a run writes then says. Of one object for each split, that for train is asked.
+`standin`, whether its data are drawn, which everything that a run writes then says; `preprocessing`, how a file or row becomes what the
+model is given (docs/after-training.md has its keys). Of one object for each split, that for train is asked.
 """
 
 from __future__ import annotations

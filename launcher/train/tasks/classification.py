@@ -27,6 +27,8 @@ class Classification:
     with `weight` gives for the whole batch.
     """
 
+    predicts = "classes"
+
     def __init__(
         self,
         label_smoothing: float = 0.0,

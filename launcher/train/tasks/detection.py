@@ -34,6 +34,8 @@ class Detection:
     picture without boxes counts too. COCO's average precision, as `map50` at an overlap of 0.5 and `map` over ten from 0.5 to 0.95.
     """
 
+    predicts = "boxes"
+
     def __init__(self, box_factor: float = 1.0, least_score: float = 0.05, most_overlap: float = 0.6, most_boxes: int = 100) -> None:
         """`box_factor`: of GIoU's loss. Of what is found: `least_score`; `most_overlap` of two boxes of a class; `most_boxes` in a picture,
         COCO's 100. Raises ValueError naming the key."""
@@ -44,6 +46,7 @@ class Detection:
             raise ValueError("task.box_factor is 0 or more, task.most_boxes 1 or more; type other numbers")
         self._box_factor = box_factor
         self._finder = Finder(least_score, most_overlap, most_boxes)
+        self.predicting = self._finder._asdict()
 
     def step(self, model: Model, batch: Batch) -> Step:
         classes, boxes, centres, weight = losses(model(batch[0]), batch[1])

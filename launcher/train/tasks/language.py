@@ -26,13 +26,14 @@ class NextToken(Quiet):
     sequence; 0: none.
     """
 
-    unit = "tokens"
+    unit = predicts = "tokens"
 
     def __init__(self, z_loss: float = 0.0, sample: int = 200, temperature: float = 0.8) -> None:
         """Raises ValueError naming the key."""
         if z_loss < 0 or sample < 0 or temperature <= 0:
             raise ValueError("task.z_loss and task.sample are 0 or more, task.temperature is more than 0; type other numbers")
         self._z_loss, self._sample, self._temperature = z_loss, sample, temperature
+        self.predicting = {"temperature": temperature}
 
     def step(self, model: Model, batch: Batch) -> Step:
         tokens, targets, *documents = batch

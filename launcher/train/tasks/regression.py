@@ -24,6 +24,8 @@ class Regression(Quiet):
     names of its functions (named_metrics.py); the mean over the numbers of a sample where each has one of its own.
     """
 
+    predicts = "numbers"
+
     def __init__(self, huber: float = 0.0, metrics: Sequence[named_metrics.Asked] = ()) -> None:
         """Raises ValueError naming the key."""
         if huber < 0:

@@ -50,6 +50,8 @@ class Task(Protocol):
 
     One whose weight counts something else than samples may say what, in an attribute `unit` ("tokens"): metrics have how many a second.
     One with a true `needs_labels` is given those of the training part before the first step, (n,) int64: `learn_labels(labels)`.
+    One whose model others are to use may say what it predicts (docs/after-training.md), in an attribute `predicts`: classes, numbers, boxes
+    or tokens; and what is to be known to read its outputs, in `predicting`, as JSON has it.
     """
 
     def step(self, model: Model, batch: Any) -> Step: ...
