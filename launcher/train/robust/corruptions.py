@@ -1,9 +1,10 @@
 """Common corruptions (Hendrycks and Dietterich, 2019, https://arxiv.org/abs/1903.12261) of images (N, C, H, W) in 0..1, in five severities.
 
 Nine of the paper's 15, and three of the four that it keeps for validation (speckle noise, Gaussian blur, saturate). Not here: glass blur,
-zoom blur, snow, frost, fog, elastic transform; spatter of the four. Each severity's numbers are those of CIFAR-10-C, from its authors' code (https://github.com/hendrycks/robustness,
-ImageNet-C/create_c/make_cifar_c.py); lengths in pixels are scaled by the shorter side over 32. What differs from theirs: results are not
-rounded to 8 bits (but by pixelate and jpeg), and motion blur is our own line of half a Gaussian and not ImageMagick's.
+zoom blur, snow, frost, fog, elastic transform; spatter of the four. Each severity's numbers are those of CIFAR-10-C, from its authors' code
+(https://github.com/hendrycks/robustness, ImageNet-C/create_c/make_cifar_c.py); lengths in pixels are scaled by the shorter side over 32.
+What differs from theirs: results are not rounded to 8 bits (but by pixelate and jpeg), and motion blur is our own line of half a Gaussian
+and not ImageMagick's. Its severities 3 and 4 differ in the length of the line alone, beyond three deviations: they are the same here.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class Robustness:
         return {"accuracy": self.table()["clean"], "samples": int(self._counts[0])}
 
     def table(self) -> dict[str, Any]:
-        """{"samples", "clean", "rows": [{"kind", "strength", "accuracy"}, …]}; strength: epsilon in 0..1 of fgsm and pgd, else the severity,
-        1 to 5. A curve is the rows of one kind. Raises ValueError where nothing was counted."""
+        """{"samples", "clean", "rows": [{"kind", "strength", "accuracy"}, …]}; strength: epsilon in 0..1 of fgsm and pgd, else the
+        severity, 1 to 5. A curve is the rows of one kind. Raises ValueError where nothing was counted."""
         samples, clean, *right = self._counts.tolist()
         if not samples:
             raise ValueError("no rank has counted a batch")

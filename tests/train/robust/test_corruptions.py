@@ -28,7 +28,8 @@ def test_a_corruption_stays_in_range_and_grows_and_hangs_on_seed_and_sample(kind
         assert each.max() <= 1
     away = [float((each - images).square().mean()) for each in made]
     parts = [away[:2], away[2:]] if kind == "saturate" else [away]  # of which two take colour away, and three add some
-    assert all(0 < part[0] and part == sorted(part) and len(set(part)) == len(part) for part in parts), away
+    alike = 1 if kind == "motion_blur" else 0  # its severities 3 and 4
+    assert all(part[0] > 0 and part == sorted(part) and len(set(part)) == len(part) - alike for part in parts), away
     again = corrupted(kind, images[2:], 3, Chance(range(2, 4), 7))
     assert torch.allclose(again, made[2][2:], atol=1e-6)
 
