@@ -1,4 +1,4 @@
-"""A run becomes a folder that needs none of its code (docs/after-training.md): weights, forms of the model, what goes in and what comes out."""
+"""A run becomes a folder that needs none of its code (docs/after-training.md): weights, forms of the model, what goes in and comes out."""
 
 from __future__ import annotations
 
