@@ -24,7 +24,7 @@ VERBS = (
     (("tensorbord",), "tensorbord: no such verb; did you mean tensorboard?"),
     (
         ("cifar",),
-        "cifar: no such verb; it takes cancel, collect, data, doctor, drill, logs, plan, plot, render, resume, run, status, tensorboard, "
+        "cifar: no such verb; it takes cancel, collect, data, doctor, drill, export, logs, plan, plot, render, resume, run, status, tensorboard, "
         "why",
     ),
     (("status", "a", "b"), "status takes no run"),
