@@ -40,7 +40,7 @@ def check(config: Mapping[str, Any], mesh: Mesh) -> None:
             f"train.adversarial needs the whole model in each process, and strategy._target_={config['strategy']['_target_']} cuts it "
             f"({mesh}); type strategy=ddp, or train.adversarial=null"
         )
-    if str(config["optim"]["_target_"]).endswith(".LBFGS"):
+    if str(config["optim"]["_target_"]).lower().endswith(".lbfgs"):  # of others the worker knows
         raise ConfigError(
             "train.adversarial: LBFGS searches along one loss, and at each weight that it tries an attack makes another; type optim=sgd, "
             "or train.adversarial=null"

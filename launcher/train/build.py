@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
-from launcher.errors import RunError
+from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
@@ -165,7 +165,7 @@ def _trained(
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts, coordinate.mesh.cp)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
-    trained = _adversary(config, task, model, fed, shares, scaler, process) if train.adversarial else task
+    trained: Any = _adversary(config, task, model, fed, shares, scaler, process, closure) if train.adversarial else task
     loss = Loss(trained, computing, meter, shares, scaler, watch, clock, coordinate.mesh.is_staged)
     stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)
     return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
@@ -179,8 +179,14 @@ def _adversary(
     shares: Shares,
     scaler: torch.amp.GradScaler | None,
     process: Process,
+    closure: Closure | None,
 ) -> Adversary:
-    """Raises ConfigError where the data are no images that an attack can change."""
+    """Raises ConfigError where the data are no images that an attack can change, or the optimizer has a closure."""
+    if closure is not None:
+        raise ConfigError(
+            "train.adversarial: this optimizer searches along one loss, and at each weight that it tries an attack makes another; type "
+            "optim=sgd, or train.adversarial=null"
+        )
     data, loader, at = fed
     device = process.accelerator.device
     pixels, place = pixels_of(data, loader, task, device), Placed(config["seed"], shares, process.coordinate.dp_rank, at)

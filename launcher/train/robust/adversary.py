@@ -84,9 +84,6 @@ class Adversary:
             worst = self._attacked(images, labels)
         return self._task.step(model, (worst, labels))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
     def _attacked(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         def loss(at: torch.Tensor) -> torch.Tensor:
             found = self._task.step(self._computing, (at, labels)).loss
