@@ -13,6 +13,8 @@ from launcher.trust import reading
 
 ABSENT = "–"
 """Where a run has no such key."""
+UNKNOWN: Any = object()
+"""Where nobody knows: it cannot be read, or is not there yet."""
 _SUMMARY = ("steps", "seconds", "samples_per_second", "attempts")
 _VERSIONS = ("torch", "accelerate", "precision", "world")
 _MOST_FILES = 40
@@ -58,10 +60,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _differing(title: str, what: str, keys: Sequence[str], of: Callable[[Member, str], Any], runs: Sequence[Member]) -> Section:
+    """A run of which a key is not known (UNKNOWN) differs from none."""
     rows = {key: tuple(of(run, key) for run in runs) for key in keys}
-    differ = {key: values for key, values in rows.items() if len({*map(shown, values)}) > 1}
+    differ = {key: values for key, values in rows.items() if len({shown(value) for value in values if value is not UNKNOWN}) > 1}
     count = f"{len(differ)} of {len(rows)} {what} differ" if differ else f"all {len(rows)} {what} are the same" if rows else f"no {what}"
-    return Section(title, count, differ)
+    return Section(title, count, {key: tuple("?" if value is UNKNOWN else value for value in values) for key, values in differ.items()})
 
 
 def shown(value: Any) -> str:
@@ -74,7 +77,7 @@ def shown(value: Any) -> str:
 def _config(runs: Sequence[Member]) -> Section:
     readable = [run for run in runs if run.config]
     keys = list(dict.fromkeys(key for run in readable for key in run.config))
-    return _differing("config", "keys", keys, lambda run, key: run.config.get(key, ABSENT) if run.config else "unreadable", runs)
+    return _differing("config", "keys", keys, lambda run, key: run.config.get(key, ABSENT) if run.config else UNKNOWN, runs)
 
 
 def _code(runs: Sequence[Member]) -> Section:
@@ -95,25 +98,22 @@ def _code(runs: Sequence[Member]) -> Section:
 
 
 def _data(runs: Sequence[Member]) -> Section:
-    prints = tuple(run.of_data("fingerprint") or ABSENT for run in runs)
-    standin = tuple(run.summary.get("data_is_standin", ABSENT) for run in runs)
-    rows = {"data.fingerprint": tuple(str(each)[:16] for each in prints), "is the stand-in": standin}
-    differ = {key: values for key, values in rows.items() if len({*map(shown, values)}) > 1}
-    same = "no data.fingerprint was frozen" if {*prints} == {ABSENT} else "the same"
-    return Section("data", "differ" if differ else same, differ)
+    def of(run: Member, key: str) -> Any:
+        if key == "is the stand-in":
+            return run.summary.get("data_is_standin", UNKNOWN)
+        return str(run.of_data("fingerprint") or ABSENT)[:16] if run.config else UNKNOWN
+
+    return _differing("data", "marks", ["data.fingerprint", "is the stand-in"], of, runs)
 
 
 def _versions(runs: Sequence[Member]) -> Section:
     def of(run: Member, key: str) -> Any:
         if key in ("launcher", "python"):
-            return ABSENT if run.plan is None else run.plan.version if key == "launcher" else run.plan.python
-        return _plain(run.summary.get(key))
+            return UNKNOWN if run.plan is None else run.plan.version if key == "launcher" else run.plan.python
+        found = run.summary.get(key)
+        return found if isinstance(found, str) else UNKNOWN
 
     return _differing("versions", "versions", [*_VERSIONS, "launcher", "python"], of, runs)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else ABSENT
 
 
 def _metrics(runs: Sequence[Member]) -> Section:

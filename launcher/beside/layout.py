@@ -11,8 +11,8 @@ from launcher.trust import reading
 from launcher.trust.terminal import one_line
 
 _GAP = "  "
-_LEAST = 11
-"""Characters of a column, below which runs go down."""
+_ENOUGH = 18
+"""Characters of a column, below which runs go down rather than that what is in it is shortened."""
 _MOST = 24
 """Of a run's name, of a key that heads a column, and of a value below it."""
 
@@ -44,7 +44,9 @@ def lines(section: Section, labels: Sequence[str], columns: int) -> Iterator[str
     keys = min(max(map(len, section.rows)), max(12, columns * 2 // 5))
     with_change = len(labels) == 2 and section.title == "metrics"
     room = (columns - 2 - keys) // (len(labels) + with_change) - len(_GAP)
-    yield from _across(section, len(labels), keys, room, with_change) if room >= _LEAST else _down(section, labels, columns)
+    longest = max(len(shown(value)) for values in section.rows.values() for value in values)
+    is_wide = room >= min(_ENOUGH, longest)
+    yield from _across(section, len(labels), keys, room, with_change) if is_wide else _down(section, labels, columns)
 
 
 def _across(section: Section, count: int, keys: int, room: int, with_change: bool) -> Iterator[str]:

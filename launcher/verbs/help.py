@@ -19,6 +19,7 @@ _VERBS = """\
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second
+  bench device  time an update on the CPU and on each device here: memory, energy, cost (price=cpu:0.10,…), and which to use
   doctor        examine the machines that run would train on; name the bad ones"""
 
 _EXAMPLES = """\

@@ -237,7 +237,8 @@ def test_a_damaged_config_or_summary_is_said_and_the_rest_compared(tmp_path: Pat
     assert "warning: toy/b: config.yaml is not" in answer.out
     assert "warning: toy/c: summary.json is damaged" in answer.out
     assert "plan.json is not a plan" in answer.out
-    assert rows(answer.out, "config")["seed"] == ["97", "unreadable", "99"]
+    assert rows(answer.out, "config") == {"seed": ["97", "?", "99"]}
+    assert "versions: all 6 versions are the same" in answer.out
     assert rows(answer.out, "metrics")["val_loss"] == ["1", "1", "–"]
 
 
