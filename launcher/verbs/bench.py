@@ -20,8 +20,8 @@ from launcher.start.device_bench import Contender
 _NAME, _PRICE = "bench-device.png", "price="
 _UNREAD, _NONE = "not readable here", "–"
 _OF_WHAT = (
-    "Memory: of the CPU all that the process has, of another device what torch has there. Energy: of the CPU all of the processor, of another "
-    "device its own board."
+    "Memory: of the CPU all that the process has, of another device what torch has there. Energy: of the CPU all of the processor, of "
+    "another device its own board."
 )
 _USAGE = "bench device +exp=cifar [price=cpu:0.10,…] [to=FILE.png]"
 
