@@ -110,7 +110,7 @@ def _unlike(first: Predictions, other: Predictions) -> str:
     import numpy as np
 
     if first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint:
-        return "its predictions are of other data (another fingerprint)"
+        return "its predictions are of other data, or of the same seen otherwise (another fingerprint)"
     if not np.array_equal(first.sample, other.sample):
         return f"its samples are not those of run 1 ({len(other.sample):,} and {len(first.sample):,})"
     if (first.label is None) != (other.label is None):

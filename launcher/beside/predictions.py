@@ -29,7 +29,7 @@ class Predictions:
     """None where there are no classes."""
     right: Any
     fingerprint: str
-    """Of the data, empty where the file does not say."""
+    """Of what the model was given, and of what was to be found; empty where the file does not say."""
 
 
 def splits(run: RunDir) -> list[str]:
@@ -93,5 +93,4 @@ def _ordered(found: dict[str, Any], words: dict[str, str]) -> Predictions:
     if "label" in found and "predicted" in found:
         label = found["label"][order]
         right = label == found["predicted"][order]
-    fingerprint = next((value for name, value in words.items() if name.endswith("fingerprint")), "")
-    return Predictions(sample, found["loss"][order].astype(np.float64), label, right, fingerprint)
+    return Predictions(sample, found["loss"][order].astype(np.float64), label, right, words.get("fingerprint", ""))

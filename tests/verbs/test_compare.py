@@ -40,7 +40,7 @@ def member(home: Path, name: str, config: dict[str, Any] | None = None, plan: An
     return run
 
 
-def predicted(run: RunDir, split: str = "test", metadata: dict[str, str] | None = None, **columns: Sequence[Any]) -> Path:
+def predicted(run: RunDir, split: str = "test", metadata: dict[str, str] | None = None, **columns: Any) -> Path:
     types = {"sample": pa.int64(), "label": pa.int64(), "predicted": pa.int64(), "loss": pa.float32()}
     types |= {"found": pa.list_(pa.float32()), "wanted": pa.list_(pa.float32())}
     table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
@@ -50,7 +50,7 @@ def predicted(run: RunDir, split: str = "test", metadata: dict[str, str] | None 
     return path
 
 
-def classes(run: RunDir, wrong: Sequence[int], count: int = 100, split: str = "test", **columns: Sequence[Any]) -> Path:
+def classes(run: RunDir, wrong: Sequence[int], count: int = 100, split: str = "test", **columns: Any) -> Path:
     labels = [number % 10 for number in range(count)]
     found = [label + (number in wrong) for number, label in enumerate(labels)]
     loss = [1.0 if number in wrong else 0.1 for number in range(count)]
@@ -186,7 +186,7 @@ def test_numbers_are_tested_by_their_losses(tmp_path: Path, command: Command) ->
 )
 def test_what_cannot_be_paired_is_said_and_not_tested(tmp_path: Path, command: Command, columns: dict[str, Any], why: str) -> None:
     one, other = (member(tmp_path, each) for each in "ab")
-    classes(one, range(9), metadata={"fingerprint": "one"})  # type: ignore[arg-type]
+    classes(one, range(9), metadata={"fingerprint": "one"})
     classes(other, range(9), **columns)
     answer = command("compare", str(one), str(other))
     assert (answer.code, answer.err) == (0, "")
