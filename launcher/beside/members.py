@@ -49,6 +49,8 @@ def read(runs: Sequence[RunDir]) -> list[Member]:
 
 def _member(run: RunDir, label: str) -> Member:
     label, faults = one_line(label), list[str]()
+    if not run.path.is_dir():
+        return Member(run, label, {}, None, {}, [f"{label}: there is no such run any more"])
     plan: Plan | None = None
     try:
         plan = run.read_plan()

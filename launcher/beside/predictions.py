@@ -58,7 +58,8 @@ def _columns(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             table: Any = library.ParquetFile(file)
             told: Any = table.metadata
             columns = {field.name: str(field.type) for field in table.schema_arrow}
-            if told.num_rows > _MOST_SAMPLES or file.seek(0, 2) > _MOST_BYTES:
+            size = sum(told.row_group(group).total_byte_size for group in range(told.num_row_groups))
+            if told.num_rows > _MOST_SAMPLES or max(size, file.seek(0, 2)) > _MOST_BYTES:
                 raise ValueError(f"{_NAME} is larger than predictions are")
             wanted = [name for name in _COLUMNS if name in columns]
             for name in wanted:

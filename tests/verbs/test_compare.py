@@ -242,6 +242,19 @@ def test_a_damaged_config_or_summary_is_said_and_the_rest_compared(tmp_path: Pat
     assert rows(answer.out, "metrics")["val_loss"] == ["1", "1", "–"]
 
 
+def test_a_member_that_is_gone_is_one_warning(tmp_path: Path, command: Command) -> None:
+    one, other = (member(tmp_path, each, val_loss=1.0) for each in "ab")
+    folder = one.path.parent.parent / ".sweeps" / "mine"
+    folder.mkdir(parents=True)
+    entries = [{"number": number, "overrides": [], "run": str(run)} for number, run in enumerate((one, other, one.path.parent / "gone"))]
+    (folder / "sweep.json").write_text(json.dumps({"objective": "val_loss", "members": entries}))
+    answer = command("compare", str(folder))
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.count("warning") == 1
+    assert "3  toy/gone  no summary\nwarning: toy/gone: there is no such run any more\n" in answer.out
+    assert rows(answer.out, "metrics")["val_loss"] == ["1", "1", "–"]
+
+
 def test_what_files_say_reaches_the_terminal_as_text(tmp_path: Path, command: Command) -> None:
     one = member(tmp_path, "a", {"evil": "\x1b]52;c;x\x07\nwarning: all is well"}, **{"val_\nloss\x1b[2J": 1.0})
     other = member(tmp_path, "b", {"evil": "x"})
