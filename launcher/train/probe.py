@@ -6,6 +6,7 @@ what was found as the last line of stdout.
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def _job(config: Mapping[str, Any], where: torch.device, shares: int, folder: Pa
     train = TrainConfig(**{**config["train"], "hang_seconds": 0.0})
     chosen, _ = precision.choose(train.precision, where)
     set_speed(where, train.deterministic)
+    os.environ["ACCELERATE_TORCH_DEVICE"] = str(where)  # with its number: a thread begins with device 0, and would go on there
     accelerator = Accelerator(cpu=device.is_host(where), mixed_precision="no", rng_types=[])
     run, ranks = RunDir(folder), Ranks(0, 1)
     place = Place(rank=0, local_rank=0, world=1, attempt=0, restart=0)
