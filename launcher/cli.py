@@ -34,6 +34,7 @@ VERBS = {
     "plot": "launcher.verbs.plot",
     "compare": "launcher.verbs.compare",
     "bench": "launcher.verbs.bench",
+    "export": "launcher.verbs.export",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 
