@@ -37,7 +37,7 @@ class Difference(NamedTuple):
         return {"largest": self.largest, "relative": self.relative, "allowed": ALLOWED}
 
 
-class Failed(Exception):  # noqa: N818
+class Failed(Exception):
     """A form that cannot be made, in one line; the others can."""
 
 
@@ -128,8 +128,8 @@ def checked(form: str, found: Difference) -> Difference:
     """Raises RunError where it is too large."""
     if found.relative > ALLOWED:
         raise RunError(
-            f"{form} is not the model that was trained: on {found.largest:.2g} its outputs are apart, {found.relative:.2g} of the largest, and "
-            f"{ALLOWED:g} is allowed; nothing was exported"
+            f"{form} is not the model that was trained: its outputs are {found.largest:.2g} apart, {found.relative:.2g} of the largest, "
+            f"and {ALLOWED:g} is allowed; nothing was exported"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""A run becomes a folder that needs none of its code (docs/after-training.md): weights, forms of the model, what goes in and what comes out."""
+"""A run becomes a folder that needs none of its code (docs/after-training.md): weights, forms of the model, what goes in and comes out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from launcher.export.source import Source, as_json
 from launcher.exported import folder
 from launcher.exported.draft import Draft, drafted
 from launcher.plan import Plan
+from launcher.predict import guards
 from launcher.rundir.rundir import RunDir
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.work import read_config
@@ -31,7 +32,9 @@ def make(asked: Mapping[str, Any]) -> dict[str, Any]:
         checkpoint = source.weights(run, config, asked["checkpoint"], draft.at(folder.WEIGHTS))
         found = source.opened(run, config, draft.at(folder.WEIGHTS))
         told = _forms(found, draft, asked["onnx"], source.precision_of(run))
-        told |= _words(found, draft, told["outputs"])
+        _words(found, draft, told["outputs"])
+        if why := _guards(found, draft):
+            told["missing"]["guards"] = why
         told["run"] = _provenance(run, plan, config, checkpoint, found)
         if asked["hf"]:
             draft.write(
@@ -95,8 +98,8 @@ def _shape(name: str, many: torch.Tensor, few: torch.Tensor) -> dict[str, Any]:
     return {"name": name, "dtype": str(many.dtype).removeprefix("torch."), "shape": shape}
 
 
-def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Preprocessing, labels, guards, tokenizer: what is not the model."""
+def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> None:
+    """Preprocessing, labels, tokenizer: what is not the model. Raises ConfigError."""
     preprocessing = dict(getattr(found.data, "preprocessing", None) or {"kind": "tensors"})
     if preprocessing["kind"] == "text" and preprocessing["tokenizer"] != "bytes":
         shutil.copyfile(preprocessing["tokenizer"], draft.at(folder.TOKENIZER))
@@ -107,7 +110,17 @@ def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> dic
         if scores is None or not isinstance(scores["shape"][-1], int):
             raise ConfigError("export: a model of classes has a score for each; its output has none of a fixed number")
         draft.write(folder.LABELS, as_json(source.labels(found, scores["shape"][-1])))
-    return {}
+
+
+def _guards(found: Source, draft: Draft) -> str:
+    """Statistics of the training inputs. Why there are none, where there are none."""
+    if not found.training:
+        return "the inputs are no floating-point numbers, of which there would be statistics"
+    try:
+        draft.write(folder.GUARDS, as_json(guards.fit(found.training)))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _provenance(run: RunDir, plan: Plan, config: Mapping[str, Any], checkpoint: Checkpoint, found: Source) -> dict[str, Any]:

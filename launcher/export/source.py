@@ -119,7 +119,7 @@ def fill(model: nn.Module, file: Path) -> None:
         raise CheckpointError(f"the checkpoint has no {lacking[0]}, which the model as its code is now has; bring back the code of the run")
 
 
-class _Seen(Exception):  # noqa: N818 (no error)
+class _Seen(Exception):
     """What a task gave its model."""
 
 
