@@ -102,8 +102,8 @@ class Folder:
         except OSError as error:
             raise _broken(self.path, f"{name} is not there ({error.strerror})") from error
         wanted = told.get("bytes")
-        if self._key is not None and reading.whole_number(wanted) is not None:
-            wanted = vault.length(wanted)
+        if self._key is not None and (plain := reading.whole_number(wanted)) is not None:
+            wanted = vault.length(plain)
         if size != wanted:
             raise _broken(self.path, f"{name} has {size:,} bytes, and {wanted!r:.20} were written")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +17,8 @@ from launcher.trust import vault
 pytest.importorskip("cryptography")
 
 KEY, OTHER = bytes(range(32)), bytes(32)
-TOLD = {
-    "predicts": "classes",
-    "predicting": {},
-    "inputs": [],
-    "outputs": [],
-    "differences": {},
-    "missing": {},
-    "run": {"name": "secret-run"},
-}
+KINDS = {"predicting": {}, "inputs": [], "outputs": [], "differences": {}, "missing": {}}
+TOLD = {"predicts": "classes", **KINDS, "run": {"name": "secret-run"}}
 FILES = {PREPROCESSING: b'{"kind": "tensors"}', LABELS: b'["a", "b"]', WEIGHTS: bytes(range(256)) * 9000}
 
 
@@ -74,15 +68,20 @@ def _changed(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _sealed(here: Path, name: str) -> Path:
+    return here / f"{name}{SEALED}"
+
+
+OTHERS = "is another file, put in the place of export.json"
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a byte": (lambda here: _changed(here / f"{WEIGHTS}{SEALED}"), r"piece 2 of 3, bytes 1048576 to 2097152, was changed"),
-    "cut off": (lambda here: (here / f"{WEIGHTS}{SEALED}").write_bytes((here / f"{WEIGHTS}{SEALED}").read_bytes()[:-9]), "2,304,139 bytes, and 2304148"),
-    "gone": (lambda here: (here / f"{WEIGHTS}{SEALED}").unlink(), "is not there"),
-    "another in its place": (lambda here: (here / f"{LABELS}{SEALED}").replace(here / f"{MANIFEST}{SEALED}"), "is another file, put in the place of export.json"),
-    "plain": (lambda here: (here / f"{MANIFEST}{SEALED}").write_text("{}" * 99), "is not encrypted, and should be"),
-    "the manifest gone": (lambda here: (here / f"{MANIFEST}{SEALED}").unlink(), "export.json cannot be read"),
-    "a word that is none": (lambda here: (here / f"{MANIFEST}{SEALED}").write_bytes(b""), "was cut off: it ends in its header"),
-}  # fmt: skip
+    "a byte": (lambda here: _changed(_sealed(here, WEIGHTS)), r"piece 2 of 3, bytes 1048576 to 2097152, was changed"),
+    "cut off": (lambda here: os.truncate(_sealed(here, WEIGHTS), 2304139), "2,304,139 bytes, and 2304148"),
+    "gone": (lambda here: _sealed(here, WEIGHTS).unlink(), "is not there"),
+    "another in its place": (lambda here: _sealed(here, LABELS).replace(_sealed(here, MANIFEST)), OTHERS),
+    "plain": (lambda here: _sealed(here, MANIFEST).write_text("{}" * 99), "is not encrypted, and should be"),
+    "the manifest gone": (lambda here: _sealed(here, MANIFEST).unlink(), "export.json cannot be read"),
+    "an empty one": (lambda here: _sealed(here, MANIFEST).write_bytes(b""), "was cut off: it ends in its header"),
+}
 
 
 @pytest.mark.parametrize("what", CHANGES)
