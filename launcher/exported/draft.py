@@ -60,7 +60,8 @@ class Draft:
 
 @contextlib.contextmanager
 def drafted(target: Path, key: bytes | None = None) -> Generator[Draft]:
-    """`key`: to encrypt it with (launcher/trust/vault_key.py). Raises RunError where there is something else at `target`, or what is written cannot be; then nothing of it is left."""
+    """`key`: to encrypt it with (launcher/trust/vault_key.py). Raises RunError where there is something else at `target`, or what is
+    written cannot be; then nothing of it is left."""
     check(target)
     place = None
     try:

@@ -91,8 +91,8 @@ class Opened(io.RawIOBase):
             raise Damaged(f"is encrypted in format {magic[-1]}, and this launcher reads {MAGIC[-1]}; use the launcher that wrote it")
         if not hmac.compare_digest(mark_, _mark(key)):
             raise KeyFault(
-                f"{name} is encrypted with the key {mark_.hex()[:8]}, and yours is {mark(key)[:8]}; set LAUNCHER_KEY or LAUNCHER_KEY_FILE to "
-                "the one that it was written with"
+                f"{name} is encrypted with the key {mark_.hex()[:8]}, and yours is {mark(key)[:8]}; set LAUNCHER_KEY or LAUNCHER_KEY_FILE "
+                "to the one that it was written with"
             )
         self._cipher, tags = _derived(key, salt)
         if not hmac.compare_digest(tag, _tag(tags, b"header", head[:-TAG])) or not 0 < self._piece <= _MOST_PIECE:
