@@ -9,13 +9,15 @@ import random
 import secrets
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers import REPO
 
-from launcher.errors import KeyFault
+from launcher.clusters.slurm.env import check_env
+from launcher.errors import ConfigError, KeyFault
 from launcher.trust import vault, vault_key
 from launcher.trust.secret import Mask
 from launcher.trust.vault import HEADER, TAG, Damaged, Opened
@@ -241,3 +243,25 @@ def test_a_key_is_masked_however_it_is_written() -> None:
 def test_reading_needs_nothing_of_what_trains() -> None:
     program = "import sys; from launcher.trust import vault, vault_key; assert not {'torch', 'numpy', 'cryptography'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True, timeout=60)
+
+
+def test_a_key_is_no_value_of_a_config() -> None:
+    with pytest.raises(ConfigError, match=r"cluster.env.LAUNCHER_KEY: .*cluster.env.LAUNCHER_KEY_FILE=… and the path of a file"):
+        check_env({"LAUNCHER_KEY": "${oc.env:LAUNCHER_KEY}"}, [])
+    check_env({"LAUNCHER_KEY_FILE": "/home/me/key"}, [])
+
+
+def test_a_file_is_encrypted_and_read_in_the_memory_of_a_few_pieces(tmp_path: Path) -> None:
+    size, block = 48 << 20, bytes(1 << 17)
+    tracemalloc.start()
+    try:
+        with (tmp_path / "file").open("wb") as file:
+            for piece in vault.sealed((block for _ in range(size // len(block))), size, NAME, KEY):
+                file.write(piece)
+        with (tmp_path / "file").open("rb", buffering=0) as file:
+            plain, into, read = Opened(file, NAME, KEY), bytearray(1 << 16), 0
+            while count := plain.readinto(into):
+                read += count
+        assert (read, tracemalloc.get_traced_memory()[1] < 8 * vault.PIECE) == (size, True)
+    finally:
+        tracemalloc.stop()

@@ -15,6 +15,8 @@ from torch import nn
 
 from launcher.errors import CheckpointError, KeyFault
 from launcher.plan import Mesh
+from launcher.rundir.rundir import RunDir
+from launcher.start import unlocked
 from launcher.strategies.protocol import Piece
 from launcher.train.checkpoint.checkpoint import CheckpointStore
 from launcher.train.checkpoint.consolidated import consolidate
@@ -204,6 +206,29 @@ def test_what_is_written_is_for_the_config_to_say_and_what_is_read_says_itself(t
 
 
 # ---------------------------------------------------------------- runs
+
+
+def test_before_a_run_goes_on_its_key_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 1)
+    here = RunDir(tmp_path)
+    for encrypt in (True, False):  # what lies there says itself that it is encrypted
+        config = {"train": {"encrypt": encrypt}, "cluster": {}}
+        monkeypatch.setenv("LAUNCHER_KEY", KEY.hex())
+        unlocked.check(config, here)
+        monkeypatch.setenv("LAUNCHER_KEY", OTHER.hex())
+        with pytest.raises(KeyFault, match="step_000000004/.* is encrypted with the key .*; nothing was changed"):
+            unlocked.check(config, here)
+        monkeypatch.delenv("LAUNCHER_KEY")
+        with pytest.raises(KeyFault, match="needs a key"):
+            unlocked.check(config, here)
+    file = tmp_path / "key"
+    file.write_text(KEY.hex())
+    file.chmod(0o600)
+    unlocked.check({"train": {"encrypt": True}, "cluster": {"env": {"LAUNCHER_KEY_FILE": str(file)}}}, here)
+    _flip(tmp_path / "checkpoints" / "step_000000004" / "state.json", 60)  # a header that is damaged is for the run to pass over
+    monkeypatch.setenv("LAUNCHER_KEY", KEY.hex())
+    unlocked.check({"train": {"encrypt": True}, "cluster": {}}, here)
+
 
 RUN = (*TOY, "train.encrypt=true", "train.save_every=2", "train.steps=4", "id=e")
 
