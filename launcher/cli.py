@@ -32,6 +32,7 @@ VERBS = {
     "data": "launcher.verbs.data",
     "collect": "launcher.verbs.collect",
     "plot": "launcher.verbs.plot",
+    "evaluate": "launcher.verbs.evaluate",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 
