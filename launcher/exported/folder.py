@@ -81,11 +81,6 @@ class Folder:
             raise _broken(self.path, f"{name} has {size:,} bytes, and {told.get('bytes')!r:.20} were written")
 
 
-def digest(data: bytes) -> dict[str, Any]:
-    """What the manifest says of a file."""
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
 def manifest(told: Mapping[str, Any]) -> bytes:
     """The text of `export.json`."""
     return (json.dumps({"format": FORMAT, "version": VERSION, **told}, indent=2) + "\n").encode()
