@@ -120,9 +120,9 @@ class Cluster(Protocol):
         """Hand over these members, which ask for the same. Returns the jobs' numbers. Raises ClusterError."""
         raise ClusterError("cluster: it takes one run after the other; type one value for each key")
 
-    def see_through(self, here: RunDir) -> None:
-        """Where it stays with its runs: start what was frozen there, which trains nothing, show it and wait for its end. However that comes,
-        no process stays behind. Elsewhere `start` hands it over. Raises the error that a rank reported, Interrupted after Ctrl-C.
+    def see_through(self, here: RunDir) -> dict[str, Any]:
+        """Where it stays with its runs: start what was frozen there, which trains nothing, show it and wait for its end. However that
+        comes, no process stays behind. Returns its summary. Elsewhere `start` hands it over. Raises the error that a rank reported, Interrupted after Ctrl-C.
         """
         raise ClusterError("cluster: it does not stay with its runs")
 

@@ -1,5 +1,5 @@
-"""Boxes in pictures: average precision by class and by size, as COCO has it (launcher/train/tasks/average_precision.py), with intervals over
-pictures."""
+"""Boxes in pictures: average precision by class and by size, as COCO has it (launcher/train/tasks/average_precision.py), with
+intervals over pictures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Taker:
 
 
 def of_images(part: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(N,): average precision at an overlap of 0.5 in each picture alone, the mean over the classes that are sought there; NaN where none is."""
+    """(N,): average precision at an overlap of 0.5 in each picture alone, the mean over the classes sought there; NaN where none is."""
     found = Found(**{name: part[name] for name in Found._fields})
     matched = Matched(found, int(part["kinds"].max()))
     alone = torch.eye(len(found.counts), dtype=torch.float64)
@@ -104,8 +104,8 @@ def findings(rows: Rows, values: dict[str, float], names: Sequence[str]) -> Find
             size,
             f"{low**0.5:.0f}² to {high**0.5:.0f}²" if high < 1e9 else f"from {low**0.5:.0f}²",
             f"{int(((areas >= low) & (areas < high)).sum()):,}",
+            f"{shown(sizes[size].value)} {between(sizes[size])}".strip(),
         ]
-        + [f"{shown(sizes[size].value)} {between(sizes[size])}".strip()]
         for size, (low, high) in SIZES.items()
     ]
     note = "COCO's sizes, of the picture as the model sees it."

@@ -1,7 +1,8 @@
 """One class for each sample: how often it is right and how sure it is, class by class, and where it is wrong.
 
-Calibration is the expected calibration error in 15 bins of equal width (Guo et al., 2017, https://arxiv.org/abs/1706.04599, section 2): the mean over
-samples of the distance, in each bin of the highest probability, between how sure the model was and how often it was right.
+Calibration is the expected calibration error in 15 bins of equal width (Guo et al., 2017, https://arxiv.org/abs/1706.04599,
+section 2): the mean over samples of the distance, in each bin of the highest probability, between how sure the model was and how often it
+was right.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from launcher.evaluation import pictures
@@ -25,7 +25,6 @@ MISTAKES = 24
 MOST_NAMED = 40
 """Classes of which a matrix is drawn; of more, the pairs that are mixed up most."""
 PAIRS = 20
-Ints = NDArray[np.int64]
 
 
 class Taker:
@@ -44,7 +43,10 @@ class Taker:
         self._parts.append({name: each.detach().cpu() for name, each in row.items()})
         if pictures.are_images(samples):
             is_wrong = predicted != label
-            keep: Callable[[torch.Tensor], Rows] = lambda best: {"image": pictures.kept(samples[best])}
+
+            def keep(best: torch.Tensor) -> Rows:
+                return {"image": pictures.kept(samples[best])}
+
             self._worst.add(row["loss"].masked_fill(~is_wrong, -torch.inf), first, keep)
             self._surest.add(confidence.masked_fill(~is_wrong, -torch.inf), first, keep)
 
@@ -88,16 +90,14 @@ def findings(rows: Rows, values: dict[str, float], names: Sequence[str]) -> Find
     return result
 
 
-def _statistic(label: Ints, predicted: Ints, confidence: Any, loss: Any, bins: Ints, count: int) -> Callable[[Numbers], Numbers]:
+def _statistic(label: Any, predicted: Any, confidence: Any, loss: Any, bins: Any, count: int) -> Callable[[Numbers], Numbers]:
     """accuracy, loss, ece, macro F1; then precision, recall and F1 of each class."""
     right = (predicted == label).astype(np.float64)
     sure, loss = confidence.astype(np.float64), loss.astype(np.float64)
 
     def of(weights: Numbers) -> Numbers:
         total, hit = weights.sum(), weights * right
-        there = np.bincount(label, weights, count)
-        said = np.bincount(predicted, weights, count)
-        hits = np.bincount(label, hit, count)
+        there, said, hits = (_counted(*each, count) for each in ((label, weights), (predicted, weights), (label, hit)))
         gap = np.bincount(bins, weights * sure - hit, BINS)
         f1 = share(2 * hits, there + said)
         known = ~np.isnan(f1)
@@ -107,7 +107,11 @@ def _statistic(label: Ints, predicted: Ints, confidence: Any, loss: Any, bins: I
     return of
 
 
-def _reliability(confidence: Any, right: Any, bins: Ints) -> list[dict[str, float]]:
+def _counted(places: Any, weights: Numbers, count: int) -> Numbers:
+    return np.bincount(places, weights, count).astype(np.float64)
+
+
+def _reliability(confidence: Any, right: Any, bins: Any) -> list[dict[str, float]]:
     """Of the bins in which there is a sample."""
     counts = np.bincount(bins, minlength=BINS)
     sure, hits = np.bincount(bins, confidence, BINS), np.bincount(bins, right, BINS)
@@ -119,7 +123,7 @@ def _reliability(confidence: Any, right: Any, bins: Ints) -> list[dict[str, floa
     ]
 
 
-def _class_table(titles: Sequence[str], support: Ints, by_class: Sequence[Sequence[Metric]]) -> Table:
+def _class_table(titles: Sequence[str], support: Any, by_class: Sequence[Sequence[Metric]]) -> Table:
     rows: list[list[str]] = []
     for each, title in enumerate(titles):
         cells = [f"{shown(of[each].value)} {between(of[each])}".strip() for of in by_class]
@@ -152,7 +156,8 @@ def _confusion(titles: Sequence[str], confusion: Any) -> list[Heat | Table]:
 
 def _calibration(reliability: Sequence[dict[str, float]], ece: Metric) -> list[Chart]:
     sure = [each["confidence"] for each in reliability]
-    note = f"Expected calibration error {shown(ece.value)} {between(ece)}, {BINS} bins (Guo et al., 2017). On the diagonal a model is as often right as it is sure."
+    note = f"Expected calibration error {shown(ece.value)} {between(ece)}, {BINS} bins (Guo et al., 2017). "
+    note += "On the diagonal a model is as often right as it is sure."
     hits = Series("accuracy of a bin", sure, [each["accuracy"] for each in reliability], "points")
     middles = [(each["from"] + each["to"]) / 2 for each in reliability]
     counts = Series("samples", middles, [float(each["samples"]) for each in reliability], "bars")

@@ -1,4 +1,4 @@
-"""What an evaluation comes to: metrics with their intervals, and the parts of its page. Drawn by others, of one page or of several files."""
+"""What an evaluation comes to: metrics with their intervals, and the parts of its page. Others draw them."""
 
 from __future__ import annotations
 
@@ -100,4 +100,4 @@ def shown(value: float | None) -> str:
 
 def between(metric: Metric) -> str:
     """Its interval, in brackets; empty where it has none."""
-    return "" if metric.low is None else f"[{shown(metric.low)}, {shown(metric.high)}]"
+    return "" if metric.low is None or metric.low != metric.low else f"[{shown(metric.low)}, {shown(metric.high)}]"

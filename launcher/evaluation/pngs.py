@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -53,7 +54,7 @@ def _chart(axes: Any, part: Chart) -> None:
     for series in part.series:
         if series.kind == "bars":
             steps = sorted(series.x)
-            width = min((after - before for before, after in zip(steps, steps[1:], strict=False)), default=1.0) * 0.9
+            width = min((after - before for before, after in itertools.pairwise(steps)), default=1.0) * 0.9
             axes.bar(series.x, series.y, width=width)
         elif series.kind == "points":
             axes.plot(series.x, series.y, linestyle="", marker=".", markersize=3, alpha=0.6)

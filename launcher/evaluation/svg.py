@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from html import escape
@@ -92,7 +93,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 def _bar_step(of: Chart) -> float:
     xs = sorted({x for series in of.series if series.kind == "bars" for x in series.x})
-    gaps = [after - before for before, after in zip(xs, xs[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(xs)]
     return min(gaps) if gaps else 1.0
 
 

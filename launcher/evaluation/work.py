@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch as safetensors
 import torch
@@ -51,6 +51,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     claim = enter(run, place, where)
     process = join(run, plan, place, claim, config, where, source.checkpoints)
     job = build(process, config)
+    asked = asked._replace(split=_split(job, asked.split))
     if job.loader.evaluation(asked.split).samples == 0:
         others = ", ".join(each for each in evaluated.SPLITS if job.loader.evaluation(each).samples)
         raise ConfigError(f"split={asked.split}: the data have no such part; type split= and one of {others}")
@@ -67,12 +68,23 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     job.watch.outside(END)
     job.loader.close()
     if job.ranks.is_first:
-        ending = {"state": "done", "name": plan.name, "id": plan.id, "attempt": place.attempt, "finished": time.time()}
+        where_it_is = str(evaluated.folder(source) / asked.split / written.PAGE)
+        ending = {"state": "done", "page": where_it_is, "name": plan.name, "id": plan.id, "attempt": place.attempt, "finished": time.time()}
         write_atomic(run.summary, json.dumps(ending, indent=2) + "\n")
         write_atomic(run.outcome(place.attempt), "done\n")
     job.ranks.wait()
     del job
     world.leave(process.accelerator, process.ranks)
+
+
+def _split(job: Job, asked: str) -> str:
+    if asked != evaluated.ANY:
+        return asked
+    if job.loader.evaluation("test").samples:
+        return "test"
+    if job.ranks.is_first:
+        print("the data have no test part: this is the validation part (split=val)")
+    return "val"
 
 
 def _checkpoint(source: RunDir, wanted: str, ranks: Ranks) -> Checkpoint:
@@ -117,7 +129,7 @@ def _evaluate(
     if not job.coordinate.counts_samples:
         watched.take = lambda outputs, batch: None  # another rank has the same
     board = _Shown(Board(aside.path / written.BOARD, 0)) if aside is not None else job.board
-    job.task, job.board = watched, board
+    job.task, job.board = watched, cast("Board", board)
     values = loop.evaluate_split(job, asked.split)
     rows = _joined(run, watched.rows(), job)
     if aside is None or not isinstance(board, _Shown):
@@ -170,11 +182,10 @@ def _write(aside: written.Aside, known: dict[str, Any], findings: Findings, boar
     )
     aside.write(written.PAGE, page.page(f"{known['run']}, {known['split']}", shown, findings, warning).encode())
     aside.write(written.REPORT, written.report(known, findings))
-    place = aside.put()
+    aside.put()
     for name, metric in findings.metrics.items():
         interval = f"  {metric.low:.4f} to {metric.high:.4f}" if metric.low is not None and metric.high is not None else ""
         print(f"{name:<16}{metric.value:.4f}{interval}")
-    print(place / written.PAGE)
 
 
 def _taker(task: Any) -> tuple[str, Taker]:

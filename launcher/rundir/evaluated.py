@@ -1,7 +1,7 @@
 """Evaluations of a run: where they lie, and what one was asked for. Known to who starts one and to the processes that make it.
 
 RUN/evaluation/<split>/          the newest of that split: evaluation.json, report.html, predictions.parquet, *.png; complete or absent
-RUN/evaluation/jobs/<id>/        a run directory of its own for the processes that make one: plan, script, logs; asked.json, what was asked for
+RUN/evaluation/jobs/<id>/        a run directory for the processes that make one: plan, script, logs; asked.json, what was asked for
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from launcher.rundir.rundir import RunDir, read_text, write_atomic
 from launcher.trust import reading
 
 SPLITS = ("train", "val", "test")
+ANY = "auto"
+"""test, or val where the data have no such part."""
 NEWEST, BEST = "newest", "best"
 """Checkpoints, beside the number of a step."""
 
@@ -22,7 +24,7 @@ NEWEST, BEST = "newest", "best"
 class Asked(NamedTuple):
     run: str
     """Its directory."""
-    split: str = "test"
+    split: str = ANY
     checkpoint: str = NEWEST
     robustness: bool = False
 
@@ -43,7 +45,7 @@ def read(job: RunDir) -> Asked:
         asked = Asked(**told)
     except (ValueError, TypeError) as error:
         raise RunError(f"{_file(job)} does not say what is to be evaluated ({error}); type the command again") from error
-    if asked.split not in SPLITS:
+    if asked.split not in (ANY, *SPLITS):
         raise RunError(f"{_file(job)}: split={asked.split!r:.40} is none; type the command again")
     return asked
 

@@ -11,26 +11,23 @@ import dataclasses
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher import PROJECT
 from launcher.clusters import submit
-from launcher.code import code_hash
 from launcher.compose import check, preflight, trusted
 from launcher.compose.compose import compose
-from launcher.compose.freeze import Frozen, freeze, resolve, stored_config
+from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve, stored_config
 from launcher.config import pretrained
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.rundir import evaluated, lookup, rundir
-from launcher.rundir.evaluated import BEST, NEWEST, SPLITS, Asked
+from launcher.rundir.evaluated import ANY, BEST, NEWEST, SPLITS, Asked
 from launcher.rundir.rundir import RunDir
 from launcher.start import torch_words
-from launcher.start.launch import pin
+from launcher.start.launch import pin, warn_of_edits
 from launcher.start.move import changed
 from launcher.trust import owner
 
@@ -54,7 +51,7 @@ def evaluate(words: list[str]) -> int:
     with _in_directory(here, others):
         frozen, when = _frozen(here, flags, others)
         job = _directory(frozen, asked)
-        _start(job, frozen, when, here, asked)
+        _start(job, frozen, when, here)
     return 0
 
 
@@ -73,16 +70,16 @@ def _sorted_out(words: Sequence[str]) -> tuple[list[str], dict[str, str], list[s
             others.append(word)
         else:
             raise ConfigError(
-                f"evaluate {word}: an evaluation takes {', '.join(f'{each}=…' for each in _OURS)}, data=…, cluster=…, strategy=…, keys below "
-                "data, cluster and loader, and train.precision; all else is the run's"
+                f"evaluate {word}: an evaluation takes {', '.join(f'{each}=…' for each in _OURS)}, data=…, cluster=…, strategy=…, "
+                "keys below data, cluster and loader, and train.precision; all else is the run's"
             )
     return flags, ours, others
 
 
 def _asked(here: RunDir, ours: dict[str, str]) -> Asked:
     """Raises ConfigError for what cannot be meant, RunError for a run that is not done."""
-    split, checkpoint, robust = ours.get("split", "test"), ours.get("checkpoint", NEWEST), ours.get("robustness", "false")
-    if split not in SPLITS:
+    split, checkpoint, robust = ours.get("split", ANY), ours.get("checkpoint", NEWEST), ours.get("robustness", "false")
+    if split not in (ANY, *SPLITS):
         raise ConfigError(f"split={split}: there is no such part; type split= and one of {', '.join(SPLITS)}")
     if checkpoint not in (NEWEST, BEST) and not re.fullmatch(r"[0-9]{1,16}", checkpoint):
         raise ConfigError(f"checkpoint={checkpoint}: type {NEWEST}, {BEST}, or the number of a step")
@@ -98,7 +95,7 @@ def _asked(here: RunDir, ours: dict[str, str]) -> Asked:
 
 
 @contextlib.contextmanager
-def _in_directory(here: RunDir, words: Sequence[str]) -> Iterator[None]:
+def _in_directory(here: RunDir, words: Sequence[str]) -> Generator[None]:
     """Where the run was started, for its data may lie beside that; other data are meant from here."""
     place, before = Path(here.read_plan().directory), Path.cwd()
     if any(word.startswith("data") for word in words) or not place.is_dir():
@@ -117,7 +114,6 @@ def _frozen(here: RunDir, flags: list[str], words: list[str]) -> tuple[Frozen, s
     values = resolve(config)
     trusted.refuse_more(here, values["trust"])
     trusted.note(trusted.mine(values["trust"]))
-    old = here.read_plan()
     with open_dict(config):
         if pretrained.is_named(values["model"]):
             config.model = pretrained.without(values["model"])
@@ -126,7 +122,7 @@ def _frozen(here: RunDir, flags: list[str], words: list[str]) -> tuple[Frozen, s
     when = frozen.cluster.check(frozen)
     torch_words.check()
     if frozen.cluster.attached:
-        _warn_of_edits(old.packages, values["trust"])
+        warn_of_edits(here, here.read_plan(), "is evaluated")
     found = submit.prepare_data(values["data"])
     pin(config, values["data"], found.pinned)
     check.check_held(values, found.holds)
@@ -148,8 +144,6 @@ def _config(here: RunDir, flags: list[str], words: list[str]) -> DictConfig:
 
 def _of_the_world(config: DictConfig, values: dict[str, Any], is_split: bool) -> None:
     """One process has the whole model, however it was split before; a batch is what any world can share."""
-    from launcher.compose.freeze import build_cluster
-
     world = build_cluster(values["cluster"]).world()
     if world.size == 1 and not is_split:
         config.strategy = {"_target_": "launcher.strategies.ddp.DDP"}
@@ -165,13 +159,6 @@ def _planned(config: DictConfig, here: RunDir, words: list[str]) -> Frozen:
         raise ConfigError(f"runs_dir: the name `{WORKER.strip()}` in a path is not for an evaluation; rename the directory")
     plan = dataclasses.replace(frozen.plan, name=f"evaluate-{here.path.parent.name}"[:64])
     return frozen._replace(plan=plan, script=frozen.cluster.render(plan).replace(WORKER, MODULE))
-
-
-def _warn_of_edits(before: tuple[tuple[str, str], ...], trust: Sequence[str]) -> None:
-    names = code_hash.changed(before, code_hash.of_packages(PROJECT, trust, Path.cwd())) if before else []
-    if names:
-        what = f"the code of {', '.join(names)} has changed since this run was submitted; it is evaluated with the code as it is now"
-        print(f"launcher: warning: {what}", file=sys.stderr)
 
 
 def _directory(frozen: Frozen, asked: Asked) -> RunDir:
@@ -190,8 +177,7 @@ def _directory(frozen: Frozen, asked: Asked) -> RunDir:
     return job
 
 
-def _start(job: RunDir, frozen: Frozen, when: str, here: RunDir, asked: Asked) -> None:
-    page = evaluated.folder(here) / asked.split / "report.html"
+def _start(job: RunDir, frozen: Frozen, when: str, here: RunDir) -> None:
     if not frozen.cluster.attached:
         try:
             frozen.cluster.start(job, when)
@@ -200,10 +186,10 @@ def _start(job: RunDir, frozen: Frozen, when: str, here: RunDir, asked: Asked) -
         except ClusterError:
             _discard(job)
             raise
-        print(f"page    {page}, once it is done", flush=True)
+        print(f"page    in {evaluated.folder(here)}, once it is done", flush=True)
         return
     try:
-        frozen.cluster.see_through(job)
+        page = frozen.cluster.see_through(job)["page"]
     except KeyboardInterrupt:
         _discard(job)
         raise

@@ -119,10 +119,10 @@ class Local(Cluster):
 
         return attend(here, here.read_plan(), self)
 
-    def see_through(self, here: RunDir) -> None:
+    def see_through(self, here: RunDir) -> dict[str, Any]:
         from launcher.clusters.local import through
 
-        through.see(here, self.submit_argv(here.read_plan()))
+        return through.see(here, self.submit_argv(here.read_plan()))
 
     def examination(self) -> Mapping[str, Any]:
         return {"max_restarts": 0}

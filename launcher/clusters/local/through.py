@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from launcher.clusters import submit
 from launcher.clusters.examined import ending
@@ -17,8 +18,8 @@ from launcher.verdict.diagnose import failure
 POLL_SECONDS = 0.1
 
 
-def see(here: RunDir, argv: Sequence[str]) -> None:
-    """Raises the error that a rank reported, TrainingFailed where none could, Interrupted after Ctrl-C. No process stays behind."""
+def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
+    """Its summary. Raises the error that a rank reported, TrainingFailed where none could, Interrupted after Ctrl-C. No process stays behind."""
     with ending():
         process = submit.start(argv)
         screen = Screen()  # a thread: after the fork
@@ -33,8 +34,10 @@ def see(here: RunDir, argv: Sequence[str]) -> None:
     attempt = here.attempt_of(process.pid)
     if attempt is None:
         raise TrainingFailed(f"{here.script} ended with status {process.returncode} before its first process; run it by hand to see why")
-    if (here.read_summary() or {}).get("state") != "done":
+    summary = here.read_summary()
+    if summary is None or summary["state"] != "done":
         raise failure(here, attempt, process.returncode)
+    return summary
 
 
 def _show(here: RunDir, agent: int, screen: Screen, is_over: Callable[[], bool]) -> None:
