@@ -122,7 +122,8 @@ class Cluster(Protocol):
 
     def see_through(self, here: RunDir) -> dict[str, Any]:
         """Where it stays with its runs: start what was frozen there, which trains nothing, show it and wait for its end. However that
-        comes, no process stays behind. Returns its summary. Elsewhere `start` hands it over. Raises the error that a rank reported, Interrupted after Ctrl-C.
+        comes, no process stays behind. Returns its summary. Elsewhere `start` hands it over. Raises the error that a rank reported,
+        Interrupted after Ctrl-C.
         """
         raise ClusterError("cluster: it does not stay with its runs")
 

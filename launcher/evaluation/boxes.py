@@ -20,8 +20,7 @@ from launcher.train.tasks.drawn import visible, with_boxes
 
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Square pixels, as COCO has them; here of the picture that the model is given."""
-SHOWN = 12
-_RECALLS = 21
+SHOWN, SIDE = 12, 320
 
 
 class Taker:
@@ -47,7 +46,7 @@ class Taker:
         def keep(best: torch.Tensor) -> Rows:
             seen, places = visible(images[best.to(images.device)]), best.to(images.device)
             pair = (with_boxes(seen, targets["boxes"][places], wanted[places]), with_boxes(seen, picked.boxes[places], there[places]))
-            return {name: (each * 255).round().byte() for name, each in zip(("wanted", "found"), pair, strict=True)}
+            return {name: pictures.smaller(each, SIDE) for name, each in zip(("wanted", "found"), pair, strict=True)}
 
         self._worst.add(torch.where(ap50.isnan(), -torch.inf, 1 - ap50), first, keep)
 

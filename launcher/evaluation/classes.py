@@ -24,7 +24,7 @@ BINS = 15
 MISTAKES = 24
 MOST_NAMED = 40
 """Classes of which a matrix is drawn; of more, the pairs that are mixed up most."""
-PAIRS = 20
+PAIRS = 12
 
 
 class Taker:
@@ -150,7 +150,7 @@ def _confusion(titles: Sequence[str], confusion: Any) -> list[Heat | Table]:
         note = "Each row is a class, and its cells the shares of what its samples were taken for."
         made.append(Heat("confusion", "Confusion matrix", "found", "class", titles, confusion.tolist(), note))
     if rows:
-        made.append(Table("Mixed up most", ("class", "taken for", "samples", "of the class"), rows))
+        made.append(Table("Mixed up most", ("class", "taken for", "samples", "of the class"), rows, is_broad=False))
     return made
 
 

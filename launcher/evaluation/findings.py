@@ -54,6 +54,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    is_broad: bool = True
 
 
 class Picture(NamedTuple):

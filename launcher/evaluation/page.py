@@ -77,7 +77,7 @@ def page(title: str, facts: Mapping[str, str], findings: Findings, warning: str 
 
 
 def _part(part: Part) -> str:
-    wide = not isinstance(part, Chart | Heat)
+    wide = isinstance(part, Gallery | Texts) or (isinstance(part, Table) and part.is_broad)
     note = f'<p class="note">{escape(part.note)}</p>' if part.note else ""
     return f"<section{' class=wide' if wide else ''}><h2>{escape(part.title)}</h2>{_inner(part)}{note}</section>"
 

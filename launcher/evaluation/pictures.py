@@ -22,9 +22,13 @@ def are_images(samples: object) -> bool:
 
 def kept(images: torch.Tensor) -> torch.Tensor:
     """(k, C, H, W) to uint8 of the same, no larger than a page needs: as the model sees them, each stretched to what is visible."""
-    seen = visible(images)
-    if max(seen.shape[-2:]) > SIDE:
-        seen = F.interpolate(seen, scale_factor=SIDE / max(seen.shape[-2:]), mode="bilinear", antialias=True).clamp(0, 1)
+    return smaller(visible(images), SIDE)
+
+
+def smaller(seen: torch.Tensor, side: int) -> torch.Tensor:
+    """Of (k, C, H, W) in 0..1."""
+    if max(seen.shape[-2:]) > side:
+        seen = F.interpolate(seen, scale_factor=side / max(seen.shape[-2:]), mode="bilinear", antialias=True).clamp(0, 1)
     return (seen * 255).round().byte()
 
 

@@ -36,10 +36,7 @@ def chart(of: Chart) -> str:
     for number, series in enumerate(of.series):
         body += _series(series.kind, [*zip(series.x, series.y, strict=True)], x, y, number, step)
     if len(of.series) > 1:
-        body += [
-            f'<text class="key c{number}" x="{WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 14 * number}" text-anchor="end">{escape(series.name)}</text>'
-            for number, series in enumerate(of.series)
-        ]
+        body += [_key(number, series.name) for number, series in enumerate(of.series)]
     return _svg(of.title, HEIGHT, body)
 
 
@@ -68,6 +65,11 @@ def heat(of: Heat) -> str:
     body.append(f'<text class="axis" x="{WIDTH - 8}" y="12" text-anchor="end">{escape(of.x)}</text>')
     body.append(f'<text class="axis" x="4" y="{top - 6}">{escape(of.y)}</text>')
     return _svg(of.title, round(top + side * count + 8), body)
+
+
+def _key(number: int, name: str) -> str:
+    at = f'x="{WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 14 * number}"'
+    return f'<text class="key c{number % 4}" {at} text-anchor="end">{escape(name)}</text>'
 
 
 class _Axis:

@@ -13,9 +13,10 @@ import torch
 
 import launcher
 from launcher.errors import CheckpointError, ConfigError, LaunchError, RunError
-from launcher.evaluation import boxes, classes, numbers, page, pngs, tokens, written
+from launcher.evaluation import boxes, classes, numbers, page, pngs, robustness, tokens, written
 from launcher.evaluation.findings import Findings, Gallery, Metric, Picture, Texts
 from launcher.evaluation.pictures import png
+from launcher.evaluation.robustness import Shaken
 from launcher.evaluation.taken import Nothing, Rows, Taker, Watched, fingerprint, joined
 from launcher.node.place import Place
 from launcher.node.pulse import END, EVALUATION
@@ -55,12 +56,13 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     if job.loader.evaluation(asked.split).samples == 0:
         others = ", ".join(each for each in evaluated.SPLITS if job.loader.evaluation(each).samples)
         raise ConfigError(f"split={asked.split}: the data have no such part; type split= and one of {others}")
+    shaken = Shaken(job, config) if asked.robustness else None
     checkpoint = _checkpoint(source, asked.checkpoint, job.ranks)
     job.state = restore(job.parts, checkpoint, job.ranks.rank)
     where["step"] = job.state.step
     aside = written.Aside(source, asked.split, run.path.name) if job.ranks.is_first else None
     try:
-        _evaluate(run, source, asked, job, process.precision, aside, config)
+        _evaluate(run, source, asked, job, process.precision, aside, config, shaken)
     except BaseException:
         if aside is not None:
             aside.drop()
@@ -122,7 +124,14 @@ def _good(source: RunDir, wanted: str) -> tuple[int, str]:
 
 
 def _evaluate(
-    run: RunDir, source: RunDir, asked: Asked, job: Job, precision: str, aside: written.Aside | None, config: Mapping[str, Any]
+    run: RunDir,
+    source: RunDir,
+    asked: Asked,
+    job: Job,
+    precision: str,
+    aside: written.Aside | None,
+    config: Mapping[str, Any],
+    shaken: Shaken | None,
 ) -> None:
     kind, taker = _taker(job.task)
     watched: Any = Watched(job.task, taker, lambda: job.watch.outside(EVALUATION))
@@ -132,6 +141,7 @@ def _evaluate(
     job.task, job.board = watched, cast("Board", board)
     values = loop.evaluate_split(job, asked.split)
     rows = _joined(run, watched.rows(), job)
+    table = shaken(job, asked.split) if shaken else None
     if aside is None or not isinstance(board, _Shown):
         return
     findings = (
@@ -140,6 +150,9 @@ def _evaluate(
         else Findings(metrics={n: Metric(v) for n, v in values.items() if n != "samples"})
     )
     findings.parts += board.parts(asked.split) if kind in ("", "tokens") else []
+    if table is not None:
+        findings.parts[1:1] = robustness.parts(table)
+        findings.details["robustness"] = table
     known = {
         "run": source.label,
         "split": asked.split,

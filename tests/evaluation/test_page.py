@@ -1,4 +1,4 @@
-"""The page of an evaluation: names from data stay text, it asks for nothing, and no chart is empty, looked at in Chromium where there is one."""
+"""The page of an evaluation: names from data stay text, it asks for nothing; in Chromium, where there is one, no chart is empty."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ POLL_SECONDS = 0.1
 
 
 def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
-    """Its summary. Raises the error that a rank reported, TrainingFailed where none could, Interrupted after Ctrl-C. No process stays behind."""
+    """Its summary. No process stays behind. Raises the error that a rank reported, TrainingFailed where none could, Interrupted after
+    Ctrl-C."""
     with ending():
         process = submit.start(argv)
         screen = Screen()  # a thread: after the fork
