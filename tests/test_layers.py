@@ -25,6 +25,7 @@ HALL = {"__init__", "__main__", "cli", "devices", "errors", "plan", "shell"}
 QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", "cancel", "collect", "plot")]
 """Verbs that must not wait for Hydra."""
 LIGHT = ["launcher.train.worker", "launcher.train.prepare", "launcher.doctor.examine.__main__", "launcher.node.__main__"]
+LIGHT += ["launcher.evaluation.__main__"]
 """Doors of processes that can say what went wrong before torch is there."""
 
 
