@@ -33,6 +33,7 @@ VERBS = {
     "collect": "launcher.verbs.collect",
     "plot": "launcher.verbs.plot",
     "evaluate": "launcher.verbs.evaluate",
+    "export": "launcher.verbs.export",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

@@ -16,6 +16,7 @@ _VERBS = """\
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
   plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
   evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
+  export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second
