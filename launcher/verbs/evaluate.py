@@ -98,7 +98,7 @@ def _asked(here: RunDir, ours: dict[str, str]) -> Asked:
 def _in_directory(here: RunDir, words: Sequence[str]) -> Generator[None]:
     """Where the run was started, for its data may lie beside that; other data are meant from here."""
     place, before = Path(here.read_plan().directory), Path.cwd()
-    if any(word.startswith("data") for word in words) or not place.is_dir():
+    if any(word.lstrip("+").startswith("data") for word in words) or not place.is_dir():
         yield
         return
     os.chdir(place)

@@ -103,7 +103,7 @@ def test_the_figures_are_those_of_the_run_and_one_process_finds_what_two_find(do
 def test_another_split_and_step_lie_beside_it_and_other_data_are_taken(done: tuple[Path, dict[str, str]]) -> None:
     run, env = done
     step = json.loads((run / "summary.json").read_text())["steps"]
-    val = evaluated(run, env, "split=val", f"checkpoint={step}", "data.noise=3.0")
+    val = evaluated(run, env, "split=val", f"checkpoint={step}", "+data.noise=3.0")
     assert val.returncode == 0, val.stderr
     summary = json.loads((run / "summary.json").read_text())
     assert figures(run, "val")["metrics"]["accuracy"]["value"] < summary["val_accuracy"]
@@ -126,11 +126,12 @@ def test_where_there_is_no_space_nothing_is_half_written(done: tuple[Path, dict[
 def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> None:
     run, env = done
     gone = os.pathsep.join(path for path in env["PYTHONPATH"].split(os.pathsep) if path != str(PROJECT))
+    before = [*run.rglob("*")]
     answer = evaluated(run, {**env, "PYTHONPATH": gone})
     assert answer.returncode == 2
     assert "toyproject" in answer.stderr
     assert answer.stderr.count("\n") == 1
-    assert not (run / "evaluation" / "jobs").exists()
+    assert [*run.rglob("*")] == before
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_nothing_is_set_aside(done: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
@@ -260,11 +261,12 @@ def test_pictures_are_shaken_where_it_is_asked_for_and_numbers_are_not(tmp_path:
 
 
 def test_a_job_is_submitted_with_the_code_and_says_where_the_page_will_be(
-    done: tuple[Path, dict[str, str]], tmp_path: Path, command: Command, fake: FakeSlurm
+    done: tuple[Path, dict[str, str]], tmp_path: Path, command: Command, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "runs" / "toy" / "b"
     shutil.copytree(done[0], run)
     shutil.rmtree(run / "evaluation", ignore_errors=True)
+    monkeypatch.setenv("XDG_STATE_HOME", done[1]["XDG_STATE_HOME"])  # there its package was trusted
     words = ("cluster=slurm", "cluster.device=cpu", "cluster.shared_filesystem=true", "cluster.processes_per_node=2")
     answer = command("evaluate", str(run), *words)
     assert answer.code == 0, answer.err
@@ -284,7 +286,8 @@ def test_a_job_of_two_nodes_finds_what_one_process_finds(batch: Batch, done: tup
     run = batch.home / "runs" / "toy" / "b"
     shutil.copytree(done[0], run)
     shutil.rmtree(run / "evaluation", ignore_errors=True)
-    answer = batch("evaluate", str(run), *(word for word in batch.words if word.startswith("cluster")), "cluster.nodes=2")
+    trusts = {"XDG_STATE_HOME": done[1]["XDG_STATE_HOME"]}
+    answer = batch("evaluate", str(run), *(word for word in batch.words if word.startswith("cluster")), "cluster.nodes=2", env=trusts)
     assert answer.returncode == 0, answer.stderr
     (job,) = (run / "evaluation" / "jobs").iterdir()
     batch.wait_until_over(job, 200)
