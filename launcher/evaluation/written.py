@@ -32,7 +32,7 @@ class Aside:
         """Raises RunError."""
         self._run, self._split = run, split
         folder = evaluated.folder(run)
-        self.path, self._gone = folder / f"tmp.{split}.{name}", folder / f"tmp.{split}.{name}.before"
+        self.path, self._gone = evaluated.aside(run, split, name), folder / f"tmp.{split}.{name}.before"
         with _in_one_line(self.path):
             for left in folder.glob(f"tmp.{split}.*"):
                 if not lock.is_held(folder / "jobs" / left.name.split(".")[2] / ".lock"):  # of one that was killed

@@ -7,6 +7,7 @@ RUN/evaluation/jobs/<id>/        a run directory for the processes that make one
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,17 @@ class Asked(NamedTuple):
 
 def folder(run: RunDir) -> Path:
     return run.path / "evaluation"
+
+
+def aside(run: RunDir, split: str, name: str) -> Path:
+    """Where the evaluation of that name writes until all is there."""
+    return folder(run) / f"tmp.{split}.{name}"
+
+
+def clear(run: RunDir, name: str) -> None:
+    """Take away what the evaluation of that name has begun, whose processes are gone."""
+    for left in folder(run).glob(f"tmp.*.{name}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write(job: RunDir, asked: Asked) -> None:

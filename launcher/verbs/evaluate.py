@@ -22,7 +22,7 @@ from launcher.compose import check, preflight, trusted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve, stored_config
 from launcher.config import pretrained
-from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
+from launcher.errors import ClusterError, ConfigError, Interrupted, NoAnswer, RunError
 from launcher.rundir import evaluated, lookup, rundir
 from launcher.rundir.evaluated import ANY, BEST, NEWEST, SPLITS, Asked
 from launcher.rundir.rundir import RunDir
@@ -34,7 +34,7 @@ from launcher.trust import owner
 WORKER, MODULE = " launcher.train.worker ", " launcher.evaluation "
 JOBS = "jobs"
 _OURS = ("split", "checkpoint", "robustness")
-_KEYS = re.compile(r"\+{0,2}(data|cluster|loader)\.[^=]+=|(data|cluster|strategy)=|train\.precision=")
+_KEYS = re.compile(r"\+{0,2}(data|cluster|loader)\.[^=]+=|(data|cluster|strategy)=|train\.(precision|accumulate)=")
 _EXAMPLE = "python -m launcher evaluate cifar"
 
 
@@ -71,7 +71,7 @@ def _sorted_out(words: Sequence[str]) -> tuple[list[str], dict[str, str], list[s
         else:
             raise ConfigError(
                 f"evaluate {word}: an evaluation takes {', '.join(f'{each}=…' for each in _OURS)}, data=…, cluster=…, strategy=…, "
-                "keys below data, cluster and loader, and train.precision; all else is the run's"
+                "keys below data, cluster and loader, train.precision and train.accumulate; all else is the run's"
             )
     return flags, ours, others
 
@@ -190,15 +190,19 @@ def _start(job: RunDir, frozen: Frozen, when: str, here: RunDir) -> None:
         return
     try:
         page = frozen.cluster.see_through(job)["page"]
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         _discard(job)
+        raise
+    except BaseException:
+        evaluated.clear(here, job.path.name)  # what a process that was killed has begun; its logs stay
         raise
     _discard(job)  # where it failed it stays, with its logs
     print(page, flush=True)
 
 
 def _discard(job: RunDir) -> None:
-    """With the folders that it was made in, where nothing else is in them."""
+    """With the folders that it was made in, where nothing else is in them, and what it has begun."""
+    evaluated.clear(RunDir(job.path.parents[2]), job.path.name)
     shutil.rmtree(job.path, ignore_errors=True)
     with contextlib.suppress(OSError):
         job.path.parent.rmdir()
