@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import itertools
-import logging
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
+from launcher.charts import canvas
+from launcher.errors import ConfigError
 from launcher.evaluation import pictures
 from launcher.evaluation.findings import Chart, Findings, Gallery, Heat
 
-_INCHES, _DPI = (5.2, 3.8), 130
+_INCHES = (5.2, 3.8)
 MISSING = "no PNGs of the charts: matplotlib is not there (pip install 'launcher[plot]'); the page has them all"
 
 
@@ -21,29 +21,22 @@ def pngs(findings: Findings, say: Callable[[str], None]) -> dict[str, bytes]:
     """By file name. What is missing is said, once."""
     galleries = {_name(part.title): [each.png for each in part.pictures] for part in findings.parts if isinstance(part, Gallery)}
     made = {f"{name}.png": data for name, data in pictures.sheet(galleries).items()}
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure  # without pyplot: no window, and no state
-    except ImportError:
-        say(MISSING)
-        return made
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    library: Any = matplotlib
-    with warnings.catch_warnings(), library.rc_context():
-        warnings.simplefilter("ignore")  # signs that the font has not
-        library.rcdefaults()
-        for part in findings.parts:
-            if isinstance(part, Chart | Heat):
-                figure: Any = Figure(_INCHES, dpi=_DPI, layout="constrained")
-                axes = figure.add_subplot()
-                _chart(axes, part) if isinstance(part, Chart) else _heat(figure, axes, part)
-                axes.set_title(part.title, parse_math=False)
-                axes.set_xlabel(part.x, parse_math=False)
-                axes.set_ylabel(part.y, parse_math=False)
-                into = io.BytesIO()
-                figure.savefig(into, format="png")
-                made[f"{part.key}.png"] = into.getvalue()
+    for part in findings.parts:
+        if isinstance(part, Chart | Heat):
+            try:
+                made[f"{part.key}.png"] = canvas.png(_INCHES, functools.partial(_drawn, part), "evaluate")
+            except ConfigError:
+                say(MISSING)
+                break
     return made
+
+
+def _drawn(part: Chart | Heat, figure: Any) -> None:
+    axes = figure.add_subplot()
+    _chart(axes, part) if isinstance(part, Chart) else _heat(figure, axes, part)
+    axes.set_title(part.title, parse_math=False)
+    axes.set_xlabel(part.x, parse_math=False)
+    axes.set_ylabel(part.y, parse_math=False)
 
 
 def _name(title: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,21 @@ def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> Non
     assert "toyproject" in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert [*run.rglob("*")] == before
+
+
+def test_ctrl_c_leaves_no_process_and_nothing_that_was_begun(done: tuple[Path, dict[str, str]], no_process_left: None) -> None:
+    run, env = done
+    before = {path.name for path in (run / "evaluation" / "jobs").glob("*")}
+    known = {*(run / "evaluation" / "jobs").glob("*/attempts/000/rank_0.log")}
+    words = [sys.executable, "-m", "launcher", "evaluate", str(run)]
+    process = subprocess.Popen(words, cwd=run.parents[2], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: {*(run / "evaluation" / "jobs").glob("*/attempts/000/rank_0.log")} - known, 30, "its process")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "stopped; nothing was written" in said
+    assert {path.name for path in (run / "evaluation" / "jobs").glob("*")} == before
+    assert [*(run / "evaluation").glob("tmp.*")] == []
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_nothing_is_set_aside(done: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
