@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from launcher import PROJECT
-from launcher.config import targets
+from launcher.export import source
 from launcher.plan import Mesh
 from launcher.rundir.rundir import RunDir
 from launcher.train import data_set
-from launcher.train.checkpoint.manifest import by_step
 from launcher.train.robust.table import rows
 from launcher.train.work import read_config
 
@@ -54,9 +52,10 @@ def judged(run: RunDir, samples: int) -> dict[str, float]:
     config = read_config(run)
     _, loader = data_set.opened(config, Mesh().at(0), torch.device("cpu"))
     images, labels = (torch.cat(parts)[:samples] for parts in zip(*loader.evaluation("test"), strict=True))
-    model = targets.build(config["model"]).to(memory_format=torch.channels_last).eval()
-    newest = by_step(run.checkpoints)[0][1]
-    model.load_state_dict({**load_file(newest / "model.safetensors"), **load_file(newest / "ema.safetensors")})
+    model = source.built(run, config).to(memory_format=torch.channels_last).eval()
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        source.weights(run, config, "newest", Path(file.name))
+        source.fill(model, Path(file.name))
     said = data_set.build(config["data"]).preprocessing
     batches = zip(images.split(500), labels.split(500), strict=True)
     table = rows(model, batches, said["mean"], said["std"], epsilons=(EPSILON,), corruptions=())

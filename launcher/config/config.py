@@ -73,6 +73,9 @@ class TrainConfig:
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
     keep_best: bool = False
     """Save after each evaluation whose `objective` is the best yet (or the metric of early_stop), and keep that beside the newest."""
+    encrypt: bool = False
+    """Encrypt checkpoints, with the key in LAUNCHER_KEY or in the file LAUNCHER_KEY_FILE: without it nobody reads them, or changes them
+    unseen."""
     hang_seconds: float = 180.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,10 @@ def make(asked: Mapping[str, Any]) -> dict[str, Any]:
     """`asked`: `run`, `to`, `checkpoint`, `onnx`, `hf`, as the verb has them. Returns where the folder is and what to say of it. Raises
     ConfigError, RunError, CheckpointError; then nothing is there that was not."""
     run, target = RunDir(asked["run"]), Path(asked["to"])
-    config, plan = read_config(run), run.read_plan()
+    plan = run.read_plan()
+    if Path(plan.directory).is_dir():
+        os.chdir(plan.directory)  # where the run's processes looked for packages of the user's own
+    config = read_config(run)
     with drafted(target) as draft:
         checkpoint = source.weights(run, config, asked["checkpoint"], draft.at(folder.WEIGHTS))
         found = source.opened(run, config, draft.at(folder.WEIGHTS))

@@ -50,6 +50,7 @@ from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
 from launcher.train.world.patience import Patience
 from launcher.train.world.ranks import Ranks
+from launcher.trust import vault_key
 
 
 @dataclass
@@ -94,7 +95,14 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         with data_set.in_one_line():
             task.learn_labels(torch.from_numpy(loader.labels()))
     store = CheckpointStore(
-        process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
+        process.run.checkpoints,
+        process.savers,
+        process.claim,
+        process.place.attempt,
+        train.keep,
+        metrics.sync,
+        examine,
+        vault_key.needed("train.encrypt=true") if train.encrypt else None,
     )
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     steps = train.steps or train.epochs * loader.steps_per_epoch
