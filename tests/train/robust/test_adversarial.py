@@ -104,14 +104,14 @@ def _words(folder: Path, *words: str) -> list[str]:
 @pytest.mark.timeout(400)
 def test_a_run_that_is_killed_again_and_again_trains_on_the_same_attacked_samples(tmp_path: Path) -> None:
     """To the bit, of a model with BatchNorm and dropout, whose generators no attack may move."""
-    words, run = ("train.steps=24", "train.save_every=5"), tmp_path / "runs" / "toy"
+    words, run = ("train.steps=24", "train.save_every=5"), tmp_path / "runs" / "toy-standin"
     assert finish(tmp_path, _words(tmp_path / "runs", "id=whole", *words)).returncode == 0
     done = finish(tmp_path, _words(tmp_path / "runs", "id=killed", *words), timeout=300, TOY_ENDS_AFTER="12 SIGKILL")
     assert done.returncode == 0, done.stderr
     assert len(events(run / "killed", "started")) > 1
     assert losses(run / "killed") == losses(run / "whole")
     for name in ("model", "ema", "optimizer", "rank_0"):
-        one, other = (load_file(run / each / "checkpoints" / "step_24" / f"{name}.safetensors") for each in ("whole", "killed"))
+        one, other = (load_file(run / each / "checkpoints" / "step_000000024" / f"{name}.safetensors") for each in ("whole", "killed"))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -125,6 +125,6 @@ def test_two_processes_train_on_the_attacked_samples_of_one(tmp_path: Path) -> N
     for words in (one, two):
         done = finish(tmp_path, _words(tmp_path / "runs", *words))
         assert done.returncode == 0, done.stderr
-    first, second = (losses(tmp_path / "runs" / "toy" / name) for name in ("one", "two"))
+    first, second = (losses(tmp_path / "runs" / "toy-standin" / name) for name in ("one", "two"))
     assert list(first) == list(second) == list(range(1, 9))
     assert all(abs(first[step] - second[step]) < 1e-4 * first[step] for step in first), (first, second)
