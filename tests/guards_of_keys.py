@@ -33,7 +33,8 @@ GUARDS = (
           Cut("launcher/trust/vault_key.py", "if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "if False:"),
           "test_vault::a_key_lies_in_a_file_that_is_mine_alone"),
     guard(14, "a key is masked however it is written",
-          Cut("launcher/trust/secret.py", "*vault_key.spellings(value), ", ""), "test_vault::a_key_is_masked_however_it_is_written"),
+          Cut("launcher/trust/secret.py", "        *vault_key.spellings(value),\n", ""),
+          "test_vault::a_key_is_masked_however_it_is_written"),
     guard(14, "no config has a key",
           Cut("launcher/clusters/slurm/env.py", "if name in _OURS or", "if"), "test_vault::a_key_is_no_value_of_a_config"),
 )  # fmt: skip

@@ -246,7 +246,7 @@ def test_reading_needs_nothing_of_what_trains() -> None:
 
 
 def test_a_key_is_no_value_of_a_config() -> None:
-    with pytest.raises(ConfigError, match=r"cluster.env.LAUNCHER_KEY: .*cluster.env.LAUNCHER_KEY_FILE=… and the path of a file"):
+    with pytest.raises(ConfigError, match=r"cluster\.env\.LAUNCHER_KEY: .*cluster\.env.LAUNCHER_KEY_FILE=… and the path of a file"):
         check_env({"LAUNCHER_KEY": "${oc.env:LAUNCHER_KEY}"}, [])
     check_env({"LAUNCHER_KEY_FILE": "/home/me/key"}, [])
 

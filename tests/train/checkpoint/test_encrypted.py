@@ -216,7 +216,7 @@ def test_before_a_run_goes_on_its_key_is_looked_at(tmp_path: Path, monkeypatch: 
         monkeypatch.setenv("LAUNCHER_KEY", KEY.hex())
         unlocked.check(config, here)
         monkeypatch.setenv("LAUNCHER_KEY", OTHER.hex())
-        with pytest.raises(KeyFault, match="step_000000004/.* is encrypted with the key .*; nothing was changed"):
+        with pytest.raises(KeyFault, match=r"step_000000004/.* is encrypted with the key .*; nothing was changed"):
             unlocked.check(config, here)
         monkeypatch.delenv("LAUNCHER_KEY")
         with pytest.raises(KeyFault, match="needs a key"):
