@@ -31,8 +31,8 @@ def test_of_a_linear_model_fgsm_and_pgd_find_what_the_formula_says() -> None:
     pixels, epsilon = Pixels(MEAN, STD), 4 / 255
     images = pixels.standardised(0.1 + 0.8 * torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     labels = torch.arange(16) % 2
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    weights = model[1].weight.detach()
+    last = nn.Linear(3 * 64, 2)
+    model, weights = nn.Sequential(nn.Flatten(), last), last.weight.detach()
     towards = torch.where(labels[:, None] == 0, weights[1] - weights[0], weights[0] - weights[1]).sign().view(images.shape)
     wanted = pixels.shown(images) + epsilon * towards
     loss = functional.cross_entropy(model(pixels.standardised(wanted)), labels, reduction="none")
