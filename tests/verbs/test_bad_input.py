@@ -75,6 +75,7 @@ train.precision=fp8             train.precision=fp8 cannot be; type one of auto,
 train.precision=fp16            train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32
 train.compile=maybe             train.compile=maybe
 train.deterministic=very        train.deterministic=very
+train.adversarial=fgms          train.adversarial=fgms cannot be; type null, fgsm, pgd, or {kind: pgd
 train.clip_norm=-1              train.clip_norm=-1.0 cannot be; type a number from 0
 train.clip_norm=inf             train.clip_norm=inf is not a finite number
 train.ema_decay=1               train.ema_decay=1.0 cannot be

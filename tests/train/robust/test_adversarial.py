@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from launcher.compose.adversarial import is_adversarial
+from launcher.errors import ConfigError
 from launcher.train.loss import Shares
-from launcher.train.robust.adversary import Adversary, Asked, Pixels, Placed
+from launcher.train.robust.adversary import Adversary, Asked, Pixels, Placed, pixels_of
 from launcher.train.tasks.classification import Classification
 
 
@@ -73,6 +75,43 @@ def test_a_task_is_given_what_is_worse_and_else_nothing_is_touched(kind: str) ->
     model.eval()
     clean, attacked = (task.step(model, (each, labels)).loss.item() for each in (images, twin.given))
     assert attacked > clean
+
+
+class _Data:
+    preprocessing: dict[str, Any] | None
+
+    def __init__(self, preprocessing: dict[str, Any] | None, batch: Any) -> None:
+        self.preprocessing, self._batch = preprocessing, batch
+
+    def evaluation(self, split: str) -> _Data:
+        return self
+
+    def spare(self) -> Any:
+        return self._batch
+
+
+_SAID = {"kind": "image", "mean": [0.5], "std": [0.25]}
+_PICTURE, _LABEL = torch.full((1, 1, 4, 4), 1.9), torch.zeros(1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("said", "batch", "part"),
+    [
+        (None, (_PICTURE, _LABEL), "does not say how its images are standardised"),
+        ({"kind": "table"}, (_PICTURE, _LABEL), "does not say how its images are standardised"),
+        (_SAID, (_PICTURE.flatten(1), _LABEL), "no image of 1 channels"),
+        (_SAID, (_PICTURE.expand(1, 3, 4, 4), _LABEL), "no image of 1 channels"),
+        (_SAID, (3 * _PICTURE, _LABEL), "pixels lie in 1.93..1.93 and not in 0..1"),
+    ],
+)
+def test_data_whose_pixels_nobody_knows_are_refused(said: dict[str, Any] | None, batch: Any, part: str) -> None:
+    data = _Data(said, batch)
+    with pytest.raises(ConfigError, match=part) as refusal:
+        pixels_of(data, data, Classification(), torch.device("cpu"))
+    assert str(refusal.value).startswith("train.adversarial: ")
+    assert "train.adversarial=null" in str(refusal.value)
+    good = _Data(_SAID, (_PICTURE, _LABEL))
+    assert float(pixels_of(good, good, Classification(), torch.device("cpu")).mean) == 0.5
 
 
 def test_samples_have_the_numbers_that_a_loader_gives_them() -> None:
