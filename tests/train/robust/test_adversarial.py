@@ -101,7 +101,7 @@ _PICTURE, _LABEL = torch.full((1, 1, 4, 4), 1.9), torch.zeros(1, dtype=torch.int
         ({"kind": "table"}, (_PICTURE, _LABEL), "does not say how its images are standardised"),
         (_SAID, (_PICTURE.flatten(1), _LABEL), "no image of 1 channels"),
         (_SAID, (_PICTURE.expand(1, 3, 4, 4), _LABEL), "no image of 1 channels"),
-        (_SAID, (3 * _PICTURE, _LABEL), "pixels lie in 1.93..1.93 and not in 0..1"),
+        (_SAID, (3 * _PICTURE, _LABEL), "pixels lie in 1.92..1.92 and not in 0..1"),
     ],
 )
 def test_data_whose_pixels_nobody_knows_are_refused(said: dict[str, Any] | None, batch: Any, part: str) -> None:
