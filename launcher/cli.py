@@ -32,6 +32,7 @@ VERBS = {
     "data": "launcher.verbs.data",
     "collect": "launcher.verbs.collect",
     "plot": "launcher.verbs.plot",
+    "evaluate": "launcher.verbs.evaluate",
     "compare": "launcher.verbs.compare",
     "bench": "launcher.verbs.bench",
     "export": "launcher.verbs.export",

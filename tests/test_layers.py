@@ -27,6 +27,7 @@ QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", 
 READS_CONFIGS = ["launcher.verbs.compare"]
 """Those that wait for a reader of YAML, and for numpy where there is something to test, and not before."""
 LIGHT = ["launcher.train.worker", "launcher.train.prepare", "launcher.doctor.examine.__main__", "launcher.node.__main__"]
+LIGHT += ["launcher.evaluation.__main__"]
 """Doors of processes that can say what went wrong before torch is there."""
 
 

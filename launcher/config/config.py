@@ -91,6 +91,10 @@ class TrainConfig:
     """In the whole run; after so many it stops."""
     max_skips: int = 10
     """Updates that on_bad=skip may leave out, in the whole run; at one more it stops."""
+    adversarial: Any = None
+    """fgsm | pgd: train on samples that such an attack on the model has made worse (launcher/train/robust/adversary.py), by 2/255 where
+    pixels go from 0 to 1; {kind: pgd, epsilon: 0.0314, steps: 7}: by as much as that says. Lines of training are of those samples,
+    evaluations of samples as they are. null: so is training."""
     deterministic: bool = False
     """Refuse kernels that may give other bits from run to run. On a GPU a resumed run is equal to the last bit only with true; on a
     CPU there are no such kernels in use."""

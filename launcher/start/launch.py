@@ -156,15 +156,15 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
     rendered.refuse_another(here, plan, lambda: stored_cluster(here))
     if cluster.attached:
         torch_words.check()
-        _warn_of_edits(here, plan)
+        warn_of_edits(here, plan)
     _start(here, cluster)
 
 
-def _warn_of_edits(here: RunDir, plan: Plan) -> None:
+def warn_of_edits(here: RunDir, plan: Plan, what_it_does: str = "continues") -> None:
     now = code_hash.of_packages(PROJECT, stored_config(here)["trust"], Path(plan.directory))
     if names := code_hash.changed(plan.packages, now):
         what = f"the code of {', '.join(names)}" if plan.packages else "the code"
-        warning = f"{what} has changed since this run was submitted; it continues with the code as it is now"
+        warning = f"{what} has changed since this run was submitted; it {what_it_does} with the code as it is now"
         print(f"launcher: warning: {warning}", file=sys.stderr)
 
 

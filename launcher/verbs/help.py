@@ -15,6 +15,7 @@ _VERBS = """\
   cancel RUN    end it: a batch job is never requeued, a run here saves and stops
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
   plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
+  evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
   compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
   export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on

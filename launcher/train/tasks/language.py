@@ -53,8 +53,7 @@ class NextToken(Quiet):
     def show_evaluation(self, board: Any, metrics: Nats, split: str, names: Sequence[str], step: int) -> None:
         """`names`: what each token stands for, but for those that a model has and no text; without them they are bytes."""
         if metrics.text is not None:
-            tokens: list[int] = metrics.text.tolist()
-            text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else _of_bytes(tokens)
+            text = written(metrics.text.tolist(), names)
             board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def _go_on(self, model: Model, batch: Batch) -> torch.Tensor:
@@ -124,5 +123,8 @@ def _nats(loss: float) -> dict[str, float]:
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
 
-def _of_bytes(tokens: Sequence[int]) -> str:
+def written(tokens: Sequence[int], names: Sequence[str]) -> str:
+    """Tokens as a text; without names of tokens they are bytes."""
+    if names:
+        return "".join(names[token] if token < len(names) else "\ufffd" for token in tokens)
     return bytes(token if token < 256 else 0x3F for token in tokens).decode(errors="replace")
