@@ -195,7 +195,9 @@ def test_a_form_that_computes_something_else_is_refused() -> None:
         forms.difference(model, lambda x: model(x)[:1], inputs)
 
 
-def test_an_export_that_is_encrypted_is_opened_with_its_key(tmp_path: Path, run: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_is_encrypted_is_opened_with_its_key(
+    tmp_path: Path, run: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("cryptography")
     monkeypatch.delenv("LAUNCHER_KEY", raising=False)
     words = ("export", str(run), f"to={tmp_path / 'sealed'}", "onnx=false", "encrypt=true")
