@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import RunError, said
-from launcher.exported.folder import MANIFEST, manifest
+from launcher.exported.folder import MANIFEST, manifest, seal
 from launcher.trust import reading, writing
 
 
 class Draft:
     """Of an export. `at(name)` is where a file is to be written; `write` does it."""
 
-    def __init__(self, target: Path, place: Path) -> None:
-        self.target, self.place = target, place
+    def __init__(self, target: Path, place: Path, key: bytes | None = None) -> None:
+        """With a key all of it is encrypted before it is in its place; until then it is plain, in a directory that others cannot enter."""
+        self.target, self.place, self._key = target, place, key
 
     def at(self, name: str) -> Path:
         return self.place / name
@@ -36,6 +37,8 @@ class Draft:
         when the new one is. Raises OSError."""
         files = {path.name: _digest(path) for path in sorted(self.place.iterdir()) if path.name != MANIFEST}
         self.write(MANIFEST, manifest({**told, "files": files}))
+        if self._key is not None:
+            seal(self.place, self._key)
         for path in self.place.iterdir():
             _sync(path)
         _sync(self.place)
@@ -56,14 +59,15 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafted(target: Path) -> Generator[Draft]:
-    """Raises RunError where there is something else at `target`, or what is written cannot be; then nothing of it is left."""
+def drafted(target: Path, key: bytes | None = None) -> Generator[Draft]:
+    """`key`: to encrypt it with (launcher/trust/vault_key.py). Raises RunError where there is something else at `target`, or what is
+    written cannot be; then nothing of it is left."""
     check(target)
     place = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
-        yield Draft(target, place)
+        yield Draft(target, place, key)
     except OSError as error:
         advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "type another directory: to=DIR"
         raise RunError(f"to={target}: it cannot be written ({error.strerror or said(error)}); {advice}") from error

@@ -36,6 +36,7 @@ from launcher.train.record.spent import spent
 from launcher.train.record.told import told
 from launcher.train.world import world
 from launcher.train.world.patience import Patience
+from launcher.trust import vault, vault_key
 
 LOCK_PATIENCE_SECONDS = 10.0
 
@@ -43,6 +44,11 @@ LOCK_PATIENCE_SECONDS = 10.0
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Build, restore, train, test, close the run. `where["step"]` is kept up to date for whoever reports an error."""
     config = read_config(run)
+    where["refused"] = True
+    if config["train"].get("encrypt"):  # before anybody is met, for who has no key says so and nobody waits
+        vault_key.needed("train.encrypt=true")
+        vault.check()
+    where["refused"] = False
     claim = enter(run, place, where)
     process = join(run, plan, place, claim, config, where, run.checkpoints)
     if process.ranks.from_first(_is_done(run)):
