@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from launcher.answers.texts import continued, of_bytes
 from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
@@ -54,7 +55,7 @@ class NextToken(Quiet):
         """`names`: what each token stands for, but for those that a model has and no text; without them they are bytes."""
         if metrics.text is not None:
             tokens: list[int] = metrics.text.tolist()
-            text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else _of_bytes(tokens)
+            text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else of_bytes(tokens)
             board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def _go_on(self, model: Model, batch: Batch) -> torch.Tensor:
@@ -85,28 +86,6 @@ class Nats(Sums):
             self.text = state.get("text")
 
 
-@torch.no_grad()
-def continued(
-    model: Model, tokens: torch.Tensor, count: int, context: int, temperature: float, documents: torch.Tensor | None = None, seed: int = 0
-) -> torch.Tensor:
-    """tokens (B, T) and `count` more behind them, each drawn by the scores of at most `context` before it: (B, T + count). `documents`
-    (B, T): which each is in; what is drawn goes on with the last one.
-
-    The draws are a function of `seed` and touch no other generator: what is shown changes nothing of what is trained.
-    """
-    generator = torch.Generator(tokens.device).manual_seed(seed)
-    for _ in range(count):
-        window = tokens[:, -context:]
-        length = window.shape[1]
-        padded = F.pad(window, (0, context - length))  # of one shape always; what comes after a token has no part in its scores
-        of = () if documents is None else (F.pad(documents[:, -context:], (0, context - length), value=-1),)
-        scores = model(padded, *of)[:, length - 1] / temperature
-        drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)
-        tokens = torch.cat((tokens, drawn), 1)
-        documents = None if documents is None else torch.cat((documents, documents[:, -1:]), 1)
-    return tokens
-
-
 def _sums(model: Model, batch: Batch) -> torch.Tensor:
     """(sum of losses, tokens, sequences), float64."""
     tokens, targets, *documents = batch
@@ -122,7 +101,3 @@ def _result(total: torch.Tensor) -> dict[str, float]:
 def _nats(loss: float) -> dict[str, float]:
     """exp of more than 700 is no number: a perplexity like that says nothing."""
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-
-
-def _of_bytes(tokens: Sequence[int]) -> str:
-    return bytes(token if token < 256 else 0x3F for token in tokens).decode(errors="replace")
