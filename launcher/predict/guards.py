@@ -72,7 +72,12 @@ class Nearness:
         if steps.shape != (count, _STEPS) or self._spread.shape != (count,) or self._whitening.shape != (count, count):
             raise ValueError("statistics of another number of columns")
         self._steps = steps.T.contiguous()
-        if not (self._spread > 0).all() or not self._steps.isfinite().all() or not self._whitening.isfinite().all() or not math.isfinite(self.limit):
+        if (
+            not (self._spread > 0).all()
+            or not self._steps.isfinite().all()
+            or not self._whitening.isfinite().all()
+            or not math.isfinite(self.limit)
+        ):
             raise ValueError("statistics without a spread, or a limit")
 
     def far(self, batch: torch.Tensor) -> list[tuple[float, str]]:

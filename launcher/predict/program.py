@@ -30,7 +30,10 @@ _ALIKE = ("approximate", "rounding_mode", "interpolation", "mode", "ord", "index
 _KINDS = ("Storage", "Stream", "Dimname", "Generator", "__torch__", "Any")
 """Of arguments that no graph of a model needs."""
 _NUMBERS: Mapping[str, Callable[..., Any]] = {
-    **{f"_operator.{name}": getattr(operator, name) for name in "add sub mul floordiv truediv mod neg eq ne lt le gt ge and_ or_".split()},
+    **{
+        f"_operator.{name}": getattr(operator, name)
+        for name in ["add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_"]
+    },
     "math.ceil": math.ceil,
     "math.floor": math.floor,
     "math.trunc": math.trunc,
@@ -246,9 +249,9 @@ def _function(target: str) -> Callable[..., Any] | None:
     if name in _SKIPPED:
         return None
     call = getattr(getattr(torch.ops.aten, name, None), overload, None)
-    if not isinstance(call, torch._ops.OpOverload):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if not isinstance(call, torch._ops.OpOverload):  # pyright: ignore[reportPrivateUsage]
         raise ValueError(f"this torch ({torch.__version__}) has no operator {target!r:.80}")
-    for argument in call._schema.arguments:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    for argument in call._schema.arguments:  # pyright: ignore[reportPrivateUsage]
         kind = str(argument.type)
         if any(word in kind for word in _KINDS if word != "Generator") or ("str" in kind and argument.name not in _ALIKE):
             raise ValueError(f"it calls {target!r:.80}, which takes {argument.name} ({kind})")
