@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from launcher.answers.finder import Finder
 from launcher.evaluation import boxes, classes, numbers, pngs, svg, tokens
 from launcher.evaluation.findings import Chart, Findings, Series, Texts
 from launcher.evaluation.page import page
 from launcher.evaluation.taken import Rows
-from launcher.train.tasks.detection import Finder
 
 HOSTILE = ("<script>alert(1)</script>", "a & b", '"quoted" onload=x', "</title><img src=x>", "x" * 60)
 CHROMIUM = shutil.which("chromium")
