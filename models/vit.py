@@ -89,7 +89,7 @@ class Embedding(nn.Module):
             height, width = images.shape[-2:]
             raise ValueError(f"model.size={self.size}: the images are {height}x{width}; type model.size={height}, or data.size={self.size}")
         patches = self.patches(images).flatten(2).transpose(1, 2)
-        return self.dropout(torch.cat((self.class_token.expand(len(images), -1, -1), patches), 1) + self.positions)
+        return self.dropout(torch.cat((self.class_token.expand(images.shape[0], -1, -1), patches), 1) + self.positions)
 
 
 class Block(nn.Module):

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from launcher.answers.boxes import area
+from launcher.answers.finder import Finder
 from launcher.evaluation import pictures
 from launcher.evaluation.bootstrap import Numbers, intervals
 from launcher.evaluation.findings import Chart, Findings, Gallery, Metric, Picture, Series, Table, between, shown
 from launcher.evaluation.taken import Most, Rows, most
 from launcher.train.tasks.average_precision import Found, Matched
-from launcher.train.tasks.boxes import area
-from launcher.train.tasks.detection import SHOWN_SCORE, Finder
+from launcher.train.tasks.detection import SHOWN_SCORE
 from launcher.train.tasks.drawn import visible, with_boxes
 
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}

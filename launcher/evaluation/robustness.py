@@ -30,7 +30,7 @@ class Shaken:
             raise ConfigError("robustness=true: an attack needs the whole model in each process; type strategy=ddp")
         said: Any = getattr(data_set.first(config["data"]), "preprocessing", None) or {}
         mean, std = (list(map(float, said.get(name) or ())) for name in ("mean", "std"))
-        if len(mean) not in (1, 3) or len(mean) != len(std):
+        if said.get("kind") != "image" or len(mean) not in (1, 3) or len(mean) != len(std):
             raise ConfigError(f"robustness=true: the data do not say how pictures are standardised (`preprocessing`); {_LEFT_OUT}")
         self._said, self._seed = (mean, std), int(config["seed"])
 

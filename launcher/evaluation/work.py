@@ -12,6 +12,7 @@ import safetensors.torch as safetensors
 import torch
 
 import launcher
+from launcher.answers.finder import Finder
 from launcher.errors import CheckpointError, ConfigError, LaunchError, RunError
 from launcher.evaluation import boxes, classes, numbers, page, pngs, robustness, tokens, written
 from launcher.evaluation.findings import Findings, Gallery, Metric, Picture, Texts
@@ -31,7 +32,6 @@ from launcher.train.checkpoint.state import restore
 from launcher.train.checkpoint.stored import record_in, state_of
 from launcher.train.job import Job
 from launcher.train.record.board import Board, grid
-from launcher.train.tasks.detection import Finder
 from launcher.train.work import enter, join, read_config
 from launcher.train.world import world
 from launcher.train.world.ranks import Ranks

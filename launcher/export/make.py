@@ -22,17 +22,19 @@ from launcher.predict import guards
 from launcher.rundir.rundir import RunDir
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.work import read_config
+from launcher.trust import vault_key
 
 
 def make(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """`asked`: `run`, `to`, `checkpoint`, `onnx`, `hf`, as the verb has them. Returns where the folder is and what to say of it. Raises
-    ConfigError, RunError, CheckpointError; then nothing is there that was not."""
+    """`asked`: `run`, `to`, `checkpoint`, `onnx`, `hf`, `encrypt`, as the verb has them. Returns where the folder is and what to say of it.
+    Raises ConfigError, RunError, CheckpointError; then nothing is there that was not."""
     run, target = RunDir(asked["run"]), Path(asked["to"])
     plan = run.read_plan()
     if Path(plan.directory).is_dir():
         os.chdir(plan.directory)  # where the run's processes looked for packages of the user's own
     config = read_config(run)
-    with drafted(target) as draft:
+    key = vault_key.needed("encrypt=true") if asked.get("encrypt") else None
+    with drafted(target, key) as draft:
         checkpoint = source.weights(run, config, asked["checkpoint"], draft.at(folder.WEIGHTS))
         found = source.opened(run, config, draft.at(folder.WEIGHTS))
         told = _forms(found, draft, asked["onnx"], source.precision_of(run))

@@ -23,8 +23,8 @@ _TINY = 1e-3
 """Of a spread, in units of the model's input: what is flatter counts as flat."""
 _STEPS = 64
 """Quantiles by which a statistic becomes one with normal scores: photographs' have long tails, within which noise would not be far."""
-_SHRUNK = 1e-4
-"""What is added to each variance, as a share of it: columns that say the same leave a covariance without an inverse."""
+_SHRUNK = 0.2
+"""What is added to each variance, as a share of it: where statistics nearly say the same, the little that is left of them would decide."""
 
 
 def fit(batches: Iterable[torch.Tensor]) -> dict[str, Any]:
@@ -72,8 +72,12 @@ class Nearness:
         if steps.shape != (count, _STEPS) or self._spread.shape != (count,) or self._whitening.shape != (count, count):
             raise ValueError("statistics of another number of columns")
         self._steps = steps.T.contiguous()
-        is_finite = self._steps.isfinite().all() and self._whitening.isfinite().all() and math.isfinite(self.limit)
-        if not (self._spread > 0).all() or not is_finite:
+        if (
+            not (self._spread > 0).all()
+            or not self._steps.isfinite().all()
+            or not self._whitening.isfinite().all()
+            or not math.isfinite(self.limit)
+        ):
             raise ValueError("statistics without a spread, or a limit")
 
     def far(self, batch: torch.Tensor) -> list[tuple[float, str]]:

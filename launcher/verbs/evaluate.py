@@ -26,7 +26,7 @@ from launcher.errors import ClusterError, ConfigError, Interrupted, NoAnswer, Ru
 from launcher.rundir import evaluated, lookup, rundir
 from launcher.rundir.evaluated import ANY, BEST, NEWEST, SPLITS, Asked
 from launcher.rundir.rundir import RunDir
-from launcher.start import torch_words
+from launcher.start import torch_words, unlocked
 from launcher.start.launch import pin, warn_of_edits
 from launcher.start.move import changed
 from launcher.trust import owner
@@ -114,6 +114,7 @@ def _frozen(here: RunDir, flags: list[str], words: list[str]) -> tuple[Frozen, s
     values = resolve(config)
     trusted.refuse_more(here, values["trust"])
     trusted.note(trusted.mine(values["trust"]))
+    unlocked.check(values, here)
     with open_dict(config):
         if pretrained.is_named(values["model"]):
             config.model = pretrained.without(values["model"])
@@ -148,7 +149,8 @@ def _of_the_world(config: DictConfig, values: dict[str, Any], is_split: bool) ->
     if world.size == 1 and not is_split:
         config.strategy = {"_target_": "launcher.strategies.ddp.DDP"}
     config.train.batch_size = world.size * values["train"]["accumulate"]
-    config.train.device_probe = False
+    config.train.device_probe = config.train.encrypt = False  # nothing is trained or saved
+    config.train.adversarial = None
 
 
 def _planned(config: DictConfig, here: RunDir, words: list[str]) -> Frozen:

@@ -12,12 +12,12 @@ from launcher.errors import ConfigError, RunError, plain
 from launcher.exported import draft
 from launcher.rundir import lookup
 from launcher.rundir.rundir import RunDir
-from launcher.trust import owner
+from launcher.trust import owner, vault, vault_key
 from launcher.verdict import standing
 
 NAME = "export"
-_OPTIONS = {"to": "", "checkpoint": "newest", "onnx": "true", "hf": "false", "unfinished": "false"}
-_USAGE = "export RUN [to=DIR] [checkpoint=newest|best|STEP] [onnx=false] [hf=true] [unfinished=true]"
+_OPTIONS = {"to": "", "checkpoint": "newest", "onnx": "true", "hf": "false", "unfinished": "false", "encrypt": "false"}
+_USAGE = "export RUN [to=DIR] [checkpoint=newest|best|STEP] [onnx=false] [hf=true] [unfinished=true] [encrypt=true]"
 
 
 def export(words: list[str]) -> int:
@@ -28,7 +28,10 @@ def export(words: list[str]) -> int:
     _check_standing(run, options["unfinished"])
     target = Path(options["to"]).expanduser().absolute() if options["to"] else _place_of(run)
     draft.check(target)
-    asked = {"run": str(run.path), "to": str(target), **{key: options[key] for key in ("checkpoint", "onnx", "hf")}}
+    if options["encrypt"]:
+        vault_key.needed("encrypt=true")
+        vault.check()
+    asked = {"run": str(run.path), "to": str(target), **{key: options[key] for key in ("checkpoint", "onnx", "hf", "encrypt")}}
     for line in _lines(submit.export(asked)):
         print(plain(line))
     return 0

@@ -101,6 +101,7 @@ def test_the_figures_are_those_of_the_run_and_one_process_finds_what_two_find(do
     assert after == before
 
 
+@pytest.mark.slow
 def test_another_split_and_step_lie_beside_it_and_other_data_are_taken(done: tuple[Path, dict[str, str]]) -> None:
     run, env = done
     step = json.loads((run / "summary.json").read_text())["steps"]
@@ -110,6 +111,7 @@ def test_another_split_and_step_lie_beside_it_and_other_data_are_taken(done: tup
     assert figures(run, "val")["metrics"]["accuracy"]["value"] < summary["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_where_there_is_no_space_nothing_is_half_written(done: tuple[Path, dict[str, str]]) -> None:
     run, env = done
     place = run / "evaluation" / "test"
@@ -135,6 +137,7 @@ def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> Non
     assert [*run.rglob("*")] == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_nothing_that_was_begun(done: tuple[Path, dict[str, str]], no_process_left: None) -> None:
     run, env = done
     before = {path.name for path in (run / "evaluation" / "jobs").glob("*")}
@@ -150,6 +153,7 @@ def test_ctrl_c_leaves_no_process_and_nothing_that_was_begun(done: tuple[Path, d
     assert [*(run / "evaluation").glob("tmp.*")] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_nothing_is_set_aside(done: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     run, env = done
     copy = tmp_path / "runs" / "toy" / "b"
@@ -259,6 +263,7 @@ def test_cifar_is_evaluated_by_the_command_of_the_readme_to_its_own_figures(tmp_
     assert (run / "evaluation" / "test" / written.PAGE).read_text().count("<figure>") == 48
 
 
+@pytest.mark.slow
 def test_pictures_are_shaken_where_it_is_asked_for_and_numbers_are_not(tmp_path: Path) -> None:
     home = [f"runs_dir={tmp_path / 'runs'}", "id=a", "train.steps=8"]
     assert finish(tmp_path, ["+exp=digits", *home]).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.evaluation import boxes, classes, numbers, svg, tokens
+from launcher.answers.finder import Finder
+from launcher.evaluation import boxes, classes, numbers, pngs, svg, tokens
 from launcher.evaluation.findings import Chart, Findings, Series, Texts
 from launcher.evaluation.page import page
 from launcher.evaluation.taken import Rows
-from launcher.train.tasks.detection import Finder
 
 HOSTILE = ("<script>alert(1)</script>", "a & b", '"quoted" onload=x', "</title><img src=x>", "x" * 60)
 CHROMIUM = shutil.which("chromium")
@@ -103,6 +104,16 @@ def test_a_hundred_classes_have_a_table_of_what_is_mixed_up_and_no_matrix() -> N
     titles = [part.title for part in of_classes(100, ()).parts]
     assert "Confusion matrix" not in titles
     assert "Mixed up most" in titles
+
+
+def test_without_matplotlib_a_line_says_so_once_and_the_pictures_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    whole = pngs.pngs(of_classes(), said.append)
+    assert {"confusion.png", "reliability.png", "confidence.png", "worst_mistakes.png"} <= {*whole}
+    assert said == []
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert {*pngs.pngs(of_classes(), said.append)} == {"worst_mistakes.png", "most_confident_mistakes.png"}
+    assert said == [pngs.MISSING]
 
 
 # ---------------------------------------------------------------- in Chromium

@@ -193,3 +193,18 @@ def test_a_form_that_computes_something_else_is_refused() -> None:
         forms.difference(model, lambda x: model(x) / 0, inputs)
     with pytest.raises(RunError, match="it makes"):
         forms.difference(model, lambda x: model(x)[:1], inputs)
+
+
+def test_an_export_that_is_encrypted_is_opened_with_its_key(
+    tmp_path: Path, run: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cryptography")
+    monkeypatch.delenv("LAUNCHER_KEY", raising=False)
+    words = ("export", str(run), f"to={tmp_path / 'sealed'}", "onnx=false", "encrypt=true")
+    answer = command(*words)
+    assert (answer.code, len(answer.lines)) == (3, 1)
+    assert "encrypt=true needs a key" in answer.err
+    monkeypatch.setenv("LAUNCHER_KEY", "ab" * 32)
+    assert command(*words).code == 0
+    assert all(path.name == "export.json" or path.name.endswith(".sealed") for path in (tmp_path / "sealed").iterdir())
+    assert Folder(tmp_path / "sealed").json("preprocessing.json")["kind"]

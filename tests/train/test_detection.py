@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from launcher.answers.boxes import giou, overlaps, survivors
 from launcher.train.tasks.assignment import assign, centredness
-from launcher.train.tasks.boxes import giou, overlaps, survivors
 from launcher.train.tasks.detection import Detection, focal, losses
 from launcher.train.tasks.drawn import visible, with_boxes
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from launcher.train.tasks.language import NextToken, continued
+from launcher.answers.texts import continued
+from launcher.train.tasks.language import NextToken
 
 TOKENS = torch.tensor([[1, 2, 3, 0], [3, 3, 1, 2]])
 TARGETS = torch.tensor([[2, 3, 0, 1], [3, 1, 2, 0]])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from launcher.train.tasks.boxes import area, overlaps, shared
+from launcher.answers.boxes import area, overlaps, shared
 
 OVERLAPS = torch.from_numpy(np.linspace(0.5, 0.95, 10))
 RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # torch's own is another in the last bit

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from launcher.answers.boxes import around, giou
+from launcher.answers.finder import Finder, Picked
 from launcher.train.device import wide
 from launcher.train.tasks.assignment import assign, centredness
 from launcher.train.tasks.average_precision import Found, average_precision
-from launcher.train.tasks.boxes import giou, survivors
 from launcher.train.tasks.drawn import visible, with_boxes
 from launcher.train.tasks.task import Model, Step
 
@@ -87,7 +88,7 @@ def losses(
     label = labels.gather(1, found.box.clamp_min(0))
     wanted = (label[..., None] == torch.arange(scores.shape[-1], device=scores.device)) & is_positive[..., None]
     of_class = (focal(scores, wanted.to(scores.dtype)) * found.counts[..., None]).sum()
-    overlap = giou(_around(outputs["distances"]), _around(found.distances))
+    overlap = giou(around(outputs["distances"]), around(found.distances))
     of_box = torch.where(is_positive, 1 - overlap, 0.0).sum()
     middle = F.binary_cross_entropy_with_logits(outputs["centres"], centredness(found.distances).clamp(0, 1), reduction="none")
     return of_class, of_box, torch.where(is_positive, middle, 0.0).sum(), is_positive.sum(1).clamp_min(1).sum().float()
@@ -99,45 +100,6 @@ def focal(scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     entropy = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
     right = torch.exp(-entropy)  # the probability of what is wanted
     return (ALPHA * wanted + (1 - ALPHA) * (1 - wanted)) * (1 - right) ** GAMMA * entropy
-
-
-def _around(distances: torch.Tensor) -> torch.Tensor:
-    """Boxes (…, 4) around the origin: of two that are seen from one point, the overlap is that of the distances."""
-    return torch.cat((-distances[..., :2], distances[..., 2:]), -1)
-
-
-class Picked(NamedTuple):
-    """The best of each picture, best first; `real` where there is one."""
-
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    classes: torch.Tensor
-    real: torch.Tensor
-
-
-class Finder(NamedTuple):
-    """From what points say to boxes."""
-
-    least_score: float
-    most_overlap: float
-    most_boxes: int
-
-    def __call__(self, outputs: Mapping[str, torch.Tensor], size: tuple[int, int]) -> Picked:
-        """`size`: (height, width) of the pictures, beyond which no box goes."""
-        classes = outputs["scores"].shape[-1]
-        # The geometric mean of both, as in the authors' later code: of one order with the paper's product, and closer to a probability.
-        scores = (outputs["scores"].sigmoid() * outputs["centres"].sigmoid()[..., None]).sqrt().flatten(1)
-        scores, place = scores.topk(min(4 * self.most_boxes, scores.shape[1]), dim=1)
-        point, label = place // classes, place % classes
-        distances = outputs["distances"] * outputs["strides"][:, None]
-        boxes = _around(distances) + outputs["points"].repeat(1, 2)
-        boxes = boxes.gather(1, point[..., None].expand(-1, -1, 4))
-        height, width = size
-        boxes = boxes.clamp_min(0).minimum(boxes.new_tensor([width, height, width, height]))
-        stays = (scores > self.least_score) & survivors(boxes, label, self.most_overlap)
-        order = torch.argsort(stays, dim=1, descending=True, stable=True)[:, : self.most_boxes]
-        picked = (scores.gather(1, order), label.gather(1, order), stays.gather(1, order))
-        return Picked(boxes.gather(1, order[..., None].expand(-1, -1, 4)), *picked)
 
 
 class Detections:

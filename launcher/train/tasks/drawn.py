@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import torch
+
+from launcher.answers.colours import colour_of
 
 
 def visible(images: torch.Tensor) -> torch.Tensor:
@@ -28,8 +28,3 @@ def with_boxes(images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) 
             image[:, [top, bottom], left : right + 1] = colour[..., None]
             image[:, top : bottom + 1, [left, right]] = colour[..., None]
     return drawn
-
-
-def colour_of(label: int) -> tuple[float, float, float]:
-    """Hues by the golden ratio: those of neighbours are far apart, however many there are."""
-    return colorsys.hsv_to_rgb(label * 0.618034 % 1, 1.0, 1.0)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from launcher.answers.texts import continued, of_bytes
 from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
@@ -84,28 +85,6 @@ class Nats(Sums):
             self.text = state.get("text")
 
 
-@torch.no_grad()
-def continued(
-    model: Model, tokens: torch.Tensor, count: int, context: int, temperature: float, documents: torch.Tensor | None = None, seed: int = 0
-) -> torch.Tensor:
-    """tokens (B, T) and `count` more behind them, each drawn by the scores of at most `context` before it: (B, T + count). `documents`
-    (B, T): which each is in; what is drawn goes on with the last one.
-
-    The draws are a function of `seed` and touch no other generator: what is shown changes nothing of what is trained.
-    """
-    generator = torch.Generator(tokens.device).manual_seed(seed)
-    for _ in range(count):
-        window = tokens[:, -context:]
-        length = window.shape[1]
-        padded = F.pad(window, (0, context - length))  # of one shape always; what comes after a token has no part in its scores
-        of = () if documents is None else (F.pad(documents[:, -context:], (0, context - length), value=-1),)
-        scores = model(padded, *of)[:, length - 1] / temperature
-        drawn = torch.multinomial(scores.softmax(-1), 1, generator=generator)
-        tokens = torch.cat((tokens, drawn), 1)
-        documents = None if documents is None else torch.cat((documents, documents[:, -1:]), 1)
-    return tokens
-
-
 def _sums(model: Model, batch: Batch) -> torch.Tensor:
     """(sum of losses, tokens, sequences), float64."""
     tokens, targets, *documents = batch
@@ -127,4 +106,4 @@ def written(tokens: Sequence[int], names: Sequence[str]) -> str:
     """Tokens as a text; without names of tokens they are bytes."""
     if names:
         return "".join(names[token] if token < len(names) else "\ufffd" for token in tokens)
-    return bytes(token if token < 256 else 0x3F for token in tokens).decode(errors="replace")
+    return of_bytes(tokens)

@@ -50,3 +50,8 @@ def survivors(boxes: torch.Tensor, classes: torch.Tensor, most_overlap: float) -
         if torch.equal(now, stays):
             return stays
         stays = now
+
+
+def around(distances: torch.Tensor) -> torch.Tensor:
+    """Boxes (…, 4) around the origin: of two that are seen from one point, the overlap is that of the distances."""
+    return torch.cat((-distances[..., :2], distances[..., 2:]), -1)
