@@ -1,7 +1,7 @@
 """What training against FGSM is worth: exp=cifar for four epochs of 10,000 images, plainly and with train.adversarial=fgsm, and how many of
 2,000 test images each gets right as they are, under FGSM and under PGD at 2/255.
 
-    python benchmarks/robustness.py --root DIRECTORY      # CIFAR-10's, as data.root takes it; about six minutes on two idle cores
+    python benchmarks/robustness.py --root DIRECTORY      # CIFAR-10's, as data.root takes it; two minutes on two idle cores
 """
 
 from __future__ import annotations
