@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data.options import cache_of, one_of, share, whole
 from data.sampling.order import stratified
 from data.store.corrupt import Corrupt
-from data.store.decoded import Chunks, Split, open_or_build
+from data.store.decoded import Chunks, Split, open_or_build, stretched
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,10 @@ class Digits:
         self._held_out = (validation, test)
         self._made: Split | None = None
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        return stretched("L", (SIZE, SIZE), *self._open().statistics(self._parts()["train"]))
+
     def prepare(self) -> dict[str, object]:
         """Raises ValueError where scikit-learn is not installed, or has other digits than `fingerprint`; OSError, with its errno, where the
         cache cannot be written."""
@@ -69,13 +73,15 @@ class Digits:
         from data.vision.images import Images, ImageSource, Recipe
 
         one_of("split", split, ("train", "val", "test"))
-        digits = self._open()
-        val, test, train = stratified(digits.labels, self._held_out, self.seed)
-        places = {"train": train, "val": val, "test": test}[split]
-        if not len(places):
+        digits, parts = self._open(), self._parts()
+        if not len(parts[split]):
             return None
-        images = Images(digits.images, digits.labels, *digits.statistics(train), device)
-        return ImageSource(images, places, Recipe(self.pad))
+        images = Images(digits.images, digits.labels, *digits.statistics(parts["train"]), device)
+        return ImageSource(images, parts[split], Recipe(self.pad))
+
+    def _parts(self) -> dict[str, NDArray[np.int64]]:
+        val, test, train = stratified(self._open().labels, self._held_out, self.seed)
+        return {"train": train, "val": val, "test": test}
 
     def _open(self) -> Split:
         if self._made is None:

@@ -87,6 +87,11 @@ class HuggingFace:
             )
 
     @property
+    def preprocessing(self) -> dict[str, object] | None:
+        """Of a picture; of other columns nobody has said it."""
+        return self._picture.preprocessing if self._columns[0] in self._shown else None
+
+    @property
     def labels(self) -> list[int] | None:
         return None if self._labelled is None else self._rows[self._labelled][:]
 

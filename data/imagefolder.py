@@ -94,6 +94,10 @@ class ImageFolder:
         return len(self.class_names)
 
     @property
+    def preprocessing(self) -> dict[str, object]:
+        return self._picture.preprocessing
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         return self._pictures.labels[self._places]
 

@@ -75,6 +75,10 @@ class JsonLines(Sharded):
             decides=[list(columns), label],
         )
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        return self._inputs.preprocessing(self[0][0])
+
     def prepare(self) -> dict[str, object]:
         return {**super().prepare(), "decoder": self._inputs.picture.decoder}
 

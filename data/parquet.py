@@ -87,6 +87,10 @@ class Parquet(Sharded):
         rows, size = int(self.shards.sum()), int(self._where[:, 3].sum())
         return max(int(self.shards.max(initial=1)), min(rows, self._memory // 2 * rows // max(1, size)))
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        return self._inputs.preprocessing(self[0][0])
+
     def prepare(self) -> dict[str, object]:
         return {**super().prepare(), "decoder": self._inputs.picture.decoder}
 

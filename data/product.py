@@ -34,6 +34,10 @@ class Product:
         """A, which is to be found."""
         return _drawn(self._seed, 0, self.out_features, self.in_features)
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        return {"kind": "array", "shape": [self.in_features], "mean": None, "std": None, "fill": None}
+
     def part(self, split: str, device: torch.device | str) -> RowSource | None:
         import torch
 

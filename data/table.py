@@ -71,7 +71,7 @@ class Table(Rows):
         else:
             table = self._read_csv()
         column = of_column(table.column(self.target), str(self.target), self._refuse)
-        features, names, is_number = encoded(table.drop_columns([self.target]), self._refuse)
+        features, names, kinds = encoded(table.drop_columns([self.target]), self._refuse)
         is_missing = column == "" if column.dtype.kind == "U" else np.isnan(column)
         if is_missing.any() and self._missing != "drop":
             where = int(is_missing.argmax())
@@ -84,7 +84,7 @@ class Table(Rows):
             kept = self._unique(features, column, kept)
         whole = _as_typed(table.column(self.target).type, column[kept])
         found = targets.of(whole, self._kind, f"data.target={self.target}")
-        return Read(features[kept], found, names, is_number, fill=self._missing == "mean")
+        return Read(features[kept], found, names, kinds, fill=self._missing == "mean")
 
     def _unique(self, features: NDArray[np.float32], column: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places of rows that are not there before. Raises ValueError where that is refused."""

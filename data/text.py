@@ -72,6 +72,11 @@ class Text:
         """What each token stands for; none for bytes, and before a part was asked for."""
         return () if self._stream is None else self._stream.names
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        """How a text becomes what a model is given, as an export says it (docs/after-training.md)."""
+        return {"kind": "text", "tokenizer": str(self.tokenizer or "bytes"), "length": self.length, "end": self.end}
+
     def prepare(self) -> dict[str, object]:
         """Find the text, make its tokens, and return the keywords that pin them. Raises FileNotFoundError; ValueError, OSError for what is
         wrong with a file, and OSError, with its errno, where the cache cannot be written."""

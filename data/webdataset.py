@@ -72,6 +72,10 @@ class WebDataset(Sharded):
             decides=[label],
         )
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        return self._picture.preprocessing
+
     def prepare(self) -> dict[str, object]:
         return {**super().prepare(), "decoder": self._picture.decoder}
 

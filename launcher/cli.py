@@ -32,6 +32,10 @@ VERBS = {
     "data": "launcher.verbs.data",
     "collect": "launcher.verbs.collect",
     "plot": "launcher.verbs.plot",
+    "evaluate": "launcher.verbs.evaluate",
+    "compare": "launcher.verbs.compare",
+    "bench": "launcher.verbs.bench",
+    "export": "launcher.verbs.export",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

@@ -5,7 +5,8 @@
     │   └── RankLost          1   a rank was killed or hung: nothing says that it would happen again
     ├── ConfigError           2   the command or the config cannot be meant
     ├── RunError              3   the run directory
-    │   └── CheckpointError   3   a checkpoint
+    │   ├── CheckpointError   3   a checkpoint
+    │   └── KeyFault          3   no key, or another than files were encrypted with: nothing says that they are damaged
     ├── ClusterError          4   the cluster refused, or cannot be reached
     │   ├── NoScheduler       4   its programs are not on this machine
     │   └── NoAnswer          4   they are, and nobody answers: what was asked may have been done
@@ -77,6 +78,10 @@ class RunError(LaunchError):
 
 
 class CheckpointError(RunError):
+    exit_code = 3
+
+
+class KeyFault(RunError):
     exit_code = 3
 
 

@@ -1,8 +1,8 @@
 """A guard of docs/security.md: where it stands, what the code would be without it, and which tests are red then.
 
-The tables are guards_of_text.py, guards_of_places.py and guards_of_runs.py. `make guards` takes each out in a copy of the tree
-(tests/guards_out.py); `test_guards.py` sees to it that no row goes stale. Where guards stand one behind the other, a row takes out all of
-them: one alone is not missed.
+The tables are guards_of_text.py, guards_of_places.py, guards_of_runs.py and guards_of_keys.py. `make guards` takes each out in a copy of
+the tree (tests/guards_out.py); `test_guards.py` sees to it that no row goes stale. Where guards stand one behind the other, a row takes
+out all of them: one alone is not missed.
 """
 
 from __future__ import annotations

@@ -25,13 +25,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import guards_of_keys
 import guards_of_places
 import guards_of_runs
 import guards_of_text
 import psutil
 from guards import Guard, node_id
 
-TABLES = (guards_of_text, guards_of_places, guards_of_runs)
+TABLES = (guards_of_text, guards_of_places, guards_of_runs, guards_of_keys)
 GUARDS: list[Guard] = sorted((row for table in TABLES for row in table.GUARDS), key=lambda row: row.door)
 REPO = Path(__file__).resolve().parents[1]
 COPIES = 4

@@ -24,7 +24,10 @@ FILE_LINES, FUNCTION_LINES = 320, 70
 HALL = {"__init__", "__main__", "cli", "devices", "errors", "plan", "shell"}
 QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", "cancel", "collect", "plot")]
 """Verbs that must not wait for Hydra."""
+READS_CONFIGS = ["launcher.verbs.compare"]
+"""Those that wait for a reader of YAML, and for numpy where there is something to test, and not before."""
 LIGHT = ["launcher.train.worker", "launcher.train.prepare", "launcher.doctor.examine.__main__", "launcher.node.__main__"]
+LIGHT += ["launcher.evaluation.__main__"]
 """Doors of processes that can say what went wrong before torch is there."""
 
 
@@ -184,6 +187,12 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize("verb", QUICK)
 def test_a_quick_verb_reaches_no_hydra(verb: str) -> None:
     assert [name for name in reached(verb, inner=True) if _below(name, ("hydra", "omegaconf", "yaml", "launcher.compose", *HEAVY))] == []
+
+
+@pytest.mark.parametrize("verb", READS_CONFIGS)
+def test_a_verb_that_reads_configs_begins_without_and_reaches_no_hydra(verb: str) -> None:
+    assert [name for name in reached(verb, inner=False) if _below(name, ("omegaconf", "yaml", "pyarrow", *HEAVY))] == []
+    assert [name for name in reached(verb, inner=True) if _below(name, ("hydra", "launcher.compose", "torch", "accelerate"))] == []
 
 
 @pytest.mark.parametrize("door", LIGHT)

@@ -17,20 +17,22 @@ class Numbers(NamedTuple):
     features: NDArray[np.float32]
     """(n, columns); NaN where there is no value."""
     names: list[str]
-    is_number: NDArray[np.bool_]
-    """Of each column; others are 0 and 1."""
+    kinds: list[str | None]
+    """Of each column the text for which it is 1, and 0 for others; None where it is a number."""
 
 
 def encoded(table: Any, refuse: Refusal) -> Numbers:
     """All columns of a table. Raises what `refuse` makes of one that has no value, the same one in all rows, or another type."""
     columns: list[NDArray[np.float32]] = []
     names: list[str] = []
+    said: list[str | None] = []
     for name in table.column_names:
         values = of_column(table.column(name), name, refuse)
         if values.dtype.kind == "f":
             _check_varies(np.unique(values[~np.isnan(values)]), name, refuse)
             columns.append(values.astype(np.float32))
             names.append(name)
+            said.append(None)
             continue
         is_said = values != ""
         kinds, places = np.unique(values[is_said], return_inverse=True)
@@ -42,9 +44,10 @@ def encoded(table: Any, refuse: Refusal) -> Numbers:
             column[is_said] = places == number
             columns.append(column)
             names.append(f"{name}={kind}")
+            said.append(str(kind))
     if not columns:
         raise refuse("has no column beside the target; write some into it, or leave fewer out: data.leave_out")
-    return Numbers(np.stack(columns, 1), names, np.array([name in table.column_names for name in names]))
+    return Numbers(np.stack(columns, 1), names, said)
 
 
 def missing(features: NDArray[np.float32], names: Sequence[str], policy: str, refuse: Refusal) -> NDArray[np.int64]:

@@ -42,8 +42,8 @@ class Read(NamedTuple):
     targets: Targets
     columns: Sequence[str]
     """Names, or none."""
-    shifted: NDArray[np.bool_] | None = None
-    """Which columns are standardised; None: all."""
+    kinds: Sequence[str | None] | None = None
+    """Of each column the text for which it is 1, and 0 for others, `column=text` by name; those without are standardised. None: all are."""
     fill: bool = False
     """Whether a NaN is to be the mean of its column."""
 
@@ -112,6 +112,21 @@ class Rows(ABC):
         told = self._opened().manifest
         return {name: (mean, std) for name, mean, std in zip(told["columns"], told["mean"], told["std"], strict=True)}
 
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        """How a row becomes what a model is given, as an export says it (docs/after-training.md)."""
+        told = self._opened().manifest
+        mean, std, fill = told["mean"], told["std"], told["fill"]
+        if len(told["shape"]) > 1 or not told.get("is_named", True):
+            return {"kind": "array", "shape": [*told["shape"]], "mean": mean, "std": std, "fill": fill}
+        names: list[str] = told["columns"]
+        kinds: list[str | None] = told.get("kinds") or [name.partition("=")[2] or None for name in names]  # a cache of an older launcher
+        columns = [
+            {"column": name if kind is None else name.removesuffix(f"={kind}"), "equals": kind, "mean": mean[at], "std": std[at]}
+            for at, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        ]
+        return {"kind": "table", "columns": [{**each, "fill": fill and fill[at]} for at, each in enumerate(columns)]}
+
     def prepare(self) -> dict[str, object]:
         """Read the rows into the cache, and return the keywords that pin them. Raises ValueError, FileNotFoundError for what is wrong with
         them; OSError, with its errno, where the cache cannot be written."""
@@ -165,7 +180,7 @@ class Rows(ABC):
                 f"data: {len(read.features)} rows are too few to share out; give it more, or type data.validation=0 data.test=0"
             )
         mean, std = statistics(read.features, np.sort(parts["train"]))
-        is_shifted = self._standardise & (np.ones(len(mean), np.bool_) if read.shifted is None else read.shifted)
+        is_shifted = self._standardise & np.array([kind is None for kind in read.kinds or [None] * len(mean)])
         if self._mapped() is None:
             arrays.append("features", read.features)
         arrays.append("labels" if read.targets.classes else "numbers", read.targets.values)
@@ -174,6 +189,8 @@ class Rows(ABC):
         return {
             "rows": len(read.features),
             "shape": read.features.shape[1:],
+            "kinds": None if read.kinds is None else list(read.kinds),
+            "is_named": bool(read.columns),
             "columns": list(read.columns) or [str(number) for number in range(len(mean))],
             "mean": np.where(is_shifted, mean, 0.0).tolist(),
             "std": np.where(is_shifted, std, 1.0).tolist(),

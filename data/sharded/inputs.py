@@ -39,6 +39,12 @@ class Inputs:
         numbers = [_numbers(name, value) for name, value in zip(self.columns, values, strict=True)]
         return torch.from_numpy(numbers[0] if len(numbers) == 1 and numbers[0].ndim else np.concatenate([each.ravel() for each in numbers]))
 
+    def preprocessing(self, made: torch.Tensor) -> dict[str, object]:
+        """How a model is given a row, as an export says it (docs/after-training.md). `made`: what `of` made of one."""
+        if len(self.columns) == 1 and made.shape == (3, self.picture.size, self.picture.size):
+            return self.picture.preprocessing
+        return {"kind": "array", "shape": [*made.shape], "mean": None, "std": None, "fill": None}
+
 
 def _numbers(name: str, value: Any) -> np.ndarray:
     """Raises ValueError."""

@@ -8,7 +8,7 @@ Its arrays, of each split:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,19 @@ class Split(NamedTuple):
         mean = np.array([value / count for value in total])
         spread = [(count * square - value * value) / count**2 for value, square in zip(total, squares, strict=True)]
         return mean, np.sqrt(np.array([value or 1.0 for value in spread]))
+
+
+def stretched(mode: str, size: Sequence[int], mean: NDArray[np.float64], std: NDArray[np.float64]) -> dict[str, object]:
+    """How a model of such images is given one, as an export says it (docs/after-training.md): brought to their size, (height,
+    width). `mode`: Pillow's; `mean`, `std`: as `statistics` has them."""
+    return {
+        "kind": "image",
+        "mode": mode,
+        "size": list(size),
+        "fit": "stretch",
+        "mean": (mean / 255).tolist(),
+        "std": (std / 255).tolist(),
+    }
 
 
 def open_or_build(

@@ -19,7 +19,7 @@ from data.sampling.order import SPLIT, shuffled
 from data.store import cache as kept
 from data.store.corrupt import Corrupt
 from data.store.files import notice
-from data.vision.annotated import Row, Sample, row
+from data.vision.annotated import FILL, Row, Sample, row
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,15 @@ class Detection(ABC):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        """How a model is given a picture, as an export says it (docs/after-training.md)."""
+        from data.vision.boxes import DEVIATION, MEAN
+
+        mean, std = ([each / 255 for each in of] for of in (MEAN, DEVIATION))
+        size = [self.size, self.size]
+        return {"kind": "image", "mode": "RGB", "size": size, "fit": "upper_left", "fill": [*FILL], "mean": mean, "std": std}
 
     def prepare(self) -> dict[str, object]:
         """Find the files, bring the pictures into the cache, and return the keywords that pin what was found.

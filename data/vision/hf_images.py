@@ -17,7 +17,7 @@ import numpy as np
 from data.options import cache_of, one_of, whole
 from data.sampling.order import split
 from data.store.corrupt import Corrupt
-from data.store.decoded import Chunks, Split, open_or_build
+from data.store.decoded import Chunks, Split, open_or_build, stretched
 from data.store.duplicates import Duplicates
 from data.store.files import notice, sha256_file
 from data.vision.layouts import Layout, Parquet
@@ -124,6 +124,11 @@ class HubImages:
     @property
     def in_features(self) -> int:
         return self.channels * self.published.size[0] * self.published.size[1]
+
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        mean, std = self._open()["train"].statistics(self._parts()["train"])
+        return stretched(self.published.mode, self.published.size, mean, std)
 
     @property
     def _is_pinned(self) -> bool:

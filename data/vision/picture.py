@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")
 """Not every decoder that Pillow has: PostScript, whatever its name ends in, would be run by another program."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's."""
+MIDDLE = 7 / 8
+"""Of the middle square, the share of a side that evaluations are shown."""
 
 
 class Picture:
@@ -46,6 +48,12 @@ class Picture:
         self.size, self._crop, self._flip = size, crop, flip
         self.decoder = decoders.chosen(decoder)
         self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
+
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        """How evaluations are given a picture, as an export says it (docs/after-training.md)."""
+        size, mean, std = [self.size, self.size], self._mean.tolist(), self._std.tolist()
+        return {"kind": "image", "mode": "RGB", "size": size, "fit": "middle", "share": MIDDLE, "mean": mean, "std": std}
 
     def plain(self) -> Picture:
         """As evaluations have it."""
@@ -107,7 +115,7 @@ class Picture:
             if wide <= width and high <= height:
                 left, top = random.uniform(0, width - wide), random.uniform(0, height - high)
                 return left, top, left + wide, top + high
-        side = min(width, height) * (1.0 if self._crop < 1 else 7 / 8)
+        side = min(width, height) * (1.0 if self._crop < 1 else MIDDLE)
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
 

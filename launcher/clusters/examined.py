@@ -29,7 +29,7 @@ ASK_EVERY_SECONDS = 3.0
 
 def here_and_now(here: RunDir, argv: Sequence[str]) -> int:
     """Start the script and wait for its processes. Returns the attempt."""
-    with _ending():
+    with ending():
         process = submit.start(argv)
         try:
             process.wait(timeout=SECONDS)
@@ -49,7 +49,7 @@ def here_and_now(here: RunDir, argv: Sequence[str]) -> int:
 def in_queue(cluster: Cluster, here: RunDir, when: str) -> int:
     """Submit, wait in the queue and for the report. Returns the attempt."""
     over = False
-    with _ending():
+    with ending():
         try:
             cluster.start(here, when)
             print("waiting for the report (Ctrl-C cancels the job)", file=sys.stderr, flush=True)
@@ -130,7 +130,7 @@ def _cancel(cluster: Cluster, here: RunDir) -> None:
 
 
 @contextlib.contextmanager
-def _ending() -> Generator[None]:
+def ending() -> Generator[None]:
     """SIGTERM and SIGHUP mean what Ctrl-C means: nothing may stay behind."""
 
     def stop(_: int, __: FrameType | None) -> None:

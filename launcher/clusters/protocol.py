@@ -2,7 +2,8 @@
 
     planned    world, threads, render     what it will be: pure, but for a look at this machine where that is the cluster
     before     check, prepare             what the scheduler says to it while nothing is written; what the job needs beside its script
-    begun      stay, start, array, examine    stay with it, or hand it over; the members of a sweep; an examination of the machines
+    begun      stay, start, array, see_through, examine    stay with it, or hand it over; the members of a sweep; what is no training; an
+               examination of the machines
     known      jobs, job_of               what has become of all these runs, in one question; whether this one is there already
     ended      cancel
     explained  waits, accounted, estimate, words    why it waits, how it ended, what the scheduler would say to it, what it says in logs
@@ -118,6 +119,13 @@ class Cluster(Protocol):
     def array(self, here: Sweep, parts: Sequence[Part]) -> list[str]:
         """Hand over these members, which ask for the same. Returns the jobs' numbers. Raises ClusterError."""
         raise ClusterError("cluster: it takes one run after the other; type one value for each key")
+
+    def see_through(self, here: RunDir) -> dict[str, Any]:
+        """Where it stays with its runs: start what was frozen there, which trains nothing, show it and wait for its end. However that
+        comes, no process stays behind. Returns its summary. Elsewhere `start` hands it over. Raises the error that a rank reported,
+        Interrupted after Ctrl-C.
+        """
+        raise ClusterError("cluster: it does not stay with its runs")
 
     def examination(self) -> Mapping[str, Any]:
         """Options that differ where the machines are examined and nothing is trained."""

@@ -114,6 +114,11 @@ def time_updates(given: dict[str, Any]) -> dict[str, Any]:
     return _answered("launcher.train.probe", "train.device_probe", given)
 
 
+def export(asked: dict[str, Any]) -> dict[str, Any]:
+    """Make a folder of a run (launcher/export/make.py), in a process of its own too. Raises ConfigError or RunError."""
+    return _answered("launcher.export", "export", asked)
+
+
 def _prepared(group: str, node: dict[str, Any]) -> Found:
     answer = _answered("launcher.train.prepare", group, {group: node})
     return Found(answer["pinned"], answer["holds"])

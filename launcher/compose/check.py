@@ -72,7 +72,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.compile", lambda value: value is True or value is False or value == "blocks", "true, false or blocks"),
     ("train.compile_mode", lambda value: value in COMPILE_MODES, "one of " + ", ".join(COMPILE_MODES)),
     ("train.channels_last", lambda value: value is True or value is False or value == "auto", "auto, true or false"),
-    ("train.device_probe", lambda value: isinstance(value, bool), "true or false"),
+    *((f"train.{key}", lambda value: isinstance(value, bool), "true or false") for key in ("device_probe", "encrypt")),
     ("train.clip_norm", _number(0), "a number from 0, where 0 is no clipping"),
     ("train.ema_decay", _below_one, "a number from 0 (off) to below 1"),
     ("train.log_every", _whole(1), "a whole number of steps from 1"),

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import launcher
 from launcher import PROJECT
 from launcher.code import code_hash
-from launcher.compose import check, preflight, trusted
+from launcher.compose import adversarial, check, preflight, trusted
 from launcher.compose.round_batch import round_batch
 from launcher.compose.scale_lr import scale_lr
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
@@ -96,6 +96,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     check.check_classes(values)
     check.check_world(values, world, mesh)
     check.check_fp8(values, world, mesh)
+    adversarial.check(values, mesh)
     name = check_name("name", values["name"])
     run_id = check_name("id", time_id() if values["id"] is None else values["id"])
     written: Any = OmegaConf.to_container(config)

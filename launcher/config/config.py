@@ -73,6 +73,9 @@ class TrainConfig:
     """Checkpoints to keep, at least 2: the newest may be the one that a dying disk tore."""
     keep_best: bool = False
     """Save after each evaluation whose `objective` is the best yet (or the metric of early_stop), and keep that beside the newest."""
+    encrypt: bool = False
+    """Encrypt checkpoints, with the key in LAUNCHER_KEY or in the file LAUNCHER_KEY_FILE: without it nobody reads them, or changes them
+    unseen."""
     hang_seconds: float = 180.0
     """A rank that is so long, and 20 times the slowest step, in one part of a step hangs: it is named, the attempt ends. 0: no watch."""
     compare_every: int = 100
@@ -88,6 +91,10 @@ class TrainConfig:
     """In the whole run; after so many it stops."""
     max_skips: int = 10
     """Updates that on_bad=skip may leave out, in the whole run; at one more it stops."""
+    adversarial: Any = None
+    """fgsm | pgd: train on samples that such an attack on the model has made worse (launcher/train/robust/adversary.py), by 2/255 where
+    pixels go from 0 to 1; {kind: pgd, epsilon: 0.0314, steps: 7}: by as much as that says. Lines of training are of those samples,
+    evaluations of samples as they are. null: so is training."""
     deterministic: bool = False
     """Refuse kernels that may give other bits from run to run. On a GPU a resumed run is equal to the last bit only with true; on a
     CPU there are no such kernels in use."""

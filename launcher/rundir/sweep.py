@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,6 +101,17 @@ def find(word: str, *, everywhere: bool = False) -> Sweep | None:
     if len(found) > 1:
         raise ConfigError(f"{word}: {len(found)} sweeps have this id; give a path: {', '.join(map(str, found))}")
     return Sweep(found[0]) if found else None
+
+
+def runs(words: Sequence[str], *, everywhere: bool = False) -> list[RunDir]:
+    """Runs, and of sweeps the members, each once, as they were typed. Raises ConfigError or RunError for a word that is neither."""
+    found = {run.path: run for word in words for run in _runs(word, everywhere)}
+    return list(found.values())
+
+
+def _runs(word: str, everywhere: bool) -> list[RunDir]:
+    found = find(word, everywhere=everywhere)
+    return [lookup.find(word, everywhere=everywhere)] if found is None else [entry.run for entry in found.entries()]
 
 
 def _is_a_run_of_mine(word: str, everywhere: bool) -> bool:

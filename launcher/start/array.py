@@ -22,7 +22,7 @@ from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, rundir, sweep
 from launcher.rundir.rundir import RunDir
 from launcher.rundir.sweep import Entry, Sweep
-from launcher.start import rendered, torch_words
+from launcher.start import rendered, torch_words, unlocked
 from launcher.start.launch import pin
 from launcher.start.settle import settle
 from launcher.trust import owner
@@ -83,6 +83,7 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
         data = resolve(config)["data"]
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in prepared:
+            unlocked.check(resolve(config))
             freeze(config, member.overrides, code)  # every mistake in the config surfaces before any data is touched
             torch_words.check()
             prepared[key] = submit.prepare_data(data)
@@ -153,6 +154,7 @@ def resume(here: Sweep) -> None:
         return
     for run in left:
         trusted.refuse_more(run, stored_config(run)["trust"])
+        unlocked.check(stored_config(run), run)
     for run in left:
         settle(run)
         rendered.refuse_another(run, run.read_plan(), lambda run=run: stored_cluster(run))

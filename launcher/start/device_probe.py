@@ -5,7 +5,7 @@ quicker is taken. Before the run is frozen, so that all ranks and all later atte
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -72,6 +72,13 @@ def _taken(config: DictConfig, device: str, why: str) -> str:
     return why
 
 
+def timed(config: DictConfig, plan: Plan, index: int, *, energy: bool) -> dict[str, Any]:
+    """What launcher/train/probe.py found, or `failed`, of one process as the plan has it, on that device of its node."""
+    shares = plan.mesh.dp_size
+    where = {"device": plan.world.device, "index": index, "trusted": plan.trusted_devices, "shares": shares, "threads": plan.threads}
+    return submit.time_updates({"config": resolve(config), **where, "energy": energy})
+
+
 def _timed(config: DictConfig, plan: Plan) -> Timed:
     """Raises ConfigError where no update could be made, or one process would not make one as the run does."""
     device, shares = plan.world.device, plan.mesh.dp_size
@@ -79,8 +86,7 @@ def _timed(config: DictConfig, plan: Plan) -> Timed:
         raise ConfigError(
             f"{KEY} times one process, and here a model is split over several ({plan.mesh}); type train.device_probe=false, or strategy=ddp"
         )
-    where = {"device": device, "trusted": plan.trusted_devices, "shares": shares, "threads": plan.threads}
-    answer = submit.time_updates({"config": resolve(config), **where})
+    answer = timed(config, plan, 0, energy=False)
     if "failed" in answer:
         raise ConfigError(f"{KEY}: {device} cannot be timed ({answer['failed']}); type train.device_probe=false, or another cluster.device")
     return Timed(device, answer["seconds"], answer["updates"], shares)

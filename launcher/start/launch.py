@@ -26,7 +26,7 @@ from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
 from launcher.plan import Plan
 from launcher.rundir import lookup, rundir
 from launcher.rundir.rundir import RunDir
-from launcher.start import device_probe, rendered, torch_words
+from launcher.start import device_probe, rendered, torch_words, unlocked
 from launcher.start.move import check as check_words
 from launcher.start.move import move
 from launcher.start.report import closing
@@ -40,6 +40,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     when = frozen.cluster.check(frozen)
     torch_words.check()
     values = resolve(config)
+    unlocked.check(values)
     trusted.note(values["trust"])
     data = values["data"]
     found = submit.prepare_data(data)
@@ -132,6 +133,7 @@ def go_on(here: RunDir, words: list[str] | None = None, *, fresh: bool = False) 
         return
     trusted.refuse_more(here, stored_config(here)["trust"])
     trusted.note(trusted.mine(stored_config(here)["trust"]))  # so that `status` may ask its cluster
+    unlocked.check(stored_config(here), None if fresh else here)
     if (job := cluster.job_of(here)) is not None:
         raise RunError(already(here, job))
     with cluster.stay(here):
@@ -154,15 +156,15 @@ def _go_on(here: RunDir, cluster: Cluster, words: list[str], fresh: bool) -> Non
     rendered.refuse_another(here, plan, lambda: stored_cluster(here))
     if cluster.attached:
         torch_words.check()
-        _warn_of_edits(here, plan)
+        warn_of_edits(here, plan)
     _start(here, cluster)
 
 
-def _warn_of_edits(here: RunDir, plan: Plan) -> None:
+def warn_of_edits(here: RunDir, plan: Plan, what_it_does: str = "continues") -> None:
     now = code_hash.of_packages(PROJECT, stored_config(here)["trust"], Path(plan.directory))
     if names := code_hash.changed(plan.packages, now):
         what = f"the code of {', '.join(names)}" if plan.packages else "the code"
-        warning = f"{what} has changed since this run was submitted; it continues with the code as it is now"
+        warning = f"{what} has changed since this run was submitted; it {what_it_does} with the code as it is now"
         print(f"launcher: warning: {warning}", file=sys.stderr)
 
 

@@ -41,7 +41,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     config = preflight.created(stored_config(here))
     old = here.read_plan()
     try:
-        frozen = freeze(_changed(config, words), [*old.overrides, *words], goes_on=True)
+        frozen = freeze(changed(config, words), [*old.overrides, *words], goes_on=True)
     except NotDivisible as error:
         train = config["train"]
         counts = ", ".join(str(count) for count in range(1, 65) if train["batch_size"] % (count * train["accumulate"]) == 0)
@@ -59,7 +59,7 @@ def move(here: RunDir, cluster: Cluster, words: list[str]) -> Cluster:
     return frozen.cluster
 
 
-def _changed(config: DictConfig, words: list[str]) -> DictConfig:
+def changed(config: DictConfig, words: list[str]) -> DictConfig:
     """What `words` make of it, read as at a start. Raises ConfigError."""
     for word in words:
         if word.startswith("strategy="):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from launcher.config import layout, pretrained, targets
 from launcher.config.config import TrainConfig
-from launcher.errors import RunError
+from launcher.errors import ConfigError, RunError
 from launcher.node.place import Place
 from launcher.plan import Coordinate
 from launcher.rundir.claim import Claim
@@ -43,12 +43,14 @@ from launcher.train.record.clock import Clock
 from launcher.train.record.meter import Meter
 from launcher.train.record.metrics import MetricsFile
 from launcher.train.record.throughput import Throughput, flops_of
+from launcher.train.robust.adversary import Adversary, Asked, Placed, pixels_of
 from launcher.train.step import Stepper
 from launcher.train.stop import Stopper
 from launcher.train.watch import NoWatch, Watch
 from launcher.train.world.agreement import Agreement
 from launcher.train.world.patience import Patience
 from launcher.train.world.ranks import Ranks
+from launcher.trust import vault_key
 
 
 @dataclass
@@ -87,16 +89,24 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
             f"data: the processes have {' and '.join(map(str, sorted(counts)))} samples to train on; which comes when hangs on how many "
             "there are: let the data set have the same length in all of them"
         )
-    parts, stepper, task, evaluated = _trained(process, config, train, watch, clock)
+    at = lambda: job.state.step + job.state.passed_over  # noqa: E731  # whose state a checkpoint replaces
+    parts, stepper, task, evaluated = _trained(process, config, train, watch, clock, (data, loader, at))
     if getattr(task, "needs_labels", False):
         with data_set.in_one_line():
             task.learn_labels(torch.from_numpy(loader.labels()))
     store = CheckpointStore(
-        process.run.checkpoints, process.savers, process.claim, process.place.attempt, train.keep, metrics.sync, examine
+        process.run.checkpoints,
+        process.savers,
+        process.claim,
+        process.place.attempt,
+        train.keep,
+        metrics.sync,
+        examine,
+        vault_key.needed("train.encrypt=true") if train.encrypt else None,
     )
     interval = Interval(None if train.save_every == "auto" else train.save_every, 3600 * train.mtbf_hours)
     steps = train.steps or train.epochs * loader.steps_per_epoch
-    return Job(
+    job = Job(
         run=process.run,
         config=train,
         steps=steps,
@@ -126,12 +136,19 @@ def build(process: Process, config: Mapping[str, Any], loader: Any = None) -> Jo
         is_standin=bool(getattr(data, "standin", False)),
         where=process.where,
     )
+    return job
 
 
 def _trained(
-    process: Process, config: Mapping[str, Any], train: TrainConfig, watch: Watch | NoWatch, clock: Clock
+    process: Process,
+    config: Mapping[str, Any],
+    train: TrainConfig,
+    watch: Watch | NoWatch,
+    clock: Clock,
+    fed: tuple[Any, Any, Callable[[], int]],
 ) -> tuple[Parts, Stepper, Any, Any]:
-    """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol."""
+    """What changes as it trains, what changes it, and the task; the strategy's methods in the order of its protocol. `fed`: the data,
+    their loader, and which update's batch is at work."""
     device, coordinate, accelerator = process.accelerator.device, process.coordinate, process.accelerator
     strategy: Strategy = targets.build(config["strategy"])
     known, node = layout.of(config["model"]), _initial(process, config["model"])
@@ -156,9 +173,33 @@ def _trained(
     computing = arithmetic.computing(prepared, device, process.precision)
     shares = Shares(train.batch_size, train.accumulate, coordinate.dp_size, coordinate.counts, coordinate.mesh.cp)
     norm = Norm(optim, train.clip_norm, pieces, process.ranks.rank, process.ranks.size)
-    loss = Loss(task, computing, meter, shares, scaler, watch, clock, coordinate.mesh.is_staged)
+    trained: Any = _adversary(config, task, model, fed, shares, scaler, process, closure) if train.adversarial else task
+    loss = Loss(trained, computing, meter, shares, scaler, watch, clock, coordinate.mesh.is_staged)
     stepper = Stepper(strategy, prepared, loss, optim, scaler, meter, train.accumulate, norm, watch, clock, skipper, closure)
     return parts, stepper, task, arithmetic.computing(strategy.evaluated(prepared, model), device, process.precision)
+
+
+def _adversary(
+    config: Mapping[str, Any],
+    task: Any,
+    model: nn.Module,
+    fed: tuple[Any, Any, Callable[[], int]],
+    shares: Shares,
+    scaler: torch.amp.GradScaler | None,
+    process: Process,
+    closure: Closure | None,
+) -> Adversary:
+    """Raises ConfigError where the data are no images that an attack can change, or the optimizer has a closure."""
+    if closure is not None:
+        raise ConfigError(
+            "train.adversarial: this optimizer searches along one loss, and at each weight that it tries an attack makes another; type "
+            "optim=sgd, or train.adversarial=null"
+        )
+    data, loader, at = fed
+    device = process.accelerator.device
+    pixels, place = pixels_of(data, loader, task, device), Placed(config["seed"], shares, process.coordinate.dp_rank, at)
+    computing = arithmetic.computing(model, device, process.precision)
+    return Adversary(task, model, computing, pixels, Asked.of(config["train"]["adversarial"]), place, scaler)
 
 
 def _initial(process: Process, node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -170,13 +170,22 @@ def wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-# ---------------------------------------------------------------- its memory and generator
+# ---------------------------------------------------------------- its memory, power and generator
 
 
 def peak_bytes(device: torch.device) -> int | None:
     """The most that this process has had of its memory; None where nobody counts, or it is the host's."""
     ask = None if is_host(device) else getattr(module(device), "max_memory_allocated", None)
     return None if ask is None else ask(device)
+
+
+def watts(device: torch.device) -> float | None:
+    """What it takes now, as its driver has it; None where nobody reads it (NVIDIA's needs the package nvidia-ml-py)."""
+    ask = None if is_host(device) else getattr(module(device), "power_draw", None)
+    try:
+        return None if ask is None else ask(device) / 1000
+    except Exception:  # whatever the package of a driver raises: it is not readable
+        return None
 
 
 def memory(device: torch.device) -> tuple[int, int]:

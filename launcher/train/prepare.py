@@ -41,7 +41,11 @@ def served(work: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
         answer = work(given)
     except KeyboardInterrupt:  # Ctrl-C, which the launcher has too
         return Interrupted.exit_code
-    except (LaunchError, ValueError, OSError) as error:
+    except LaunchError as error:
+        if os.environ.get("LAUNCHER_DEBUG"):
+            raise
+        answer = {"error": str(error), "exit_code": error.exit_code}
+    except (ValueError, OSError) as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise
         answer = {"error": user_line(error), "exit_code": exit_code(error)}
@@ -52,7 +56,10 @@ def served(work: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
 
 def _found(node: dict[str, Any]) -> dict[str, Any]:
     """Raises ConfigError, ValueError or OSError."""
-    data = data_set.first(node)
+    try:
+        data = data_set.first(node)
+    except ConfigError as error:
+        raise ConfigError(user_line(error)) from error
     pinned: dict[str, Any] = data.prepare() if hasattr(data, "prepare") else {}
     return {"pinned": pinned, "holds": _held(data)}
 

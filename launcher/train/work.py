@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -35,6 +36,7 @@ from launcher.train.record.spent import spent
 from launcher.train.record.told import told
 from launcher.train.world import world
 from launcher.train.world.patience import Patience
+from launcher.trust import vault, vault_key
 
 LOCK_PATIENCE_SECONDS = 10.0
 
@@ -42,8 +44,13 @@ LOCK_PATIENCE_SECONDS = 10.0
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Build, restore, train, test, close the run. `where["step"]` is kept up to date for whoever reports an error."""
     config = read_config(run)
-    claim = _enter(run, place, where)
-    process = _join(run, plan, place, claim, config, where)
+    where["refused"] = True
+    if config["train"].get("encrypt"):  # before anybody is met, for who has no key says so and nobody waits
+        vault_key.needed("train.encrypt=true")
+        vault.check()
+    where["refused"] = False
+    claim = enter(run, place, where)
+    process = join(run, plan, place, claim, config, where, run.checkpoints)
     if process.ranks.from_first(_is_done(run)):
         world.leave(process.accelerator, process.ranks)  # while we waited for the lock, another attempt finished the run
         return
@@ -58,7 +65,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     world.leave(process.accelerator, process.ranks)
 
 
-def _enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
+def enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
     """Be the one that writes to the run. Raises RunError where another is."""
     claim = Claim(run, place.attempt)
     if place.rank == 0:
@@ -74,15 +81,15 @@ def _enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
     return claim
 
 
-def _join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str, Any], where: dict[str, Any]) -> Process:
-    """Meet the others, and agree with them on how to compute."""
+def join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str, Any], where: dict[str, Any], checkpoints: Path) -> Process:
+    """Meet the others, and agree with them on how to compute: as those `checkpoints` were, where there are any."""
     train = TrainConfig(**config["train"])
     device = world.device(plan, place)
     strategy: Strategy = targets.build(config["strategy"])
     patience = Patience.of(train.hang_seconds)
     world.join(plan, place, patience)
     ranks = world.ranks(place, patience, "ranks")
-    precision, reason = agree(train.precision, device, ranks, ranks.from_first(stored_precision(run.checkpoints) if ranks.is_first else ""))
+    precision, reason = agree(train.precision, device, ranks, ranks.from_first(stored_precision(checkpoints) if ranks.is_first else ""))
     speed = arithmetic.set_speed(device, train.deterministic)
     accelerator = world.accelerate(plan, place, strategy)
     peers, savers = world.peers(plan.mesh, place, patience, ranks), world.ranks(place, patience, "saving")

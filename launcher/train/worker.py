@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from launcher.errors import ConfigError, LaunchError, TrainingFailed
@@ -20,6 +21,7 @@ from launcher.node import blame, hardware
 from launcher.node.deathsig import die_with_parent
 from launcher.node.place import Place, check_world
 from launcher.node.watchdog import STACKS
+from launcher.plan import Plan
 from launcher.rundir import progress
 from launcher.rundir.rundir import RunDir, read_text, umask_of
 from launcher.trust import sieve, writing
@@ -35,7 +37,18 @@ def die_with_agent() -> None:
         sys.exit("torchrun is gone; so is this worker")
 
 
-def main(argv: list[str]) -> int:
+Work = Callable[[RunDir, Plan, Place, dict[str, Any]], None]
+"""What a process is for, of a world that is as it was promised; `where["step"]` is kept up to date for whoever reports an error."""
+
+
+def _train(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
+    from launcher.train.work import work
+
+    work(run, plan, place, where)
+
+
+def main(argv: list[str], work: Work = _train) -> int:
+    """Do `work`, which imports torch and not before. Returns the exit code."""
     die_with_agent()
     run = RunDir(argv[1])
     os.umask(umask_of(run))
@@ -52,8 +65,6 @@ def main(argv: list[str]) -> int:
         check_world(plan, place)
         where["refused"] = False
         os.chdir(plan.directory)  # a batch job starts where its copy of the code is
-        from launcher.train.work import work
-
         work(run, plan, place, where)
     except Exception as error:
         _report(run, place, error, where)

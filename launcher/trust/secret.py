@@ -162,7 +162,13 @@ def _is_path(value: str) -> bool:
 
 def _forms(value: str) -> Iterator[str]:
     """Of the whole, and of each line of it: a private key is shown line by line."""
-    parts = [value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= 2 * SHORTEST)]
+    from launcher.trust import vault_key  # here, for most commands have nothing to hide
+
+    parts = [
+        value.strip(),
+        *vault_key.spellings(value),
+        *(line.strip() for line in value.splitlines() if len(line.strip()) >= 2 * SHORTEST),
+    ]
     for part in dict.fromkeys([value, *parts]):
         yield from (form for form in _spellings(part) if len(form) >= SHORTEST)
 

@@ -15,9 +15,13 @@ _VERBS = """\
   cancel RUN    end it: a batch job is never requeued, a run here saves and stops
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
   plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
+  evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
+  compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
+  export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second
+  bench device  time an update on the CPU and on each device here: memory, energy, cost (price=cpu:0.10,…), and which to use
   doctor        examine the machines that run would train on; name the bad ones"""
 
 _EXAMPLES = """\

@@ -52,7 +52,9 @@ def test_what_no_statistics_can_be_made_of(batches: list[torch.Tensor]) -> None:
         fit(batches)
 
 
-@pytest.mark.parametrize("change", [{"kind": "else"}, {"spread": [0.0, 0.0]}, {"whitening": [[1.0]]}, {"steps": []}, {"limit": float("nan")}])
+@pytest.mark.parametrize(
+    "change", [{"kind": "else"}, {"spread": [0.0, 0.0]}, {"whitening": [[1.0]]}, {"steps": []}, {"limit": float("nan")}]
+)
 def test_statistics_that_are_none_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is for who opens the export
         Nearness(fit([torch.randn(100, 2)]) | change)

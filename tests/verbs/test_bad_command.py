@@ -23,9 +23,9 @@ VERBS = (
     (("log", "x"), "log: no such verb; did you mean logs?"),
     (("tensorbord",), "tensorbord: no such verb; did you mean tensorboard?"),
     (
-        ("cifar",),
-        "cifar: no such verb; it takes cancel, collect, data, doctor, drill, logs, plan, plot, render, resume, run, status, tensorboard, "
-        "why",
+        ("voc",),
+        "voc: no such verb; it takes bench, cancel, collect, compare, data, doctor, drill, evaluate, export, logs, plan, plot, render, "
+        "resume, run, status, tensorboard, why",
     ),
     (("status", "a", "b"), "status takes no run"),
     (("status", "nope"), "nope: no such run; `python -m launcher status` lists them"),
@@ -33,6 +33,8 @@ VERBS = (
     (("resume",), "resume takes one run"),
     (("resume", "a", "b"), "resume takes one run"),
     (("resume", "$(touch x)"), "$(touch x): no such run"),
+    (("evaluate",), "evaluate takes one run"),
+    (("evaluate", "nope"), "nope: no such run"),
     (("logs",), "logs:", "run"),
     (("logs", "nope"), "nope: no such run"),
     (("logs", "nope", "--rank", "x"), "--rank", "'x'"),

@@ -91,6 +91,7 @@ train.max_rollbacks=0           train.max_rollbacks=0 cannot be; type a whole nu
 train.compare_every=-1          train.compare_every=-1 cannot be; type a whole number of steps
 cluster.requeue=maybe           cluster.requeue='maybe' is not of type bool
 train.save_every=1.5            train.save_every=1.5 cannot be
+train.encrypt=aes               train.encrypt=aes: Value 'aes' is not a valid bool
 train.keep=1                    train.keep=1 cannot be; type a whole number from 2
 train=5                         train=5
 seed=-1                         seed=-1 cannot be; type a whole number from 0

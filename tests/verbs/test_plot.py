@@ -14,8 +14,8 @@ from helpers import Answer, refused
 from made_runs import Made
 from PIL import Image
 
+from launcher.charts import curves
 from launcher.rundir.rundir import RunDir
-from launcher.verbs import plot
 
 Command = Callable[..., Answer]
 
@@ -72,7 +72,7 @@ def test_what_was_done_again_counts_once_and_what_is_no_number_not_at_all(tmp_pa
         train(8, 8.0),
     ]
     run = run_with(tmp_path, *lines, {"step": 8, "split": "_odd$", "a $b_": 1.0})
-    assert plot._curves(run) == {("loss", "train"): {1: 1.0, 2: 2.0, 3: 30.0, 8: 8.0}, ("a $b_", "_odd$"): {8: 1.0}}
+    assert curves.of(run) == {("loss", "train"): {1: 1.0, 2: 2.0, 3: 30.0, 8: 8.0}, ("a $b_", "_odd$"): {8: 1.0}}
     assert command("plot", str(run.path)).code == 0
 
 

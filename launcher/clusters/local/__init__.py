@@ -119,6 +119,11 @@ class Local(Cluster):
 
         return attend(here, here.read_plan(), self)
 
+    def see_through(self, here: RunDir) -> dict[str, Any]:
+        from launcher.clusters.local import through
+
+        return through.see(here, self.submit_argv(here.read_plan()))
+
     def examination(self) -> Mapping[str, Any]:
         return {"max_restarts": 0}
 

@@ -21,6 +21,7 @@ _OURS = {
     **dict.fromkeys(("MASTER_ADDR", "LAUNCHER_INTERFACE"), "cluster.interface=…"),
     **dict.fromkeys(("MASTER_PORT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "PYTHONSAFEPATH"), "nothing: leave it out"),
     **dict.fromkeys(("LAUNCHER_ATTEMPT", "LAUNCHER_AGENT_PID", "LAUNCHER_DEADLINE"), "nothing: leave it out"),
+    "LAUNCHER_KEY": "+cluster.env.LAUNCHER_KEY_FILE=… and the path of a file that has the key, for others read a config",
     **dict.fromkeys(("LAUNCHER_HEAD", "LAUNCHER_JOB", "LAUNCHER_MEETING"), "nothing: leave it out"),
 }
 

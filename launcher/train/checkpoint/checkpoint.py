@@ -20,14 +20,25 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import CheckpointError, LaunchError, RunError
+from launcher.errors import CheckpointError, KeyFault, LaunchError, RunError
 from launcher.rundir.claim import Claim
 from launcher.train.checkpoint import crash
-from launcher.train.checkpoint.manifest import FORMAT, MANIFEST, Checkpoint, by_step, describe, directory_name, seal, verify
+from launcher.train.checkpoint.manifest import (
+    FORMAT,
+    MANIFEST,
+    SEALED,
+    Checkpoint,
+    bound,
+    by_step,
+    describe,
+    directory_name,
+    seal,
+    verify,
+)
 from launcher.train.checkpoint.shares import shares
 from launcher.train.guard.guard import BadNumbers
 from launcher.train.world.ranks import Ranks
-from launcher.trust import writing
+from launcher.trust import vault, writing
 
 NO_DIRECTORIES = (*writing.NO_SYNC, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 """What fsync of a directory, or opening it for that, answers where there is no such thing. A full or broken disk answers otherwise."""
@@ -35,7 +46,8 @@ NAMES_LOST = "after a loss of power the newest checkpoint may be missing"
 BYTES_LOST = "after a loss of power the newest checkpoints may be torn, and the run goes on from an older one, if one is whole"
 
 Content = Iterable[bytes | memoryview]
-"""A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving."""
+"""A file in pieces. Iterating may raise BadNumbers where what it holds is not worth saving.
+What makes its bytes as it goes has `nbytes`; all others can be gone through twice."""
 
 
 class CheckpointStore:
@@ -50,14 +62,17 @@ class CheckpointStore:
         keep: int,
         before_commit: Callable[[], None] = lambda: None,
         examine: Callable[[Checkpoint, Iterable[str]], None] = Checkpoint.verify,
+        key: bytes | None = None,
     ) -> None:
         """`before_commit`, on rank 0: puts on the disk what a checkpoint vouches for outside of itself. May raise OSError.
         `examine`: reads some of a checkpoint's files, all of each, and raises CheckpointError where one is not as it was written.
+        `key`: files are encrypted with it; what is read says itself whether it is.
         """
         self.path = path
         self.keep = keep
         self._before_commit = before_commit
         self._examine = examine
+        self._key = key
         self._ranks = ranks
         self._claim = claim
         self._temporary = path / f"tmp.{attempt:03d}"
@@ -77,10 +92,10 @@ class CheckpointStore:
         crash.here("before_save")
         if self._agree((lambda: self._make_room(step)) if self._ranks.is_first else None)[0] is False:
             return
-        written = self._agree(lambda: {name: self._write(name, content) for name, content in files.items()})
+        written = self._agree(lambda: {name: self._write(step, name, content) for name, content in files.items()})
         crash.here("shards_agreed")
         entries = {name: entry for part in written for name, entry in part.items()}
-        manifest = {"format": FORMAT, "step": step, "world": self._ranks.size, "files": entries}
+        manifest = {"format": FORMAT if self._key is None else SEALED, "step": step, "world": self._ranks.size, "files": entries}
         self._agree((lambda: self._commit(step, manifest, judged, best)) if self._ranks.is_first else None)
         crash.here("save_agreed")
 
@@ -90,12 +105,15 @@ class CheckpointStore:
 
         Tells through `say`, on rank 0, which were passed over, and sets them aside, with those of a step after `newest`. Raises
         CheckpointError, on all ranks, when there are checkpoints and none is good, for starting over would throw a run away in silence; and
-        where a rank cannot read what rank 0 reads well.
+        where a rank cannot read what rank 0 reads well. Raises KeyFault, on all ranks, where one has not the key that the newest whole one
+        was written with: that is no damage, and all stay where they are.
         """
         candidates = self._first(lambda: self._forget_after(newest))  # spoilt: nobody is to resume from later ones, whatever is before
         for step in candidates:
             found = self._judged(step)
             if isinstance(found, Checkpoint):
+                if self._key is not None and not found.sealed and self._ranks.is_first:
+                    say(f"warning: {directory_name(step)} is not encrypted, as train.encrypt was false when it was saved; the next are")
                 self._first(lambda step=step: self._forget_after(step))
                 return found
             if self._ranks.is_first:
@@ -123,7 +141,9 @@ class CheckpointStore:
         checkpoint = Checkpoint(**{**told, "path": Path(told["path"])})
         parts = shares({name: entry["bytes"] for name, entry in checkpoint.files.items()}, self._ranks.size)
         ours = parts[self._ranks.members.index(self._ranks.rank)]
-        problems = self._ranks.gather(_problem(lambda: self._examine(checkpoint, ours)))
+        problems, keyless = zip(*self._ranks.gather(_key_or_problem(lambda: self._examine(checkpoint, ours))), strict=True)
+        if fault := next(filter(None, keyless), ""):
+            raise KeyFault(fault)
         unread = [name for part, problem in zip(parts, problems, strict=True) if problem for name in part]
         if not unread:
             return checkpoint
@@ -183,7 +203,9 @@ class CheckpointStore:
             return False
         return True
 
-    def _write(self, name: str, content: Content) -> dict[str, Any]:
+    def _write(self, step: int, name: str, content: Content) -> dict[str, Any]:
+        if self._key is not None:
+            content = vault.sealed(content, _length(content), bound(step, name), self._key)
         size, sha256 = self._write_synced(self._temporary / name, content, "in_shard")
         crash.here("after_shard")
         return {"bytes": size, "sha256": sha256}
@@ -249,12 +271,26 @@ class CheckpointStore:
         crash.here("after_prune")
 
 
+def _length(content: Content) -> int:
+    return content.nbytes if hasattr(content, "nbytes") else sum(map(len, content))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _key_or_problem(action: Callable[[], object]) -> tuple[str, str]:
+    """What went wrong with it, and what with the key alone; empty where nothing did."""
+    try:
+        return _problem(action), ""
+    except KeyFault as error:
+        return "", str(error)
+
+
 def _problem(action: Callable[[], object]) -> str:
     """What went wrong with it; empty where nothing did."""
     try:
         action()
     except OSError as error:
         return f"{error.filename or 'a checkpoint'} cannot be read ({error.strerror or error})"
+    except KeyFault:
+        raise
     except LaunchError as error:
         return str(error)
     return ""

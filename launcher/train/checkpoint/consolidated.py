@@ -11,17 +11,17 @@ import itertools
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from launcher.errors import CheckpointError, RunError
 from launcher.train.checkpoint.manifest import Checkpoint, verify
+from launcher.train.checkpoint.slices import Files
 from launcher.train.checkpoint.stored import as_written, record_in
+from launcher.train.checkpoint.tensorfile import NAMES
 from launcher.trust import writing
 
 PIECE = 1 << 24
@@ -156,27 +156,8 @@ def _header(checkpoint: Checkpoint, file: str) -> dict[str, tuple[str, int, tupl
     """Type, bytes of an element and shape of each tensor in it, without reading one."""
     if file not in checkpoint.files:
         raise CheckpointError(f"{checkpoint.path} has no {file}")
-    with _opened(checkpoint, file) as opened:
-        known = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        return {name: (each.get_dtype(), _bytes_of(each.get_dtype()), tuple(each.get_shape())) for name, each in known.items()}
-
-
-@contextlib.contextmanager
-def _opened(checkpoint: Checkpoint, file: str) -> Iterator[Any]:
-    """Raises CheckpointError."""
-    try:
-        with safe_open(checkpoint.path / file, "pt") as opened:
-            yield opened
-    except SafetensorError as error:
-        raise CheckpointError(f"{checkpoint.path} does not hold what a run writes ({file}: {error})") from error
-
-
-def _bytes_of(dtype: str) -> int:
-    """`BF16` is 2, `F8_E4M3` 1, `BOOL` 1. Raises ValueError for a type of which an element is no whole number of bytes."""
-    bits = re.match(r"[A-Z]+(\d+)", dtype)
-    if dtype != "BOOL" and (bits is None or int(bits[1]) % 8):
-        raise ValueError(f"a tensor of type {dtype}")
-    return int(bits[1]) // 8 if bits else 1
+    with Files(checkpoint) as files:
+        return {name: (NAMES[entry.dtype], entry.dtype.itemsize, entry.shape) for name, entry in files.header(file).items()}
 
 
 # ---------------------------------------------------------------- one after the other
@@ -216,7 +197,7 @@ def _head(wholes: Mapping[str, _Whole]) -> bytes:
 
 
 def _tensor(checkpoint: Checkpoint, whole: _Whole) -> torch.Tensor:
-    """Mapped where one file has all of it, else put together. Raises CheckpointError."""
+    """Read where one file has all of it, else put together. Raises CheckpointError."""
     with as_written(checkpoint):
         if whole.is_mean:
             held = [_part(checkpoint, part) for part in whole.parts]
@@ -234,9 +215,8 @@ def _tensor(checkpoint: Checkpoint, whole: _Whole) -> torch.Tensor:
 
 
 def _part(checkpoint: Checkpoint, part: _Part) -> torch.Tensor:
-    """The file is let go of with the tensor."""
-    with _opened(checkpoint, part.file) as opened:
-        return opened.get_tensor(part.key)
+    with Files(checkpoint) as files:
+        return files.tensor(part.file, part.key)
 
 
 def _bytes(tensor: torch.Tensor) -> Iterator[memoryview]:

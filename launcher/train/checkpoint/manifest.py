@@ -5,22 +5,25 @@ Nothing here writes, and nothing in the directory is trusted: of a manifest that
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import CheckpointError, said
 from launcher.plan import MOST_PROCESSES
-from launcher.trust import reading
+from launcher.trust import reading, vault, vault_key
 
-FORMAT = 4
-_READABLE = (3, FORMAT)
-"""3 did not hold what a run has learned about itself (launcher/train/checkpoint/history.py); it begins to learn anew then."""
+FORMAT, SEALED = 4, 5
+_READABLE = (3, FORMAT, SEALED)
+"""3 did not hold what a run has learned about itself (launcher/train/checkpoint/history.py); it begins to learn anew then.
+5 is 4 with files that are encrypted (train.encrypt); its sizes and checksums are of what lies there."""
 MANIFEST = "manifest.json"
 _STEP = re.compile(r"step_([0-9]{9,16})")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -35,14 +38,38 @@ class Checkpoint:
     files: dict[str, dict[str, Any]]
     """File name -> {"bytes", "sha256"}."""
     world: int
+    sealed: bool = False
+    """Whether its files are encrypted: all of them, and what is not was put there by somebody else."""
 
     def read(self, name: str) -> bytes:
-        """One file, verified. Raises CheckpointError that names it."""
+        """One file, verified, and plain. Raises CheckpointError that names it, and KeyFault where it is encrypted with another key."""
         if name not in self.files:
             raise CheckpointError(f"{self.path} has no {name}")
         data = bytearray()
         self._verify(name, data.extend)
-        return bytes(data)
+        if not self.sealed:
+            return bytes(data)
+        try:
+            return vault.plain(bytes(data), bound(self.step, name), self._key(name))
+        except vault.Damaged as error:
+            raise CheckpointError(f"{self.path / name} {error}") from error
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Generator[io.RawIOBase]:
+        """A file to read anywhere in, as it was before it was encrypted: the one place where one is opened for what is in it. Raises
+        OSError, CheckpointError, KeyFault; what is read of a sealed one vault.Damaged."""
+        with reading.opened(self.path / name) as file:
+            if not self.sealed:
+                yield file
+                return
+            try:
+                plain = vault.Opened(file, bound(self.step, name), self._key(name))
+            except vault.Damaged as error:
+                raise CheckpointError(f"{self.path / name} {error}") from error
+            yield plain
+
+    def _key(self, name: str) -> bytes:
+        return vault_key.needed(f"{self.path / name} is encrypted, and reading it")
 
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Every byte of those files, or of all, without keeping it. Raises CheckpointError that names the file."""
@@ -92,7 +119,8 @@ def describe(path: Path) -> Checkpoint:
             raise ValueError(f"format {manifest['format']}, step {manifest['step']}")
         if not world:
             raise ValueError(f"a world of {manifest['world']}")
-        return Checkpoint(path, step, {name: _entry(name, entry) for name, entry in manifest["files"].items()}, world)
+        files = {name: _entry(name, entry) for name, entry in manifest["files"].items()}
+        return Checkpoint(path, step, files, world, manifest["format"] == SEALED)
     except OSError as error:
         raise CheckpointError(f"{manifest_path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -120,6 +148,11 @@ def _unseal(data: bytes) -> dict[str, Any]:
     if not isinstance(manifest, dict) or seal(manifest) != data:
         raise ValueError("its checksum does not match")
     return manifest
+
+
+def bound(step: int, name: str) -> str:
+    """What a sealed file is bound to: in another checkpoint, or by another name, it is not taken."""
+    return f"{directory_name(step)}/{name}"
 
 
 def directory_name(step: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -18,7 +19,7 @@ import torch
 from launcher.errors import CheckpointError, said
 from launcher.train.checkpoint.manifest import Checkpoint
 from launcher.train.checkpoint.tensorfile import NAMES
-from launcher.trust import reading
+from launcher.trust import reading, vault
 
 _DTYPES = {name: dtype for dtype, name in NAMES.items()}
 _HEADER_BYTES = 100 << 20
@@ -53,7 +54,7 @@ class Files:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._headers: dict[str, dict[str, Entry]] = {}
-        self._opened: dict[str, tuple[io.FileIO, ExitStack]] = {}
+        self._opened: dict[str, tuple[io.RawIOBase, ExitStack]] = {}
         self._block = torch.empty(0, dtype=torch.uint8)
 
     def __enter__(self) -> Files:
@@ -66,7 +67,7 @@ class Files:
     def header(self, name: str) -> dict[str, Entry]:
         """As the function; read once."""
         if name not in self._headers:
-            size = self.checkpoint.files[name]["bytes"]
+            size = self._size(name)
             try:
                 length = int.from_bytes(self._bytes(name, 0, min(8, size)), "little")
                 if size < 8 or length > min(size - 8, _HEADER_BYTES):
@@ -137,20 +138,31 @@ class Files:
             file = self._file(name)
             file.seek(position)
             while len(memory):
-                count = file.readinto(memory)
+                count: int | None = file.readinto(memory)  # pyright: ignore[reportAttributeAccessIssue]  # of all that are raw
                 if not count:
                     raise CheckpointError(f"{path} ends before what it should hold")
                 memory = memory[count:]
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+        except vault.Damaged as error:
+            raise CheckpointError(f"{path} {error}") from error
 
-    def _file(self, name: str) -> io.FileIO:
+    def _size(self, name: str) -> int:
+        """Of what is in it, encrypted or not."""
+        if not self.checkpoint.sealed:
+            return self.checkpoint.files[name]["bytes"]
+        try:
+            return self._file(name).seek(0, os.SEEK_END)
+        except OSError as error:
+            raise CheckpointError(f"{self.checkpoint.path / name} cannot be read ({error.strerror})") from error
+
+    def _file(self, name: str) -> io.RawIOBase:
         """Raises OSError."""
         if name not in self._opened:
             while len(self._opened) >= _MOST_OPEN:
                 self._close_oldest()
             stack = ExitStack()
-            self._opened[name] = stack.enter_context(reading.opened(self.checkpoint.path / name)), stack
+            self._opened[name] = stack.enter_context(self.checkpoint.opened(name)), stack
         return self._opened[name][0]
 
     def _close_oldest(self) -> None:

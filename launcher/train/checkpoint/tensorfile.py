@@ -51,6 +51,11 @@ class TensorFile:
         self._tensors = tensors
         self._finite = finite
 
+    @property
+    def nbytes(self) -> int:
+        """Of the file."""
+        return len(_header(self._tensors)) + sum(tensor.nbytes for tensor in self._tensors.values())
+
     def __iter__(self) -> Iterator[bytes | memoryview]:
         """Raises BadNumbers that names the tensor where a number is not one."""
         if self.copied is not None:

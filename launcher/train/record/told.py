@@ -13,7 +13,7 @@ from launcher.config import tree
 GROUPS = ("optim", "schedule", "train", "model", "data", "loader", "strategy", "task", "seed")
 _HOW = (
     *("train.log_every", "train.save_every", "train.eval_every", "train.keep", "train.keep_best", "train.mtbf_hours"),
-    *("train.hang_seconds", "train.compare_every", "train.layers_every", "train.round_batch"),
+    *("train.hang_seconds", "train.compare_every", "train.layers_every", "train.round_batch", "train.encrypt"),
     *("data.cache", "data.fingerprint", "data.offline"),
 )
 """They decide no number that training comes to."""

@@ -36,21 +36,40 @@ class Found(NamedTuple):
 
 def average_precision(found: Found, classes: int) -> torch.Tensor:
     """(classes, 10) float64: of each class and overlap; NaN for a class of which no box is sought."""
-    right, counts = (torch.cat(each, 1) for each in zip(*_matched(found), strict=True))
-    result = torch.full((classes, len(OVERLAPS)), float("nan"), dtype=torch.float64)
-    for label in range(classes):
-        sought = int(((found.true_classes == label) & ~found.true_ignored).sum())
-        own = torch.nonzero(found.classes == label)[:, 0]
-        if sought:
+    return Matched(found, classes)()
+
+
+class Matched:
+    """Which detections are right, found out once; what that comes to, where images weigh differently."""
+
+    def __init__(self, found: Found, classes: int, is_left_out: torch.Tensor | None = None) -> None:
+        """`is_left_out` (D,) bool: a detection that counts for nothing unless it is right."""
+        right, counts = (torch.cat(each, 1) for each in zip(*_matched(found), strict=True))
+        counts = counts if is_left_out is None else counts & (right | ~is_left_out)
+        image = torch.arange(len(found.counts)).repeat_interleave(found.counts)
+        self._sought_in = torch.arange(len(found.true_counts)).repeat_interleave(found.true_counts)
+        self._of_class: list[tuple[torch.Tensor, ...]] = []
+        for label in range(classes):
+            own = torch.nonzero(found.classes == label)[:, 0]
             order = own[torch.argsort(found.scores[own], descending=True, stable=True)]
-            result[label] = _area_under(right[:, order], counts[:, order], sought)
-    return result
+            is_sought = (found.true_classes == label) & ~found.true_ignored
+            self._of_class.append((right[:, order], counts[:, order], image[order], is_sought))
+
+    def __call__(self, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """(classes, 10) float64, as `average_precision`. `weights` (images,) float64: how often each is there."""
+        result = torch.full((len(self._of_class), len(OVERLAPS)), float("nan"), dtype=torch.float64)
+        for label, (right, counts, image, is_sought) in enumerate(self._of_class):
+            sought = float(is_sought.sum() if weights is None else weights[self._sought_in][is_sought].sum())
+            if sought:
+                result[label] = _area_under(right, counts, sought, None if weights is None else weights[image])
+        return result
 
 
-def _area_under(right: torch.Tensor, counts: torch.Tensor, sought: int) -> torch.Tensor:
-    """(10,) of detections (10, d) in the order of their scores."""
-    hits = (right & counts).double().cumsum(1)
-    tried = counts.double().cumsum(1)
+def _area_under(right: torch.Tensor, counts: torch.Tensor, sought: float, weights: torch.Tensor | None) -> torch.Tensor:
+    """(10,) of detections (10, d) in the order of their scores, each as often as it weighs."""
+    often = 1.0 if weights is None else weights
+    hits = ((right & counts).double() * often).cumsum(1)
+    tried = (counts.double() * often).cumsum(1)
     precision = hits / tried.clamp_min(1)
     recall = hits / sought
     envelope = precision.flip(1).cummax(1).values.flip(1) if precision.shape[1] else precision

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from launcher.answers.texts import continued, of_bytes
+from launcher.answers.texts import continued, written
 from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
@@ -54,8 +54,7 @@ class NextToken(Quiet):
     def show_evaluation(self, board: Any, metrics: Nats, split: str, names: Sequence[str], step: int) -> None:
         """`names`: what each token stands for, but for those that a model has and no text; without them they are bytes."""
         if metrics.text is not None:
-            tokens: list[int] = metrics.text.tolist()
-            text = "".join(names[token] if token < len(names) else "\ufffd" for token in tokens) if names else of_bytes(tokens)
+            text = written(metrics.text.tolist(), names)
             board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def _go_on(self, model: Model, batch: Batch) -> torch.Tensor:

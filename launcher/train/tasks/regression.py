@@ -30,6 +30,7 @@ class Regression(Quiet):
         """Raises ValueError naming the key."""
         if huber < 0:
             raise ValueError(f"task.huber={huber} cannot be; type a number above 0, in units of the target, or 0 for the squared error")
+        self._huber = huber
         self._criterion = nn.HuberLoss(reduction="sum", delta=huber) if huber else nn.MSELoss(reduction="sum")
         _, others = named_metrics.sorted_out(metrics, lambda name: False)
         self._others = named_metrics.of_numbers(others, "always there (mae, rmse, r2)")
@@ -42,6 +43,11 @@ class Regression(Quiet):
     def train_metrics(self, loss: float, weight: float, statistics: Sequence[float]) -> dict[str, float]:
         absolute, squared = statistics
         return {"loss": loss / weight, "mae": absolute / weight, "rmse": (squared / weight) ** 0.5}
+
+    def losses(self, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """(N,): of each sample, the mean over its numbers (N, numbers)."""
+        each = nn.functional.huber_loss(found, wanted, reduction="none", delta=self._huber) if self._huber else (found - wanted).square()
+        return each.mean(1)
 
     def metrics(self) -> Moments:
         return Moments(self._pair, self._criterion, self._others)

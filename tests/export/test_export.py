@@ -1,0 +1,195 @@
+"""`export RUN`: a folder that needs none of the project's code, checked beside the model, there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import Answer, refused
+from processes import finish, small_disk, toy_words
+from safetensors.torch import load_file
+
+from launcher.errors import RunError
+from launcher.export import forms
+from launcher.exported.folder import Folder
+
+Command = Callable[..., Answer]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+STRANGER = """
+import json, sys
+import numpy, torch
+from safetensors.torch import load_file
+folder, inputs, out = sys.argv[1:]
+given = torch.from_numpy(numpy.load(inputs))
+program = torch.export.load(f"{folder}/program.pt2")
+made = {"program": program.module()(given)}
+weights = load_file(f"{folder}/model.safetensors")
+assert all(torch.equal(weights[name], tensor) for name, tensor in program.state_dict.items() if name in weights)
+import onnxruntime
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+made["onnx"] = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
+assert not [name for name in sys.modules if name.split(".")[0] in ("launcher", "models", "data", "toyproject")]
+numpy.savez(out, **{name: each.detach().numpy() for name, each in made.items()})
+"""
+"""Somebody who has torch and nothing of ours."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("trained")
+    done = finish(home, toy_words(home / "runs", "id=a", "train.epochs=1", "train.precision=bf16"), timeout=100)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def exported(run: Path, command: Command) -> tuple[Path, Answer]:
+    answer = command("export", str(run))
+    assert answer.code == 0, answer
+    return Path(answer.out.splitlines()[-1]), answer
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_folder_is_whole_and_says_what_it_is(run: Path, exported: tuple[Path, Answer]) -> None:
+    place, answer = exported
+    assert place == run / "export"
+    folder = Folder(place)
+    told = folder.told
+    assert told["predicts"] == "classes"
+    assert told["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", 3, 8, 8]}]
+    assert told["outputs"] == [{"name": "output", "dtype": "float32", "shape": ["batch", 4]}]
+    assert told["missing"] == {}
+    assert told["differences"]["program"]["relative"] <= 1e-6
+    assert 0 < told["differences"]["precision"]["relative"] < 0.1, "bfloat16 has eight bits"
+    assert told["run"]["step"] == json.loads((run / "summary.json").read_text())["steps"]
+    assert told["run"]["is_average"], "train.ema_decay"
+    assert folder.json("labels.json") == ["north", "east", "south", "west"]
+    for name, each in told["files"].items():
+        assert hashlib.sha256((place / name).read_bytes()).hexdigest() == each["sha256"]
+    assert {"README.md", "guards.json", "model.onnx", "model.safetensors", "preprocessing.json", "program.pt2"} < told["files"].keys()
+    assert "at most" in answer.out
+    card = (place / "README.md").read_text()
+    assert f"| test_accuracy | {told['run']['metrics']['test_accuracy']:.6g} |" in card
+
+
+def test_a_stranger_comes_to_what_the_training_model_does(tmp_path: Path, run: Path, exported: tuple[Path, Answer]) -> None:
+    """From the program and from ONNX, with weights that are those of the safetensors file to the bit."""
+    import numpy as np
+    from toyproject.net import Net
+
+    place, _ = exported
+    inputs = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "inputs.npy", inputs.numpy())
+    words = [sys.executable, "-I", "-c", STRANGER, str(place), str(tmp_path / "inputs.npy"), str(tmp_path / "out.npz")]
+    done = subprocess.run(words, cwd="/", capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    model = Net().eval()
+    stored = load_file(place / "model.safetensors")
+    model.load_state_dict(stored, strict=False)
+    model.seen.copy_(stored["seen"])  # a buffer that no state_dict has
+    with torch.no_grad():
+        wanted = model(inputs)
+    with np.load(tmp_path / "out.npz") as found:
+        apart = {name: float((torch.from_numpy(found[name]) - wanted).abs().max()) for name in found}
+    print(f"largest difference of 50 samples: {apart}")
+    assert max(apart.values()) < 1e-4
+
+
+def test_a_second_export_takes_the_place_of_the_first(exported: tuple[Path, Answer], run: Path, command: Command) -> None:
+    place, _ = exported
+    answer = command("export", str(run), "onnx=false", "hf=true")
+    assert answer.code == 0, answer
+    told = Folder(place).told
+    assert told["missing"] == {"onnx": "onnx=false"}
+    assert "model.onnx" not in files(place)
+    assert json.loads((place / "config.json").read_text())["architectures"] == ["Net"]
+    from huggingface_hub import ModelCard
+
+    assert ModelCard.load(place / "README.md").data.to_dict()["pipeline_tag"] == "image-classification"
+    assert [path.name for path in run.iterdir() if path.name.startswith(".export")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        ((), 2, ("export takes one run", "export RUN [to=DIR]")),
+        (("RUN", "RUN"), 2, ("export takes one run",)),
+        (("RUN", "checkpont=best"), 2, ("export checkpont=: there is no such option",)),
+        (("RUN", "onnx=maybe"), 2, ("type onnx=true or onnx=false",)),
+        (("RUN", "checkpoint=7"), 2, ("has none of that step; type newest, best, or one of ",)),
+        (("RUN", "to=full"), 3, ("there are files in it that are none of an export",)),
+        (("RUN", "to=full/letter.txt"), 3, ("it is there, and no directory",)),
+        (("nobody",), 2, ("nobody: no such run",)),
+    ],
+    ids=lambda each: "-".join(map(str, each))[:40] if isinstance(each, tuple) else str(each),
+)
+def test_what_cannot_be_is_one_line(
+    tmp_path: Path, run: Path, command: Command, words: tuple[str, ...], code: int, parts: tuple[str, ...]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    refused(command("export", *(str(run) if word == "RUN" else word for word in words)), code, *parts)
+    assert files(tmp_path / "full") == {"letter.txt": b"mine"}
+
+
+def test_a_run_that_is_not_done_is_exported_when_that_is_said(tmp_path: Path, run: Path, command: Command) -> None:
+    copy = tmp_path / "runs" / "toy" / "copy"
+    shutil.copytree(run, copy, symlinks=True, ignore=shutil.ignore_patterns("export"))
+    (copy / "summary.json").unlink()
+    refused(command("export", str(copy)), 3, "is not done (", "type unfinished=true")
+    assert command("export", str(copy), "unfinished=true", "onnx=false").code == 0
+    shutil.rmtree(copy / "checkpoints")
+    refused(command("export", str(copy), "unfinished=true"), 3, "has no checkpoint")
+
+
+def test_a_run_whose_code_is_gone_or_is_another(tmp_path: Path, run: Path, command: Command) -> None:
+    copy = tmp_path / "runs" / "toy" / "copy"
+    shutil.copytree(run, copy, symlinks=True, ignore=shutil.ignore_patterns("export"))
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("toyproject.net.Net", "toyproject.gone.Net"))
+    refused(command("export", str(copy)), 2, "toyproject.gone.Net")
+    (copy / "config.yaml").write_text(config.replace("width: 8", "width: 4"))
+    refused(command("export", str(copy)), 3, "as its code is now; bring back the code of the run")
+    assert not (copy / "export").exists()
+
+
+def test_no_room_leaves_nothing(tmp_path: Path, run: Path, command: Command) -> None:
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        refused(command("export", str(run), f"to={disk / 'out'}"), 3, "cannot be written", "make room")
+        assert list(disk.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_traced_says_where_and_the_rest_is_exported(tmp_path: Path, command: Command) -> None:
+    done = finish(tmp_path, toy_words(tmp_path / "runs", "id=a", "train.steps=2", "model._target_=toyproject.net.Branching"), timeout=100)
+    assert done.returncode == 0, done.stderr
+    answer = command("export", done.stdout.splitlines()[-1])
+    assert answer.code == 0, answer
+    assert "no program: torch.export cannot trace the model at net.py:" in answer.err
+    assert "if x.mean() > 0" in answer.err
+    place = Path(answer.out.splitlines()[-1])
+    assert "program" in Folder(place).told["missing"]
+    assert "program.pt2" not in files(place)
+    assert load_file(place / "model.safetensors")
+
+
+def test_a_form_that_computes_something_else_is_refused() -> None:
+    """What the check is for: it tells another model from another order of sums."""
+    model, inputs = torch.nn.Linear(4, 3), (torch.randn(8, 4),)
+    assert forms.checked("the program", forms.difference(model, model, inputs)).largest == 0
+    with pytest.raises(RunError, match=r"^the ONNX form is not the model that was trained: .* nothing was exported$"):
+        forms.checked("the ONNX form", forms.difference(model, lambda x: model(x) * 1.01, inputs))
+    with pytest.raises(RunError, match="not finite"):
+        forms.difference(model, lambda x: model(x) / 0, inputs)
+    with pytest.raises(RunError, match="it makes"):
+        forms.difference(model, lambda x: model(x)[:1], inputs)
