@@ -1,5 +1,5 @@
-"""What training against FGSM is worth: exp=cifar for a few epochs, plainly and with train.adversarial=fgsm, and how many of 2,000 test images
-each gets right as they are, under FGSM and under PGD at 2/255.
+"""What training against FGSM is worth: exp=cifar for a few epochs, plainly and with train.adversarial=fgsm, and how many of 2,000
+test images each gets right as they are, under FGSM and under PGD at 2/255.
 
     python benchmarks/robustness.py --root DIRECTORY      # CIFAR-10's, as data.root takes it; about six minutes on two idle cores
 """
