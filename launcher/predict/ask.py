@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -85,18 +85,19 @@ def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], b
 
 def _batch(predictor: Predictor, part: Sequence[tuple[str, Future[Ready]]]) -> list[dict[str, Any]]:
     ready: list[Ready] = []
-    made: list[Callable[[list[dict[str, Any]]], dict[str, Any]]] = []
-    for name, each in part:
+    refused: dict[int, str] = {}
+    for place, (_, each) in enumerate(part):
         try:
-            found = each.result()
+            ready.append(each.result())
         except Refused as error:
-            refused = {"input": name, "prediction": None, "error": str(error), "guards": [f"input: {error}"]}
-            made.append(lambda answers, refused=refused: refused)
-            continue
-        made.append(lambda answers, name=name, place=len(ready): {"input": name, **answers[place]})
-        ready.append(found)
-    answers = predictor.predict(ready) if ready else []
-    return [make(answers) for make in made]
+            refused[place] = str(error)
+    answers = iter(predictor.predict(ready) if ready else [])
+    return [
+        {"input": name, "prediction": None, "error": refused[place], "guards": [f"input: {refused[place]}"]}
+        if place in refused
+        else {"input": name, **next(answers)}
+        for place, (name, _) in enumerate(part)
+    ]
 
 
 def _ready(predictor: Predictor, item: Item | Refused) -> Ready:

@@ -56,8 +56,4 @@ def _draw(picture: Path, found: Iterable[dict[str, Any]], labels: list[str], to:
         left, top = each["box"][:2]
         words = f"{each['class']} {each['score']:.2f}".encode("latin-1", "replace").decode("latin-1")
         pen.text((left + width, top + width), words, fill=(red, green, blue))
-            (left + width, top + width),
-            f"{each['class']} {each['score']:.2f}".encode("latin-1", "replace").decode("latin-1"),
-            fill=(red, green, blue),
-        )
     shown.save(to, "png")

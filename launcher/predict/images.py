@@ -45,7 +45,7 @@ class Images:
     def __call__(self, raw: bytes) -> Prepared:
         """Raises Refused."""
         import numpy as np
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,7 +57,11 @@ class Images:
                     shown = self._shown(image)
             except Refused:
                 raise
-            except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, MemoryError) as error:
+            except Image.DecompressionBombError as error:
+                raise Refused(f"it has more than {2 * MOST_PIXELS:,} pixels, and {MOST_PIXELS:,} are the most") from error
+            except UnidentifiedImageError as error:  # which says where its bytes lie
+                raise Refused("it is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
+            except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
                 raise Refused(f"it is no picture that can be read ({_first_line(error)})") from error
         pixels = torch.from_numpy(np.asarray(shown, np.float32) / np.float32(255))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
@@ -100,7 +104,7 @@ class Images:
             raise Refused(f"it cannot be read ({error.strerror or error})") from error
 
 
-def _formats() -> Sequence[str]:
+def _formats() -> tuple[str, ...]:
     from data.vision.picture import FORMATS
 
     return FORMATS

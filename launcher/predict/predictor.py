@@ -187,7 +187,8 @@ class Predictor:
             for place in range(int(picked.real[row].sum())):
                 score, name = float(picked.scores[row, place]), self.labels[int(picked.classes[row, place])]
                 if score >= self.asked.unsure and (not self.asked.classes or name in self.asked.classes):
-                    box = [round(factor * edge, 2) for edge in picked.boxes[row, place].tolist()]
+                    edges = zip(picked.boxes[row, place].tolist(), (*ready.size, *ready.size), strict=True)
+                    box = [round(min(factor * edge, most), 2) for edge, most in edges]  # beyond the picture its square is filled
                     found.append({"class": name, "score": round(score, 6), "box": box})
             made.append({"prediction": found})
         return made

@@ -22,7 +22,7 @@ class Rows:
         """`shape`: of the program's input, its first dimension that of samples."""
         self._kind, self._shape = str(told["kind"]), tuple(shape[1:])
         self._columns: Sequence[Mapping[str, Any]] = told.get("columns", ())
-        self._numbers = {key: told.get(key) for key in ("mean", "std", "fill")}
+        self._numbers: Mapping[str, Any] = {key: told.get(key) for key in ("mean", "std", "fill")}
 
     def of(self, path: Path) -> Iterator[Any]:
         """Each row of a file. Raises Refused."""
@@ -79,7 +79,7 @@ def _number(row: Mapping[str, Any], column: Mapping[str, Any]) -> float:
     name = column["column"]
     if name not in row:
         raise Refused(f"it has no column {name!r:.60}")
-    value = row[name]
+    value: Any = row[name]
     is_missing = value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
     if column["equals"] is not None and not is_missing:
         return float(str(value) == column["equals"])
@@ -88,7 +88,7 @@ def _number(row: Mapping[str, Any], column: Mapping[str, Any]) -> float:
             raise Refused(f"it has no value in column {name!r:.60}")
         return column["fill"]
     try:
-        number = float(value)
+        number = float(str(value))
     except (TypeError, ValueError) as error:
         raise Refused(f"column {name!r:.60} has {value!r:.40}, which is no number") from error
     if not math.isfinite(number):

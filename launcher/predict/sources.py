@@ -1,4 +1,4 @@
-"""What was typed, as inputs one by one: files, folders, patterns, arrays, tables, lines of stdin. Nothing is read before it is asked for."""
+"""What was typed, as inputs one by one: files, folders, patterns, arrays, tables, lines of stdin. None is read before it is asked for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
             yield from _below(Path(word), rows.SUFFIXES if kind in ("table", "array", "tensors") else PICTURES)
         elif os.path.lexists(word):
             yield Path(word)
-        elif found := sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []:
+        elif found := sorted(glob.glob(word, recursive=True)):  # noqa: PTH207 - of a whole path, and as a shell has it
             yield from (Path(each) for each in found if not Path(each).is_dir())
         elif kind == "text":
             yield word
