@@ -36,6 +36,7 @@ VERBS = {
     "compare": "launcher.verbs.compare",
     "bench": "launcher.verbs.bench",
     "export": "launcher.verbs.export",
+    "predict": "launcher.verbs.predict",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

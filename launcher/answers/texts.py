@@ -40,5 +40,8 @@ def going_on(
         documents = None if documents is None else torch.cat((documents, documents[:, -1:]), 1)
 
 
-def of_bytes(tokens: Sequence[int]) -> str:
+def written(tokens: Sequence[int], names: Sequence[str]) -> str:
+    """Tokens as a text; without names of tokens they are bytes."""
+    if names:
+        return "".join(names[token] if token < len(names) else "\ufffd" for token in tokens)
     return bytes(token if token < 256 else 0x3F for token in tokens).decode(errors="replace")

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from launcher.answers.texts import written
 from launcher.evaluation.bootstrap import Numbers, intervals
 from launcher.evaluation.findings import Chart, Findings, Metric, Series, Texts
 from launcher.evaluation.taken import Most, Rows, most
-from launcher.train.tasks.language import written
 
 SHOWN = 3
 """Texts of each kind."""

@@ -21,7 +21,7 @@ from launcher.train.checkpoint.manifest import Checkpoint, by_step
 
 SAMPLES = 64
 """On which forms are compared."""
-STATISTICS = 5000
+STATISTICS = 20_000
 """Training samples that guards are fitted to, at most."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-QUANTILE = 0.995
+QUANTILE = 0.997
 """Of held-out training samples that are nearer than the limit."""
 _HELD_OUT = 5
 """Every fifth sample."""
@@ -72,12 +72,8 @@ class Nearness:
         if steps.shape != (count, _STEPS) or self._spread.shape != (count,) or self._whitening.shape != (count, count):
             raise ValueError("statistics of another number of columns")
         self._steps = steps.T.contiguous()
-        if (
-            not (self._spread > 0).all()
-            or not self._steps.isfinite().all()
-            or not self._whitening.isfinite().all()
-            or not math.isfinite(self.limit)
-        ):
+        is_finite = self._steps.isfinite().all() and self._whitening.isfinite().all() and math.isfinite(self.limit)
+        if not (self._spread > 0).all() or not is_finite:
             raise ValueError("statistics without a spread, or a limit")
 
     def far(self, batch: torch.Tensor) -> list[tuple[float, str]]:
@@ -88,7 +84,7 @@ class Nearness:
         if names != self._names:
             return [(math.inf, "it has another number of values than the training inputs had")] * len(batch)
         off = _scores(values.cpu(), self._steps, self._spread)
-        shares = ((off @ self._whitening).norm(dim=1) / self.limit).tolist()
+        shares = ((off @ self._whitening).norm(dim=1) / self.limit).nan_to_num(nan=math.inf, posinf=math.inf).tolist()
         most = off.abs().argmax(1).tolist()
         return [(share, "" if share <= 1 else self._said(share, most[row], float(off[row, most[row]]))) for row, share in enumerate(shares)]
 

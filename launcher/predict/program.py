@@ -27,13 +27,11 @@ _SKIPPED = ("_assert_tensor_metadata", "sym_constrain_range", "sym_constrain_ran
 """What export noted of shapes and places while it traced; the inputs are checked before."""
 _ALIKE = ("approximate", "rounding_mode", "interpolation", "mode", "ord", "indexing", "padding", "reduce", "equation")
 """Arguments that may be texts: all others could name a file."""
-_KINDS = ("Storage", "Stream", "Dimname", "Generator", "__torch__", "Any")
+_KINDS = ("Storage", "Stream", "Dimname", "__torch__")
 """Of arguments that no graph of a model needs."""
+_OPERATORS = ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_")
 _NUMBERS: Mapping[str, Callable[..., Any]] = {
-    **{
-        f"_operator.{name}": getattr(operator, name)
-        for name in ["add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_"]
-    },
+    **{f"_operator.{name}": getattr(operator, name) for name in _OPERATORS},
     "math.ceil": math.ceil,
     "math.floor": math.floor,
     "math.trunc": math.trunc,
@@ -253,7 +251,7 @@ def _function(target: str) -> Callable[..., Any] | None:
         raise ValueError(f"this torch ({torch.__version__}) has no operator {target!r:.80}")
     for argument in call._schema.arguments:  # pyright: ignore[reportPrivateUsage]
         kind = str(argument.type)
-        if any(word in kind for word in _KINDS if word != "Generator") or ("str" in kind and argument.name not in _ALIKE):
+        if any(word in kind for word in _KINDS) or ("str" in kind and argument.name not in _ALIKE):
             raise ValueError(f"it calls {target!r:.80}, which takes {argument.name} ({kind})")
     return call
 

@@ -82,5 +82,7 @@ def _lines(made: Mapping[str, Any]) -> list[str]:
                 f"{form:<8} at most {found['largest']:.2g} from the model as it was trained ({found['relative']:.2g} of its largest output)"
             )
     for form, why in told["missing"].items():
+        if why == "onnx=false":
+            continue
         print(plain(f"launcher: warning: no {form}: {why}"), file=sys.stderr)
     return [*lines, made["to"]]

@@ -18,6 +18,7 @@ _VERBS = """\
   evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
   compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
   export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
+  predict EXPORT INPUT…  what an export says of pictures, rows or texts (to=FILE.csv, top=5, draw=DIR, --strict)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second

@@ -19,7 +19,7 @@ from models.cnn import CNN
 from models.detector import Detector
 from models.linear import Linear
 from models.mlp import MLP
-from models.resnet import ResNet
+from models.resnet import resnet8
 from models.resnet9 import ResNet9
 from models.transformer import Transformer
 from models.vit import ViT
@@ -44,7 +44,7 @@ def _images(size: int = 32) -> torch.Tensor:
 
 MODELS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
     "resnet9": lambda: (ResNet9(), _images()),
-    "resnet": lambda: (ResNet(), _images()),
+    "resnet": lambda: (resnet8(), _images()),
     "cnn": lambda: (CNN(channels=3), _images()),
     "mlp": lambda: (MLP(), torch.randn(3, 64)),
     "linear": lambda: (Linear(8, 2), torch.randn(3, 8)),

@@ -24,8 +24,8 @@ VERBS = (
     (("tensorbord",), "tensorbord: no such verb; did you mean tensorboard?"),
     (
         ("voc",),
-        "voc: no such verb; it takes bench, cancel, collect, compare, data, doctor, drill, evaluate, export, logs, plan, plot, render, "
-        "resume, run, status, tensorboard, why",
+        "voc: no such verb; it takes bench, cancel, collect, compare, data, doctor, drill, evaluate, export, logs, plan, plot, predict, "
+        "render, resume, run, status, tensorboard, why",
     ),
     (("status", "a", "b"), "status takes no run"),
     (("status", "nope"), "nope: no such run; `python -m launcher status` lists them"),

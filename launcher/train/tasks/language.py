@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from launcher.answers.texts import continued, of_bytes
+from launcher.answers.texts import continued, written
 from launcher.train.device import wide
 from launcher.train.tasks.task import Model, Quiet, Step, Sums
 
@@ -100,10 +100,3 @@ def _result(total: torch.Tensor) -> dict[str, float]:
 def _nats(loss: float) -> dict[str, float]:
     """exp of more than 700 is no number: a perplexity like that says nothing."""
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-
-
-def written(tokens: Sequence[int], names: Sequence[str]) -> str:
-    """Tokens as a text; without names of tokens they are bytes."""
-    if names:
-        return "".join(names[token] if token < len(names) else "\ufffd" for token in tokens)
-    return of_bytes(tokens)

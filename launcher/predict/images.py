@@ -1,0 +1,131 @@
+"""A picture as a program takes it, by the code that evaluations took; and what a person should know of it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+MOST_PIXELS = 89_478_485
+"""Of a picture: Pillow's own mark, above which a file of kilobytes may be meant to take gigabytes."""
+MOST_BYTES = 256 << 20
+SMALLEST = 4
+"""Pixels of a side, below which there is nothing to see."""
+
+
+class Refused(ValueError):
+    """An input of which nothing can be said, in a few words."""
+
+
+class Prepared(NamedTuple):
+    tensor: torch.Tensor
+    """(C, H, W) float32."""
+    size: tuple[int, int]
+    """(width, height) that it had."""
+    guards: Sequence[str]
+
+
+class Images:
+    """By the words of preprocessing.json."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        """Raises ValueError where it has no sense."""
+        self._mode, self._fit = str(told["mode"]), str(told["fit"])
+        self._height, self._width = (int(side) for side in told["size"])
+        if self._fit not in ("stretch", "middle", "upper_left") or self._mode not in ("RGB", "L"):
+            raise ValueError(f"fit {self._fit:.40} of mode {self._mode:.40}")
+        self._mean, self._std = (torch.tensor(told[key], dtype=torch.float32).view(-1, 1, 1) for key in ("mean", "std"))
+        self._share = float(told.get("share", 1.0))
+        self._fill = tuple(int(each) for each in told.get("fill", (0, 0, 0)))
+
+    def __call__(self, raw: bytes) -> Prepared:
+        """Raises Refused."""
+        import numpy as np
+        from PIL import Image, UnidentifiedImageError
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with Image.open(io.BytesIO(raw), formats=_formats()) as image:
+                    if image.width * image.height > MOST_PIXELS:
+                        raise Refused(f"it has {image.width:,}×{image.height:,} pixels, and {MOST_PIXELS:,} are the most")
+                    guards, size = _noticed(image, self._mode), image.size
+                    shown = self._shown(image)
+            except Refused:
+                raise
+            except Image.DecompressionBombError as error:
+                raise Refused(f"it has more than {2 * MOST_PIXELS:,} pixels, and {MOST_PIXELS:,} are the most") from error
+            except UnidentifiedImageError as error:  # which says where its bytes lie
+                raise Refused("it is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
+            except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+                raise Refused(f"it is no picture that can be read ({_first_line(error)})") from error
+        pixels = torch.from_numpy(np.asarray(shown, np.float32) / np.float32(255))
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        return Prepared(((pixels - self._mean) / self._std).contiguous(), size, guards)
+
+    def _shown(self, image: Any) -> Any:
+        from PIL import Image
+
+        from data.vision.picture import rgb
+
+        bilinear = Image.Resampling.BILINEAR
+        if self._fit == "middle":  # as data/vision/picture.py shows one to an evaluation
+            width, height = image.size
+            side = min(width, height) * self._share
+            box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+            shrunk = max(1.0, side / self._width)
+            image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
+            picture = rgb(image)
+            across, down = picture.width / width, picture.height / height
+            box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+            return picture.resize((self._width, self._height), bilinear, box=box, reducing_gap=2.0)
+        picture = rgb(image)
+        if self._fit == "upper_left":  # as data/vision/annotated.py lays one into its square
+            factor = self._width / max(picture.size)
+            small = picture.resize([max(1, round(factor * side)) for side in picture.size], bilinear)
+            square = Image.new("RGB", (self._width, self._height), self._fill)
+            square.paste(small, (0, 0))
+            return square
+        picture = picture.convert(self._mode)
+        size = (self._width, self._height)
+        return picture if picture.size == size else picture.resize(size, bilinear)
+
+    def read(self, path: Path) -> bytes:
+        """Raises Refused: of a pipe or a device nothing is read."""
+        from launcher.trust import reading
+
+        try:
+            return reading.whole(path, MOST_BYTES)
+        except OSError as error:
+            raise Refused(f"it cannot be read ({error.strerror or error})") from error
+
+
+def _formats() -> tuple[str, ...]:
+    from data.vision.picture import FORMATS
+
+    return FORMATS
+
+
+def _noticed(image: Any, mode: str) -> list[str]:
+    found: list[str] = []
+    if min(image.size) < SMALLEST:
+        found.append(f"size: {image.width}×{image.height} pixels are nearly nothing")
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        found.append(f"frames: the first of {frames}")
+    if image.mode.startswith(("I", "F")):
+        found.append("depth: more than 8 bits a channel, brought to 8")
+    elif image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
+        found.append("channels: what is transparent is shown as it is stored")
+    elif image.mode not in ("RGB", "L", "P", "1"):
+        found.append(f"channels: {image.mode}, converted")
+    elif mode == "L" and image.mode == "RGB":
+        found.append("channels: colours, brought to grey")
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
