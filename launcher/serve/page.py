@@ -71,7 +71,8 @@ def page(predictor: Predictor) -> str:
             f'<label for="typed">{what}</label><textarea id="typed">{example}</textarea>'
             f'<button id="send" data-kind="{"text" if is_text else "row"}">Ask</button>'
         )
-    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{name}</title><style>{_STYLE}</style></head><body><h1>{name}</h1>
 <p>Weights of update {int(run["step"]):,}; predicts {predictor.predicts}.</p>
 {given}<img id="shown" alt="the picture that was given" hidden><p id="answer" role="status" aria-live="polite"></p><ul id="guards"></ul>
