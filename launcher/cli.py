@@ -37,6 +37,7 @@ VERBS = {
     "bench": "launcher.verbs.bench",
     "export": "launcher.verbs.export",
     "predict": "launcher.verbs.predict",
+    "serve": "launcher.verbs.serve",
 }
 """Verb -> the module with the function of that name. Imported when asked for: `status` must not wait for Hydra."""
 

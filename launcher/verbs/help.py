@@ -19,6 +19,7 @@ _VERBS = """\
   compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
   export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
   predict EXPORT INPUT…  what an export says of pictures, rows or texts (to=FILE.csv, top=5, draw=DIR, --strict)
+  serve EXPORT  the same over HTTP on this machine, with a page to try it (port=8000)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost
   data          show what would be trained on: splits, classes, repeated samples, a picture of a batch, samples a second

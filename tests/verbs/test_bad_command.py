@@ -25,7 +25,7 @@ VERBS = (
     (
         ("voc",),
         "voc: no such verb; it takes bench, cancel, collect, compare, data, doctor, drill, evaluate, export, logs, plan, plot, predict, "
-        "render, resume, run, status, tensorboard, why",
+        "render, resume, run, serve, status, tensorboard, why",
     ),
     (("status", "a", "b"), "status takes no run"),
     (("status", "nope"), "nope: no such run; `python -m launcher status` lists them"),

@@ -1,0 +1,91 @@
+"""The server itself: uvicorn, with a patience for clients that say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from launcher.errors import ConfigError
+from launcher.predict.predictor import Predictor
+from launcher.serve.app import Limits, application
+
+KEEP_ALIVE_SECONDS = 5
+_CONNECTIONS = 512
+_HEADER_BYTES = 16 << 10
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+
+def serve(predictors: Sequence[Predictor], host: str, port: int, limits: Limits) -> None:
+    """Until it is told to end (Ctrl-C, TERM): what is being answered is answered first. Prints its address once it listens. Raises
+    ConfigError where it cannot."""
+    listening = _listening(host, port)
+    at = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    app = application(predictors, limits, ["*"] if host not in LOOPBACK else LOOPBACK)
+    config = uvicorn.Config(
+        app,
+        http=_patient_for(limits.seconds),
+        ws="none",
+        loop="asyncio",
+        log_level="warning",
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(limits.seconds) + 1,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    print(f"http://{shown}:{at}/   (POST pictures or JSON to /predict; /health, /metrics; Ctrl-C ends it)", flush=True)
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        print("ended", file=sys.stderr)
+    finally:
+        listening.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises ConfigError."""
+    made = None
+    try:
+        made = socket.socket(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0])
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(1024)
+    except socket.gaierror as error:
+        raise ConfigError(f"host={host}: there is no such address ({error.strerror}); type host=127.0.0.1") from error
+    except OSError as error:
+        if made is not None:
+            made.close()
+        key = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        value = host if key == "host" else port
+        other = "host=127.0.0.1" if key == "host" else "another, or port=0 for any that is free"
+        raise ConfigError(f"{key}={value}: nobody can listen there ({error.strerror}); type {other}") from error
+    return made
+
+
+def _patient_for(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn waits for ever for the first request of a connection; here for as long as for a body."""
+
+    class Patient(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._end = self.loop.call_later(seconds, self._give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._end.cancel()
+            super().connection_lost(exc)
+
+        def _give_up(self) -> None:
+            if self.cycle is None:
+                self.transport.close()
+
+    return Patient

@@ -1,0 +1,198 @@
+"""`serve EXPORT`: answers, refusals, limits, a crowd, clients that mean harm, and the page in a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from helpers import Answer, refused
+from PIL import Image
+from served import Server, exported, serving
+
+Command = Callable[..., Answer]
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+CROWD, AT_ONCE, MALFORMED = 2_000, 50, 40
+"""Of the quick test; with --full ten thousand and two hundred."""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    return exported(tmp_path_factory.mktemp("digits"), "+exp=digits", "train.epochs=8")
+
+
+@pytest.fixture(scope="module")
+def server(digits: Path) -> Iterator[Server]:
+    with serving(digits, "seconds=3", "max_mb=1") as found:
+        yield found
+
+
+def picture(number: int) -> bytes:
+    from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
+
+    found: Any = load_digits()
+    file = io.BytesIO()
+    Image.fromarray(np.rint(found.images[number] * 255 / 16).astype(np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_picture_gets_what_predict_says_of_it(tmp_path: Path, digits: Path, server: Server, command: Command) -> None:
+    raw = picture(3)
+    (tmp_path / "three.png").write_bytes(raw)
+    wanted = json.loads(command("predict", str(digits), str(tmp_path / "three.png"), "top=5").out)
+    status, answer = server.ask(raw)
+    assert status == 200
+    assert {**answer, "input": wanted["input"]} == wanted
+    assert answer["class"] == "3"
+
+
+def test_health_and_metrics(server: Server) -> None:
+    assert server.ask(None, "/health")[1]["status"] == "ok"
+    before = _counted(server)
+    assert server.ask(picture(0))[0] == 200
+    assert server.ask(b"no picture")[0] == 422
+    after = _counted(server)
+    assert after["200"] - before["200"] == 1
+    assert after["422"] - before["422"] == 1
+    text = server.ask(None, "/metrics")[1]
+    assert 'launcher_request_seconds_bucket{le="+Inf"}' in text
+    assert all(line.startswith("#") or len(line.split()) == 2 for line in text.splitlines())
+
+
+def _counted(server: Server) -> Counter[str]:
+    lines = server.ask(None, "/metrics")[1].splitlines()
+    return Counter({line.split('"')[1]: int(line.split()[1]) for line in lines if line.startswith("launcher_requests_total{")})
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "said"),
+    [
+        (b"", "image/png", 400, "there is no body"),
+        (b"hello", "image/png", 422, "it is no picture that can be read"),
+        (b"{", "application/json", 400, "the body is no JSON object"),
+        (b"[]", "application/json", 400, "the body is no JSON object"),
+        (b"{}", "application/json", 400, 'send {"rows": [...]}'),
+        (b'{"rows": [[1, 2]]}', "application/json", 422, "it is a row, and the model takes image"),
+        (b'{"text": "hello"}', "application/json", 422, "it is a text, and the model takes image"),
+        (b"[" * 100_000, "application/json", 400, "the body is no JSON object"),
+        (bytes(2 << 20), "image/png", 413, "are more than 1,048,576"),
+    ],
+    ids=["empty", "words", "half", "list", "nothing", "row", "text", "deep", "large"],
+)
+def test_what_is_no_request_is_said(server: Server, body: bytes, kind: str, status: int, said: str) -> None:
+    found, answer = server.ask(body, kind=kind)
+    assert found == status, answer
+    assert said in answer["error"]
+
+
+def test_a_page_that_was_led_here_is_refused(server: Server) -> None:
+    assert server.ask(picture(0), host="evil.example")[0] == 400
+    assert server.ask(picture(0), host="localhost")[0] == 200
+
+
+def test_a_crowd_is_answered_and_takes_no_memory(server: Server, full: bool) -> None:
+    """Malformed ones among them, clients that hang at every stage, and a body of a gigabyte."""
+    count, bad = (10_000, 200) if full else (CROWD, MALFORMED)
+    good = [picture(number) for number in range(20)]
+    wanted = [server.ask(each)[1]["class"] for each in good]
+    process = psutil.Process(server.process.pid)
+
+    def one(number: int) -> str:
+        if number % (count // bad) == 0:
+            return str(server.ask([b"junk", b"", b"{", good[0][:40]][number // (count // bad) % 4])[0])
+        status, answer = server.ask(good[number % 20])
+        return "right" if status == 200 and answer["class"] == wanted[number % 20] else f"{status} {answer}"
+
+    hanging = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+    hanging[1].sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
+    hanging[2].sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        [*pool.map(one, range(1, count // 4))]  # what threads and caches take
+        began, before = time.monotonic(), process.memory_info().rss
+        seen = Counter(pool.map(one, range(count)))
+        taken, after = time.monotonic() - began, process.memory_info().rss
+    batches = server.ask(None, "/metrics")[1]
+    inputs, made = (float(batches.split(f"\n{name} ")[1].split()[0]) for name in ("launcher_inputs_total", "launcher_batches_total"))
+    print(f"{count:,} requests in {taken:.1f} s, {seen}; {inputs / made:.1f} inputs a batch; memory {before >> 20} -> {after >> 20} MiB")
+    assert seen["right"] == count - bad
+    assert set(seen) <= {"right", "400", "422"}
+    assert after - before < 40 << 20
+    for each in hanging:
+        each.settimeout(10)
+        assert b"HTTP/1.1 200" not in each.recv(4096), "each is let go of, with a word or without"
+        each.close()
+    assert _gigabyte(server.port) == 413
+    assert process.memory_info().rss - after < 40 << 20
+    assert server.ask(good[0])[0] == 200
+
+
+def _gigabyte(port: int) -> int:
+    """The status that comes while a body without an end is being sent."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+        for _ in range(1024):
+            try:
+                client.sendall(piece)
+            except OSError:
+                break
+            client.settimeout(0.001)
+            try:
+                return int(client.recv(4096).split()[1])
+            except TimeoutError:
+                client.settimeout(30)
+            except OSError:
+                break
+        return 413  # it hung up on us
+
+
+def test_it_ends_when_it_is_told_to(digits: Path) -> None:
+    for how in (signal.SIGINT, signal.SIGTERM):
+        with serving(digits) as found:
+            found.process.send_signal(how)
+            assert found.process.wait(20) in (0, 130, -signal.SIGTERM, -signal.SIGINT)
+
+
+def test_what_cannot_be_served_is_one_line(tmp_path: Path, digits: Path, server: Server, command: Command) -> None:
+    refused(command("serve"), 2, "serve takes one export")
+    refused(command("serve", str(digits), "prot=1"), 2, "serve prot=: there is no such option")
+    refused(command("serve", str(digits), "port=99999"), 2, "port=99999: type a whole number from 0 to 65535")
+    refused(command("serve", str(digits), f"port={server.port}"), 2, "nobody can listen there")
+    refused(command("serve", str(tmp_path)), 3, "is no export")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_person_drops_a_picture_and_sees_the_answer(tmp_path: Path, server: Server, width: int) -> None:
+    api: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium here")
+    (tmp_path / "three.png").write_bytes(picture(3))
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.set_input_files("#file", str(tmp_path / "three.png"))
+        page.locator("#answer", has_text="%").wait_for()  # no eval: the page forbids it
+        assert page.inner_text("#answer").startswith("3 (")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("document.getElementById('shown').naturalWidth") == 8
+        assert wrong == []
+        browser.close()
