@@ -132,7 +132,8 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(home: Path) -> None:
 
 
 def test_the_ledger_tells_the_story(run: Path) -> None:
-    assert [event["event"] for event in lines(run / "events.jsonl")] == ["submitted", "started", "done"]
+    told = [event["event"] for event in lines(run / "events.jsonl")]
+    assert [event for event in told if event != "slow_rank"] == ["submitted", "started", "done"], "a busy machine may have a slow one"
     assert events(run, "started")[0]["steps"] == 40
 
 
