@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import sys
@@ -28,6 +29,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+@functools.cache
 def of_classes(count: int = 5, names: tuple[str, ...] = HOSTILE) -> Findings:
     taker = classes.Taker()
     images, labels = drawn(200, 3, 8, 8), (drawn(200, seed=1) * count).long()
@@ -36,6 +38,7 @@ def of_classes(count: int = 5, names: tuple[str, ...] = HOSTILE) -> Findings:
     return classes.findings(taker.rows(), {"accuracy": float((scores.argmax(1) == labels).float().mean()), "samples": 200}, names)
 
 
+@functools.cache
 def of_numbers() -> Findings:
     taker = numbers.Taker(lambda found, wanted: (found - wanted).square().mean(1))
     wanted = drawn(150, 2)
@@ -43,6 +46,7 @@ def of_numbers() -> Findings:
     return numbers.findings(taker.rows(), {"mae": 0.05, "rmse": 0.06, "samples": 150}, ())
 
 
+@functools.cache
 def of_tokens() -> Findings:
     taker = tokens.Taker()
     given = (drawn(40, 16) * 90 + 33).long()
@@ -52,6 +56,7 @@ def of_tokens() -> Findings:
     return result
 
 
+@functools.cache
 def of_boxes() -> Findings:
     taker = boxes.Taker(Finder(0.05, 0.6, 10))
     targets = {"boxes": torch.tensor([[[4.0, 4.0, 40.0, 40.0]]]).repeat(6, 1, 1), "labels": torch.tensor([[0], [1], [0], [1], [0], [1]])}

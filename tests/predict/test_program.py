@@ -74,7 +74,7 @@ def _flat(outputs: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("decomposed", [False, True], ids=["whole", "decomposed"])
+@pytest.mark.parametrize("decomposed", [False, pytest.param(True, marks=pytest.mark.full)], ids=["whole", "decomposed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_program_says_what_torch_export_says_to_the_bit(name: str, decomposed: bool) -> None:
     torch.manual_seed(0)
