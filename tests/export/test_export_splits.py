@@ -27,7 +27,7 @@ def export(home: Path, run: Path) -> bytes:
 def test_weights_of_every_split_are_equal_to_the_bit(tmp_path: Path, full: bool) -> None:
     one = trained(tmp_path, "one", "one", *STILL)
     wanted = export(tmp_path, one)
-    for split in ("ddp(2)", "fsdp(2)", "tp(2)", "pp(2)") if full else ("fsdp(2)", "pp(2)"):
+    for split in ("ddp(2)", "fsdp(2)", "tp(2)", "pp(2)") if full else ("pp(2)",):
         copy = one.with_name(split.replace("(", "-").strip(")"))
         shutil.copytree(one, copy, symlinks=True, ignore=shutil.ignore_patterns("export", "summary.json"))
         for step, path in by_step(copy / "checkpoints"):

@@ -76,6 +76,7 @@ def test_just_enough_descriptors(tmp_path: Path, limit: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path) -> None:
     """A day back, then two forward, between attempts; and the newest checkpoint is the oldest by the clock of its files."""
     shifted = tmp_path / "shifted"

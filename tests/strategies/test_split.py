@@ -141,7 +141,7 @@ def test_killed_and_resumed_it_is_equal_to_the_bit(tmp_path: Path, split: str, m
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("split", ["fsdp(2)", pytest.param("pp(2)", marks=pytest.mark.full)])
+@pytest.mark.parametrize("split", [pytest.param(each, marks=pytest.mark.full) for each in ("fsdp(2)", "pp(2)")])
 def test_a_rank_that_is_stopped_is_named(tmp_path: Path, split: str) -> None:
     run = tmp_path / "runs" / "shakespeare" / "stopped"
     watched = ("train.steps=80", "train.save_every=20", "train.hang_seconds=3")
