@@ -20,6 +20,11 @@ from launcher.predict.sources import Item
 
 _AHEAD = 3
 """Batches that are being read while others are answered."""
+_TOGETHER = 8
+"""Inputs that a thread reads at once: threads that hand over each one by itself wait for each other."""
+
+Chunk = list[tuple[str, Ready | Refused]]
+"""Names, and what is to be answered."""
 
 
 def devices(asked: str) -> list[torch.device]:
@@ -62,18 +67,19 @@ def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], b
     readers = ThreadPoolExecutor(os.cpu_count() or 1)
     runners = [ThreadPoolExecutor(1) for _ in predictors]
     turns = itertools.cycle(zip(runners, predictors, strict=True))
-    reading: deque[tuple[str, Future[Ready]]] = deque()
+    reading: deque[Future[Chunk]] = deque()
     running: deque[Future[list[dict[str, Any]]]] = deque()
     source = iter(given)
+    together = max(size for size in range(1, _TOGETHER + 1) if batch_size % size == 0)
+    chunks = batch_size // together
     try:
         while True:
-            for item in itertools.islice(source, (_AHEAD + len(predictors)) * batch_size - len(reading)):
-                name = item.name if isinstance(item, Item) else str(item.__dict__["name"])
-                reading.append((name, readers.submit(_ready, first, item)))
+            while len(reading) < (_AHEAD + len(predictors)) * chunks and (some := [*itertools.islice(source, together)]):
+                reading.append(readers.submit(_ready, first, some))
             if not reading and not running:
                 return
             if reading:
-                part = [reading.popleft() for _ in range(min(batch_size, len(reading)))]
+                part = [reading.popleft() for _ in range(min(chunks, len(reading)))]
                 runner, predictor = next(turns)
                 running.append(runner.submit(_batch, predictor, part))
             if len(running) > 2 * len(predictors) or not reading:
@@ -83,32 +89,33 @@ def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], b
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(predictor: Predictor, part: Sequence[tuple[str, Future[Ready]]]) -> list[dict[str, Any]]:
-    ready: list[Ready] = []
-    refused: dict[int, str] = {}
-    for place, (_, each) in enumerate(part):
-        try:
-            ready.append(each.result())
-        except Refused as error:
-            refused[place] = str(error)
+def _batch(predictor: Predictor, part: Sequence[Future[Chunk]]) -> list[dict[str, Any]]:
+    found = [each for chunk in part for each in chunk.result()]
+    ready = [each for _, each in found if isinstance(each, Ready)]
     answers = iter(predictor.predict(ready) if ready else [])
     return [
-        {"input": name, "prediction": None, "error": refused[place], "guards": [f"input: {refused[place]}"]}
-        if place in refused
-        else {"input": name, **next(answers)}
-        for place, (name, _) in enumerate(part)
+        {"input": name, **next(answers)}
+        if isinstance(each, Ready)
+        else {"input": name, "prediction": None, "error": str(each), "guards": [f"input: {each}"]}
+        for name, each in found
     ]
 
 
-def _ready(predictor: Predictor, item: Item | Refused) -> Ready:
-    """Raises Refused."""
+def _ready(predictor: Predictor, some: Sequence[Item | Refused]) -> Chunk:
+    return [(item.name if isinstance(item, Item) else str(item.__dict__["name"]), _one(predictor, item)) for item in some]
+
+
+def _one(predictor: Predictor, item: Item | Refused) -> Ready | Refused:
     if isinstance(item, Refused):
-        raise item
-    if item.path is None:
-        return predictor.row(item.row)
-    if predictor.images is None:
-        raise Refused(f"it is a file, and the model takes {predictor.preprocessing['kind']}")
-    return predictor.picture(predictor.images.read(item.path))
+        return item
+    try:
+        if item.path is None:
+            return predictor.row(item.row)
+        if predictor.images is None:
+            return Refused(f"it is a file, and the model takes {predictor.preprocessing['kind']}")
+        return predictor.picture(predictor.images.read(item.path))
+    except Refused as error:
+        return error
 
 
 def _of_table(path: Path, predictor: Predictor) -> Iterator[Item | Refused]:

@@ -114,7 +114,8 @@ def _scores(values: torch.Tensor, steps: torch.Tensor, spread: torch.Tensor) -> 
 def statistics(batch: torch.Tensor, kind: str) -> tuple[torch.Tensor, list[str]]:
     """Of samples (N, …): (N, k) float64, and what each of the k is."""
     if kind == "image":
-        return _of_images(batch.double())
+        found, names = _of_images(batch.float())
+        return found.double(), names
     rows = batch.flatten(1).double()
     if kind == "row":
         return rows, [f"column {number + 1}" for number in range(rows.shape[1])]
@@ -140,8 +141,8 @@ def _of_images(images: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
     alike = (centred[..., 1:] * centred[..., :-1]).mean((1, 2, 3)) / (centred.square().mean((1, 2, 3)) + _TINY)
     colour = (flat - flat.mean(1, keepdim=True)).abs().mean((1, 2))
     least, most = flat.amin((1, 2), keepdim=True), flat.amax((1, 2), keepdim=True)
-    ends = ((flat == least) | (flat == most)).double().mean((1, 2))
-    even = (images.diff(dim=3) == 0).double().mean((1, 2, 3))
+    ends = ((flat == least) | (flat == most)).float().mean((1, 2))
+    even = (images.diff(dim=3) == 0).float().mean((1, 2, 3))
     names = [f"the brightness of channel {number + 1}" for number in range(channels)]
     names += [f"the contrast of channel {number + 1}" for number in range(channels)]
     names += ["the change across", "the change downwards", "the grain", "the share of fine detail", "how alike neighbours are"]
