@@ -98,7 +98,7 @@ def run_onnx(file: Path, inputs: Inputs) -> list[torch.Tensor]:
         session = library.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         names = [each.name for each in session.get_inputs()]
         outputs = session.run(None, dict(zip(names, (each.numpy() for each in inputs), strict=True)))
-    except Exception as error:
+    except Exception as error:  # of another library's many
         raise Failed(f"onnxruntime does not take it: {_line(error)}") from error
     return [torch.from_numpy(each) for each in outputs]
 

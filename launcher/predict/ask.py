@@ -102,7 +102,7 @@ def _batch(predictor: Predictor, part: Sequence[Future[Chunk]]) -> list[dict[str
 
 
 def _ready(predictor: Predictor, some: Sequence[Item | Refused]) -> Chunk:
-    return [(item.name if isinstance(item, Item) else str(item.__dict__["name"]), _one(predictor, item)) for item in some]
+    return [(item.name, _one(predictor, item)) for item in some]
 
 
 def _one(predictor: Predictor, item: Item | Refused) -> Ready | Refused:
@@ -131,5 +131,5 @@ def _of_table(path: Path, predictor: Predictor) -> Iterator[Item | Refused]:
 
 
 def _named(error: Refused, name: str) -> Refused:
-    error.__dict__["name"] = name
+    error.name = name
     return error

@@ -20,6 +20,9 @@ SMALLEST = 4
 class Refused(ValueError):
     """An input of which nothing can be said, in a few words."""
 
+    name = ""
+    """Of the input, where there is no item for it."""
+
 
 class Prepared(NamedTuple):
     tensor: torch.Tensor

@@ -77,7 +77,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             answers = await loop.run_in_executor(thread, predictor.predict, [each.ready for each in taken])
-        except Exception as error:
+        except Exception as error:  # whatever it is, those who wait are told, and the next batch is answered
             for each in taken:
                 if not each.answer.done():
                     each.answer.set_exception(error)

@@ -63,7 +63,7 @@ def _texts(predictor: Any, found: Iterable[Any], seed: int) -> int:
 
     for item in ask.items(found, predictor):
         if isinstance(item, Refused):
-            raise ConfigError(f"{item.__dict__['name']}: {item}")
+            raise ConfigError(f"{item.name}: {item}")
         try:
             pieces = predictor.text(item.text or "", seed)
             sys.stdout.write(item.text or "")
