@@ -15,6 +15,8 @@ from data.vision import fitted
 MOST_PIXELS = 89_478_485
 """Of a picture: Pillow's own mark, above which a file of kilobytes may be meant to take gigabytes."""
 MOST_BYTES = 256 << 20
+_ORIENTATION = 0x0112
+"""Where EXIF says how a camera was held."""
 SMALLEST = 4
 """Pixels of a side, below which there is nothing to see."""
 
@@ -103,6 +105,8 @@ def _noticed(image: Any, mode: str) -> list[str]:
     found: list[str] = []
     if min(image.size) < SMALLEST:
         found.append(f"size: {image.width}×{image.height} pixels are nearly nothing")
+    if image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1:  # a TIFF's is obeyed by Pillow
+        found.append("orientation: shown as it is stored, as in training, and not as the camera was held")
     if (frames := getattr(image, "n_frames", 1)) > 1:
         found.append(f"frames: the first of {frames}")
     if image.mode.startswith(("I", "F")):

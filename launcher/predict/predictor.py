@@ -112,6 +112,10 @@ class Predictor:
         if self._tokenizer is None:
             raise Refused(f"it is a text, and the model takes {self.preprocessing['kind']}")
         encode, decode = self._tokenizer
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # bytes of a command line or of stdin
+            raise Refused("it has bytes that are no UTF-8") from error
         tokens = torch.tensor([encode(prompt)], dtype=torch.int64, device=self.device)
         if not tokens.numel():
             raise Refused("it is empty: there is nothing to go on with")
