@@ -126,7 +126,7 @@ def test_a_second_export_takes_the_place_of_the_first(exported: tuple[Path, Answ
         ((), 2, ("export takes one run", "export RUN [to=DIR]")),
         (("RUN", "RUN"), 2, ("export takes one run",)),
         (("RUN", "check=best"), 2, ("export check=: there is no such option",)),
-        (("RUN", "onnx=maybe"), 2, ("type onnx=true or onnx=false",)),
+        (("RUN", "onnx=maybe"), 2, ("onnx=maybe: type true or false",)),
         (("RUN", "checkpoint=7"), 2, ("has none of that step; type newest, best, or one of ",)),
         (("RUN", "to=full"), 3, ("there are files in it that are none of an export",)),
         (("RUN", "to=full/letter.txt"), 3, ("it is there, and no directory",)),
