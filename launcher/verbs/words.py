@@ -68,18 +68,22 @@ def several(shown: str, of: Sequence[str] = ()) -> Option:
     return Option(shown, (), read, of)
 
 
-def one_of(*choices: str, default: str, or_else: str = "", pattern: str = "(?!)") -> Option:
-    """`or_else`: what else it may be, in words, and by `pattern`."""
-
+def one_of(*choices: str, default: str) -> Option:
     def read(value: str) -> str:
-        if value not in choices and not re.fullmatch(pattern, value):
-            raise ValueError(f"{', '.join(choices)}, or {or_else}" if or_else else f"one of {', '.join(choices)}")
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
         return value
 
     return Option("|".join(choices), default, read)
 
 
-CHECKPOINT = one_of("newest", "best", default="newest", or_else="the number of a step", pattern="[0-9]{1,16}")
+def _checkpoint(value: str) -> str:
+    if not re.fullmatch(r"newest|best|[0-9]{1,16}", value):
+        raise ValueError("newest, best, or the number of a step")
+    return value
+
+
+CHECKPOINT = Option("newest|best|STEP", "newest", _checkpoint)
 """Of a run."""
 
 
