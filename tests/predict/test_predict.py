@@ -244,7 +244,7 @@ def test_what_is_no_whole_export_is_one_line(tmp_path: Path, digits: Path, real:
         (("PLACE", "REAL", "classes=cat"), 2, "classes=cat: the model has 0, 1, 2"),
         (("PLACE", "REAL", "draw=boxes"), 2, "draw=boxes: that is for models that predict boxes, and this one predicts classes"),
         (("PLACE", "REAL", "device=moon"), 2, "device=moon: torch has none here"),
-        (("PLACE", "REAL", "sise=3"), 2, "predict sise=: there is no such option"),
+        (("PLACE", "REAL", "pixels=3"), 2, "predict pixels=: there is no such option"),
         (("PLACE", "REAL", "bach_size=3"), 2, "predict bach_size=: there is no such option; did you mean batch_size=?"),
         (("PLACE", "REAL", "top=3", "top=4"), 2, "top=4: top=3 is there already; type top= once"),
         (("PLACE", "REAL", "to="), 2, "to=: there is nothing after it; type to=FILE.jsonl|.csv|.parquet, or leave it out"),
