@@ -28,22 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits of 8x8 pixels, trained for two epochs and exported."""
-    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    home = tmp_path_factory.mktemp("digits")
-    done = finish(
-        home, ["+exp=digits", "train.epochs=8", f"runs_dir={home / 'runs'}", "id=a"], timeout=100, LAUNCHER_CACHE=str(home / "cache")
-    )
-    assert done.returncode == 0, done.stderr
-    done = finish(
-        home, ["export", done.stdout.splitlines()[-1], "onnx=false", f"to={home / 'out'}"], timeout=100, LAUNCHER_CACHE=str(home / "cache")
-    )
-    assert done.returncode == 0, done.stderr
-    return home / "out"
-
-
-@pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from helpers import Answer, refused
 from PIL import Image
-from served import Server, exported, serving
+from served import Server, serving
 
 Command = Callable[..., Answer]
 pytest.importorskip("starlette", reason="the extra serve is not installed")
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 CROWD, AT_ONCE, MALFORMED = 2_000, 50, 40
 """Of the quick test; with --full ten thousand and two hundred."""
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    return exported(tmp_path_factory.mktemp("digits"), "+exp=digits", "train.epochs=8")
 
 
 @pytest.fixture(scope="module")
