@@ -56,3 +56,49 @@ def written(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
     return folder / name
+
+
+DDP = """
+import argparse, os, signal, time
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+options = argparse.ArgumentParser()
+options.add_argument("--steps", type=int)
+options.add_argument("--pause", type=float, default=0.05)
+options.add_argument("--resume", default="")
+options = options.parse_args()
+stops = []
+signal.signal(signal.SIGTERM, lambda *_: stops.append(1))
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = DistributedDataParallel(torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+saved, first = Path(os.environ["LAUNCHER_CHECKPOINT_DIR"], "last.pt"), 0
+if options.resume == "auto" and saved.exists():
+    state = torch.load(saved, weights_only=True)
+    model.load_state_dict(state["model"])
+    first = state["step"]
+for step in range(first + 1, options.steps + 1):
+    generator = torch.Generator().manual_seed(step * dist.get_world_size() + dist.get_rank())
+    batch = torch.randn(4, 8, generator=generator)
+    loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    time.sleep(options.pause)
+    stop = torch.tensor([float(len(stops))])
+    dist.all_reduce(stop)
+    if dist.get_rank() == 0:
+        print(f"iter {step}/{options.steps} loss {loss.item():.9f}", flush=True)
+    if stop.item() or step == options.steps:
+        if dist.get_rank() == 0:
+            spare = saved.with_suffix(".new")
+            torch.save({"step": step, "model": model.state_dict()}, spare)
+            spare.replace(saved)
+        break
+dist.barrier()
+dist.destroy_process_group()
+"""

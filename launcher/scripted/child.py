@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from launcher.errors import ConfigError
 from launcher.node.deathsig import die_with_parent
 from launcher.plan import Plan
 from launcher.rundir.rundir import RunDir
+from launcher.scripted.ears import STOPS, Ears
 
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""What schedulers and people send to all processes of a job at once."""
 POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
+"""For a program that a scheduler has told by itself: a second signal would end one that has put its handlers away and is about to leave."""
 
 
 class Child:
@@ -27,9 +29,7 @@ class Child:
         """Start it. `goes_on`: an earlier attempt has begun. Raises ConfigError where it cannot be started."""
         self.name = str(script["file"])
         self._signal = signal.Signals[f"SIG{script['stop_signal']}"]
-        self._told = ""
-        for number in _STOPS:
-            signal.signal(number, self._note)
+        self._ears = Ears()
         words = [str(word) for word in (*script["args"], *(script["resume_args"] if goes_on else ()))]
         argv, environment = _command(plan, script, words)
         environment |= {"LAUNCHER_RUN_DIR": str(run), "LAUNCHER_CHECKPOINT_DIR": str(run.checkpoints)}
@@ -44,23 +44,25 @@ class Child:
         """Between fork and exec. The signals of the job may reach it by themselves, before ours and of another kind: only the one that it
         asks for has an effect."""
         die_with_parent()
-        for number in _STOPS:
+        for number in STOPS:
             signal.signal(number, signal.SIG_DFL if number == self._signal else signal.SIG_IGN)
-
-    def _note(self, *_: object) -> None:
-        self._told = self._told or "signal"
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def wait(self, is_to_stop: Callable[[], bool], beside: Callable[[], None]) -> tuple[int, str]:
         """Until it has ended: its exit code, below zero the signal it died of; and what asked it to stop, `signal`, `file` or nothing.
         `is_to_stop` and `beside` are called meanwhile."""
-        asked = ""
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._process.wait(POLL_SECONDS), asked
+        asked, due = "", 0.0
+        while (code := self._process.poll()) is None:
+            heard = self._ears.listen(POLL_SECONDS)
             beside()
-            if not asked and (asked := self._told or ("file" if is_to_stop() else "")):
+            if not asked and (asked := "signal" if heard else "file" if is_to_stop() else ""):
                 print(f"launcher: {self.name} is asked to stop ({self._signal.name}) and has all the time there is", flush=True)
+                has_it = heard is not None and heard.number == self._signal and heard.is_to_all
+                due = time.monotonic() + (_PATIENCE_SECONDS if has_it else 0.0)
+            if due and time.monotonic() >= due:
+                due = 0.0
                 self._process.send_signal(self._signal)
+        return code, asked
 
     def was_ended_by(self, code: int) -> bool:
         """Whether that is how a program ends that knows nothing of the signal for a stop; in a shell's words too."""

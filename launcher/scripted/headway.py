@@ -13,6 +13,7 @@ from launcher.node.place import Place
 from launcher.rundir import progress
 from launcher.rundir.rundir import RunDir
 from launcher.rundir.tail import Tail
+from launcher.trust import reading
 from launcher.verdict import headway
 
 _SHOWN_SECONDS = 5.0
@@ -26,10 +27,14 @@ class Headway:
     """Of rank 0, whose log has the lines."""
 
     def __init__(self, run: RunDir, place: Place, pattern: str | None) -> None:
-        self.step, self._total, self._last = 0, 0, 0
-        self._numbers: dict[str, float] = {}
+        """What the attempt before came to is where this one is until it says more."""
         self._run, self._attempt = run, place.attempt
         self._pattern = re.compile(pattern) if pattern is not None else None
+        before = run.read_summary() or {}
+        groups = self._pattern.groupindex if self._pattern is not None else ()
+        self._numbers = {name: value for name in groups if (value := reading.number(before.get(name))) is not None}
+        self._seconds = reading.number(before.get("seconds")) or 0.0
+        self.step, self._total, self._last = reading.whole_number(before.get("steps")) or 0, 0, 0
         self._tail = Tail(run.rank_log(place.attempt, 0), from_end=True)
         self._began, self._first_step = time.monotonic(), 0
         self._shown = self._looked = self._began
@@ -39,7 +44,7 @@ class Headway:
     def figures(self) -> dict[str, Any]:
         """For the summary: what is known."""
         steps = {"steps": self.step} if self.step else {}
-        return {**self._numbers, **steps, "seconds": time.monotonic() - self._began}
+        return {**self._numbers, **steps, "seconds": self._seconds + time.monotonic() - self._began}
 
     def look(self) -> None:
         """Called several times a second."""
@@ -67,12 +72,12 @@ class Headway:
                 continue
             numbers = dict(_numbers(found.groupdict()))
             self.step = int(numbers.pop("step", self.step))
-            self._first_step = self._first_step or self.step
+            self._first_step = self._first_step or self.step - 1
             self._total = int(numbers.pop("total", self._total))
             self._numbers |= numbers
 
     def _show(self, now: float) -> None:
-        if not self._total or self.step == self._last:
+        if not self._total or self.step in (0, self._last):
             return
         self._shown, self._last = now, self.step
         done = self.step - self._first_step
