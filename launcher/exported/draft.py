@@ -78,6 +78,10 @@ def drafted(target: Path, key: bytes | None = None) -> Generator[Draft]:
 
 def check(target: Path) -> None:
     """That a folder may come to be there. Raises RunError."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:  # safetensors takes no other names
+        raise RunError(f"to={target}: its name is no UTF-8; type another") from None
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise RunError(f"to={target}: it is there, and no directory; type another")
     if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
