@@ -10,6 +10,7 @@
     shell                              the batch shell of one run alone, in bash, with stubs (tests/batch_shell.py)
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
+    digits                             an export of a run on the digits, once for all workers of pytest
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
 
 All of them work in tmp_path, without the rank variables and the settings of whoever runs the tests, without network, and with the
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -37,6 +39,7 @@ from batch_shell import Shell
 from devcluster import DevCluster, why_not
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
+from served import exported
 
 from launcher.rundir.rundir import RunDir
 
@@ -226,6 +229,18 @@ def fake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> F
 @pytest.fixture
 def on_slurm(toy_words: tuple[str, ...]) -> tuple[str, ...]:
     return (*toy_words, *ON_SLURM, "cluster.shared_filesystem=true")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of digits of 8x8 pixels, trained for eight epochs, to be read alone: who asks first makes it, the others wait."""
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "digits"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return home / "out" if (home / "out").is_dir() else exported(home, "+exp=digits", "train.epochs=8")
 
 
 @pytest.fixture(scope="session")

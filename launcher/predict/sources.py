@@ -13,6 +13,7 @@ from launcher.errors import ConfigError
 from launcher.predict import rows
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+TEXTS = (".txt",)
 
 
 class Item(NamedTuple):
@@ -23,37 +24,47 @@ class Item(NamedTuple):
     text: str | None = None
 
 
-def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
-    """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Raises ConfigError
-    for what is not there."""
+def check(words: Sequence[str], kind: str) -> None:
+    """Raises ConfigError for what is not there, before anything is said of the others."""
     for word in words:
         if not word:
             raise ConfigError("an input is an empty text, as of a variable that is not set; type a file, a folder, a pattern, or -")
+        if os.path.isdir(word) and next(_below(Path(word), _suffixes(kind)), None) is None:  # noqa: PTH112 - as below
+            raise ConfigError(f"{word}: there is no file in it of those that are read ({', '.join(_suffixes(kind))}); type another folder")
+        if kind != "text" and word != "-" and not os.path.lexists(word) and not _matched(word):
+            raise ConfigError(f"{word}: there is no such file, folder or pattern that finds one; type another, or - for names on stdin")
+
+
+def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
+    """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Of a folder no more
+    is held than the names in it."""
+    for word in words:
         if word == "-":
             if kind == "text":
                 yield sys.stdin.read()
             else:
                 yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif Path(word).is_dir():
-            suffixes = rows.SUFFIXES if kind in ("table", "array", "tensors") else PICTURES
-            yield from _some(_below(Path(word), suffixes), f"{word}: there is no file in it of those that are read ({', '.join(suffixes)})")
-        elif os.path.lexists(word):
-            yield Path(word)
-        elif found := sorted(glob.glob(word, recursive=True)):  # noqa: PTH207 - of a whole path, and as a shell has it
+        elif os.path.isdir(word):  # noqa: PTH112 - a text may be longer than any name
+            yield from _below(Path(word), _suffixes(kind))
+        elif found := [] if os.path.lexists(word) else _matched(word):
             yield from (Path(each) for each in found if not Path(each).is_dir())
-        elif kind == "text":
+        elif kind == "text" and not os.path.lexists(word):
             yield word
         else:
-            raise ConfigError(f"{word}: there is no such file, folder or pattern that finds one; type another, or - for names on stdin")
+            yield Path(word)
 
 
-def _some(found: Iterator[Path], why: str) -> Iterator[Path]:
-    """Raises ConfigError where there is none."""
-    first = next(found, None)
-    if first is None:
-        raise ConfigError(f"{why}; type another folder")
-    yield first
-    yield from found
+def count(words: Sequence[str], kind: str) -> int:
+    """Of inputs; 0 where they would have to be read for it: stdin, and the rows of tables and arrays."""
+    return 0 if "-" in words or kind not in ("image", "text") else sum(1 for _ in paths(words, kind))
+
+
+def _suffixes(kind: str) -> Sequence[str]:
+    return {"image": PICTURES, "text": TEXTS}.get(kind, rows.SUFFIXES)
+
+
+def _matched(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of a whole path, and as a shell has it
 
 
 def _below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:

@@ -28,22 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits of 8x8 pixels, trained for two epochs and exported."""
-    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    home = tmp_path_factory.mktemp("digits")
-    done = finish(
-        home, ["+exp=digits", "train.epochs=8", f"runs_dir={home / 'runs'}", "id=a"], timeout=100, LAUNCHER_CACHE=str(home / "cache")
-    )
-    assert done.returncode == 0, done.stderr
-    done = finish(
-        home, ["export", done.stdout.splitlines()[-1], "onnx=false", f"to={home / 'out'}"], timeout=100, LAUNCHER_CACHE=str(home / "cache")
-    )
-    assert done.returncode == 0, done.stderr
-    return home / "out"
-
-
-@pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
 
@@ -242,10 +226,16 @@ def test_what_is_no_whole_export_is_one_line(tmp_path: Path, digits: Path, real:
         (("PLACE", "REAL", "unsure=2"), 2, "unsure=2: type a number from 0 to 1"),
         (("PLACE", "REAL", "batch_size=0"), 2, "batch_size=0: type a whole number from 1"),
         (("PLACE", "REAL", "classes=cat"), 2, "classes=cat: the model has 0, 1, 2"),
-        (("PLACE", "REAL", "draw=boxes"), 2, "draw=boxes: boxes are a detector's"),
+        (("PLACE", "REAL", "draw=boxes"), 2, "draw=boxes: that is for models that predict boxes, and this one predicts classes"),
         (("PLACE", "REAL", "device=moon"), 2, "device=moon: torch has none here"),
-        (("PLACE", "REAL", "size=3"), 2, "predict size=: there is no such option"),
-        (("PLACE", "REAL", "--loud"), 2, "predict --loud: there is no such flag"),
+        (("PLACE", "REAL", "pixels=3"), 2, "predict pixels=: there is no such option"),
+        (("PLACE", "REAL", "bach_size=3"), 2, "predict bach_size=: there is no such option; did you mean batch_size=?"),
+        (("PLACE", "REAL", "top=3", "top=4"), 2, "top=4: top=3 is there already; type top= once"),
+        (("PLACE", "REAL", "to="), 2, "to=: there is nothing after it; type to=FILE.jsonl|.csv|.parquet, or leave it out"),
+        (("PLACE", "REAL", "classes=0,"), 2, "classes=0,: type names with a comma between them"),
+        (("PLACE", "REAL", "tokens=9"), 2, "tokens=9: that is for models that predict tokens, and this one predicts classes; leave it out"),
+        (("PLACE", "REAL", "seed=0"), 2, "seed=0: that is for models that predict tokens"),
+        (("PLACE", "REAL", "--stirct"), 2, "predict --stirct: there is no such flag; did you mean --strict?"),
     ],
     ids=lambda each: "-".join(each)[-30:] if isinstance(each, tuple) else None,
 )

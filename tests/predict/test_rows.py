@@ -159,10 +159,17 @@ def test_ten_rows_are_ten_answers(tmp_path: Path) -> None:
     assert torch.tensor(read(TABLE, tmp_path / "a.npy")).flatten().tolist() == [*map(float, range(20))]
 
 
+def test_a_folder_has_what_the_model_takes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.txt", "c.npy", "d"):
+        (tmp_path / name).touch()
+    found = {kind: [Path(each).name for each in sources.paths([str(tmp_path)], kind)] for kind in ("image", "text", "array", "table")}
+    assert found == {"image": ["a.png"], "text": ["b.txt"], "array": ["c.npy"], "table": ["c.npy"]}
+
+
 @pytest.mark.parametrize(("word", "said"), [("", "an input is an empty text"), (".", "there is no file in it of those that are read")])
 def test_nothing_to_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, said: str) -> None:
     from launcher.errors import ConfigError
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
-        list(sources.paths([word], "image"))
+        sources.check([word], "image")
