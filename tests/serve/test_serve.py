@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,10 @@ from served import Server, serving
 Command = Callable[..., Answer]
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from starlette.requests import Request  # noqa: E402
+
+from launcher.serve.app import Limits, Service  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 CROWD, AT_ONCE, MALFORMED = 2_000, 50, 40
@@ -133,6 +139,53 @@ def test_a_crowd_is_answered_and_takes_no_memory(server: Server, full: bool) -> 
     assert _gigabyte(server.port) == 413
     assert process.memory_info().rss - after < 40 << 20
     assert server.ask(good[0])[0] == 200
+
+
+def test_the_head_of_a_later_request_is_not_waited_for_without_end(server: Server) -> None:
+    """A connection that was good once may hold its place no longer than a new one."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for _ in range(2):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(2)  # of the three seconds, and no request's patience is that of the one before
+        client.sendall(b"POST /pre")
+        began = time.monotonic()
+        assert client.recv(4096) == b""
+        assert 2 < time.monotonic() - began < 8
+
+
+def test_a_text_is_not_gone_on_with_for_who_has_left() -> None:
+    """Else its thread is taken from those who come, and the server does not end."""
+    drawn: list[int] = []
+
+    def text(_: str) -> Iterator[str]:
+        for number in range(3_000):
+            drawn.append(number)
+            yield "x"
+            time.sleep(0.01)
+
+    predictor: Any = SimpleNamespace(text=text)
+    service = Service([predictor], Limits(seconds=0.3))
+
+    async def ask() -> int:
+        answer = await service._answered(_request(b'{"text": "hello"}'))  # pyright: ignore[reportPrivateUsage]
+        return answer.status_code
+
+    assert asyncio.run(ask()) == 504
+    time.sleep(0.2)
+    count = len(drawn)
+    time.sleep(0.2)
+    assert 0 < len(drawn) == count < 100
+
+
+def _request(body: bytes) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
 
 
 def _gigabyte(port: int) -> int:
