@@ -11,6 +11,7 @@
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
+    small_runs                         runs of shipped experiments on small data, trained once per session (tests/small_runs.py)
 
 All of them work in tmp_path, without the rank variables and the settings of whoever runs the tests, without network, and with the
 state file and runs_dir below tmp_path. A test that starts processes fails if one of them outlives it.
@@ -37,6 +38,7 @@ from batch_shell import Shell
 from devcluster import DevCluster, why_not
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
+from small_runs import SmallRuns, home_of
 
 from launcher.rundir.rundir import RunDir
 
@@ -234,6 +236,11 @@ def shared_data() -> Path:
     if not (place / "plain_text").is_dir():
         pytest.skip(f"the real CIFAR-10 is not in {place}")
     return place
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> SmallRuns:
+    return SmallRuns(home_of(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ class Board:
 
     @_never_fatal
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
-        """images (N, 3 or 1, H, W) in [0, 1], as one grid of 8 columns."""
+        """images (N, 3 or 1, H, W) in [0, 1], as one grid of up to 8 columns."""
         self._writer.add_image(tag, grid(images, 8), step)
 
     @_never_fatal
@@ -107,8 +107,10 @@ class NoBoard:
 
 
 def grid(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """(N, C, H, W) -> (C, rows * (H + 2), columns * (W + 2)), white between them."""
+    """(N, C, H, W) -> (C, rows * (H + 2), columns * (W + 2)), white between them; no more columns than images, for TensorBoard makes the
+    whole as wide as its card."""
     count, channels, height, width = images.shape
+    columns = min(columns, count)
     rows = -(-count // columns)
     grid = torch.ones(channels, rows * (height + 2), columns * (width + 2))
     for index, image in enumerate(images):
