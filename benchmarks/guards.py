@@ -1,10 +1,11 @@
-"""False alarms: how often the guards of an export say something of CIFAR-10's own test images, of which nothing is odd. Each of the 10,000 goes
-through `predict`, and the share of each guard is printed with its interval (Wilson, 1927, https://doi.org/10.1080/01621459.1927.10502953). Nothing
-is trained. `unsure` is told apart: it is the model's word of itself (unsure=0.5), and no alarm where the model would have been wrong.
+"""False alarms: how often the guards of an export say something of CIFAR-10's own test images, of which nothing is odd.
 
     python benchmarks/guards.py --export DIR [--root DIRECTORY] [--count 10000]      half a minute on two idle cores
 
-`--root`: CIFAR-10's, as data.root takes it; without it shared/data/cifar10 beside the repository. Exit code 1: more than 1 % are false alarms.
+Each of the 10,000 goes through `predict`, and the share of each guard is printed with its interval (Wilson, 1927,
+https://doi.org/10.1080/01621459.1927.10502953). Nothing is trained. `unsure` is told apart: it is the model's word of itself (unsure=0.5),
+and right where it would have been wrong. `--root`: CIFAR-10's, as data.root takes it; without it shared/data/cifar10 beside the repository.
+Exit code 1: more than 1 % are false alarms.
 """
 
 from __future__ import annotations

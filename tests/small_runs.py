@@ -1,4 +1,4 @@
-"""Runs of shipped experiments on small data, for a few steps: trained once for all tests that look at what becomes of one, whichever process they are in."""
+"""Runs of shipped experiments on small data, for a few steps: trained once for all tests, whichever process of pytest they are in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody who has torch, safetensors and onnxruntime, and nothing of ours: what each form of an export says of inputs, in a process of their own."""
+"""Somebody who has torch, safetensors and onnxruntime, and nothing of ours: what they come to by each form of an export."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ made["onnx"] = dict(zip([each.name for each in session.get_outputs()], map(torch
 assert not [name for name in sys.modules if name.split(".")[0] in ("launcher", "models", "data", "toyproject")]
 numpy.savez(out, **{f"{form}/{name}": each.numpy() for form, found in made.items() for name, each in found.items()})
 """
-"""The weights of `program.pt2` are overwritten by no number at all before those of the safetensors file are put in their places, by name."""
+"""A model that weights are put into has NaN in all its places before: one that the file has not would be seen in every output."""
 
 Outputs = dict[str, torch.Tensor]
 

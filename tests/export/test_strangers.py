@@ -1,4 +1,4 @@
-"""A process without the project makes of an export what the training model makes: the same boxes, the same next tokens, the same classes."""
+"""A process without the project makes of an export what the training model makes: the same boxes, next tokens and classes."""
 
 from __future__ import annotations
 
