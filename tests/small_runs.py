@@ -11,7 +11,7 @@ from pathlib import Path
 import drawn_voc
 from processes import finish
 
-SPLIT = {"digits": "test", "detection": "test", "shakespeare": "val", "regression": "test"}
+SPLIT = {"cifar": "test", "digits": "test", "detection": "test", "shakespeare": "val", "regression": "test"}
 """That `evaluate` takes."""
 _EVALUATED = {"digits": ("robustness=true",)}
 
@@ -23,13 +23,18 @@ class SmallRuns:
         self.home = home
         self.env = {"LAUNCHER_CACHE": str(home / "cache")}
 
-    def trained(self, exp: str) -> Path:
+    def cifar(self, data: Path) -> Path:
+        """As `make run` trains it, on the real data: minutes."""
+        self.env["LAUNCHER_DATA"] = str(data.parent)
+        return self.trained("cifar", timeout=1500)
+
+    def trained(self, exp: str, timeout: float = 100) -> Path:
         """Its directory. Nobody writes into it, but an evaluation."""
         run = self.home / "runs" / exp / "a"
         with self._alone(exp):
             if not (run / "summary.json").exists():
-                words = [f"+exp={exp}", "id=a", f"runs_dir={self.home / 'runs'}", "train.round_batch=false", "train.precision=fp32"]
-                made = finish(self.home, [*words, *self._words(exp)], **self.env)
+                words = [f"+exp={exp}", "id=a", *self._words(exp)]
+                made = finish(self.home, words, timeout, **self.env)
                 assert made.returncode == 0, made.stderr
         return run
 
@@ -44,16 +49,19 @@ class SmallRuns:
         return run
 
     def _words(self, exp: str) -> list[str]:
+        if exp == "cifar":
+            return []
+        still = ["train.round_batch=false", "train.precision=fp32"]
         if exp == "detection":
             root = drawn_voc.write(self.home / "drawn", 31, {"train": range(14), "val": range(14, 22), "test": range(22, 31)})
             small = ["model.depths=[1,1,1,1]", "model.width=8", "model.channels=16", "data.size=64", "model.num_classes=2"]
-            return [*small, f"data.root={root}", "train.steps=4", "train.batch_size=4"]
+            return [*still, *small, f"data.root={root}", "train.steps=4", "train.batch_size=4"]
         if exp == "shakespeare":
             text = self.home / "york.txt"
             text.write_text("Now is the winter of our discontent made glorious summer by this sun of York.\n" * 60)
             small = ["model.dim=32", "model.layers=2", "model.kv_heads=2", "task.sample=30", "data.length=32"]
-            return [*small, f"data.path={text}", "train.steps=4", "train.batch_size=8"]
-        return ["train.steps=8"] if exp == "digits" else ["train.steps=4"]
+            return [*still, *small, f"data.path={text}", "train.steps=4", "train.batch_size=8"]
+        return [*still, "train.steps=8" if exp == "digits" else "train.steps=4"]
 
     @contextlib.contextmanager
     def _alone(self, exp: str) -> Iterator[None]:

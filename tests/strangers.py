@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from launcher.export import forms, source
+from launcher.plan import Mesh
 from launcher.rundir.rundir import RunDir
+from launcher.train import data_set
 from launcher.train.work import read_config
 
 STRANGER = """
@@ -64,11 +66,16 @@ class Trained(NamedTuple):
 
 
 @torch.no_grad()
-def trained(run: Path, home: Path) -> Trained:
+def trained(run: Path, home: Path, test_samples: int = 0) -> Trained:
+    """Inputs are those that `export` tries, or so many of the test part."""
     config, file = read_config(RunDir(run)), home / "weights.safetensors"
     source.weights(RunDir(run), config, "newest", file)
     found = source.opened(RunDir(run), config, file)
     (inputs,) = found.inputs
+    if test_samples:
+        _, loader = data_set.opened(config, Mesh().at(0), torch.device("cpu"))
+        inputs = torch.cat([source.given(found.task, batch)[0] for batch in loader.evaluation("test")])[:test_samples]
+        loader.close()
     return Trained(found.model, found.task, inputs, dict(forms.named(found.model(inputs))))
 
 

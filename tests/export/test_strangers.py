@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import REPO, Command
-from processes import finish
+from helpers import Command
 from small_runs import SmallRuns
 from strangers import apart, told_by_a_stranger, trained
 
@@ -55,16 +54,16 @@ def test_a_language_model_goes_on_the_same_for_a_stranger(tmp_path: Path, small_
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1500)
-def test_cifar_as_make_run_trains_it_is_the_same_for_a_stranger(tmp_path: Path, shared_data: Path, command: Command) -> None:
-    """All of its test images."""
-    done = finish(tmp_path, ["+exp=cifar", f"data.root={shared_data}", f"runs_dir={tmp_path / 'runs'}", "id=a"], timeout=1300)
-    assert done.returncode == 0, done.stderr
-    run = Path(done.stdout.splitlines()[-1])
-    known = trained(run, tmp_path)
-    place = exported(command, run, tmp_path / "out")
-    assert REPO not in place.parents
-    found = told_by_a_stranger(place, known.inputs, tmp_path)
-    assert max(apart(known.outputs, found, f"CIFAR, {len(known.inputs)} images").values()) < 1e-3
+@pytest.mark.timeout(1800)
+def test_cifar_as_make_run_trains_it_is_the_same_for_a_stranger(
+    tmp_path: Path, small_runs: SmallRuns, shared_data: Path, command: Command
+) -> None:
+    """On all of its test images."""
+    run = small_runs.cifar(shared_data)
+    known = trained(run, tmp_path, 10_000)
+    found = told_by_a_stranger(exported(command, run, tmp_path / "out"), known.inputs, tmp_path)
+    assert max(apart(known.outputs, found, f"CIFAR, {len(known.inputs):,} images").values()) < 1e-3
     wanted = known.outputs["output"].argmax(-1)
-    assert all(torch.equal(outputs["output"].argmax(-1), wanted) for outputs in found.values())
+    same = {form: float((outputs["output"].argmax(-1) == wanted).float().mean()) for form, outputs in found.items()}
+    print(f"share of the same classes: {same}")
+    assert min(same.values()) == 1
