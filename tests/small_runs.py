@@ -48,6 +48,15 @@ class SmallRuns:
                 assert answer.returncode == 0, answer.stderr
         return run
 
+    def exported(self, exp: str) -> Path:
+        """Its export, without ONNX: to be read, and copied where it is harmed."""
+        run, to = self.trained(exp), self.home / f"export_{exp}"
+        with self._alone(exp):
+            if not to.exists():
+                answer = finish(self.home, ["export", str(run), "onnx=false", f"to={to}"], **self.env)
+                assert answer.returncode == 0, answer.stderr
+        return to
+
     def _words(self, exp: str) -> list[str]:
         if exp == "cifar":
             return []
@@ -61,7 +70,7 @@ class SmallRuns:
             text.write_text("Now is the winter of our discontent made glorious summer by this sun of York.\n" * 60)
             small = ["model.dim=32", "model.layers=2", "model.kv_heads=2", "task.sample=30", "data.length=32"]
             return [*still, *small, f"data.path={text}", "train.steps=4", "train.batch_size=8"]
-        return [*still, "train.steps=8" if exp == "digits" else "train.steps=4"]
+        return [*still, "train.epochs=8" if exp == "digits" else "train.steps=4"]
 
     @contextlib.contextmanager
     def _alone(self, exp: str) -> Iterator[None]:

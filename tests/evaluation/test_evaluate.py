@@ -18,7 +18,7 @@ import pytest
 from batch_jobs import Batch
 from fake_slurm import FakeSlurm
 from helpers import PROJECT, TOY, Command, environment_in, refused
-from processes import finish, wait_for
+from processes import finish, needs_root, small_disk, wait_for
 from small_runs import SPLIT, SmallRuns
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -124,6 +124,29 @@ def test_where_there_is_no_space_nothing_is_half_written(done: tuple[Path, dict[
     assert "Traceback" not in full.stderr
     assert (place.stat().st_ino if place.exists() else None) == before
     assert [*(run / "evaluation").glob("tmp.*")] == []
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [0, 96 << 10], ids=["none", "a little"])
+def test_on_a_disk_that_is_full_a_line_says_so(done: tuple[Path, dict[str, str]], tmp_path: Path, room: int) -> None:
+    """Before its process starts, and when figures are there that have no place."""
+    run, env = done
+    with small_disk(tmp_path / "disk", "size=16m") as disk:
+        copy = disk / "runs" / "toy" / "a"
+        shutil.copytree(run, copy, symlinks=True, ignore=shutil.ignore_patterns("evaluation"))
+        before = {path for path in copy.rglob("*") if "jobs" not in path.parts}
+        with (disk / "full").open("wb") as file:
+            space = os.statvfs(disk)
+            file.write(bytes(space.f_bavail * space.f_frsize - room))
+        full = evaluated(copy, env)
+        assert full.returncode == 3, full.stderr
+        lines = [line for line in full.stderr.splitlines() if line.startswith("launcher: ")]
+        assert len(lines) == 1, full.stderr
+        assert "No space left on device" in lines[0]
+        assert "Traceback" not in full.stderr
+        left = {path for path in copy.rglob("*") if "jobs" not in path.parts}
+        assert left - before <= {copy / "evaluation"}
 
 
 def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> None:

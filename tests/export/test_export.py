@@ -168,6 +168,7 @@ def test_a_model_that_cannot_be_traced_says_where_and_the_rest_is_exported(tmp_p
     assert "program" in Folder(place).told["missing"]
     assert "program.pt2" not in files(place)
     assert load_file(place / "model.safetensors")
+    refused(command("predict", str(place), str(place)), 3, "it has no program that could be run (torch.export cannot trace", "net.py")
 
 
 def test_a_form_that_computes_something_else_is_refused() -> None:
@@ -195,3 +196,10 @@ def test_an_export_that_is_encrypted_is_opened_with_its_key(
     assert command(*words).code == 0
     assert all(path.name == "export.json" or path.name.endswith(".sealed") for path in (tmp_path / "sealed").iterdir())
     assert Folder(tmp_path / "sealed").json("preprocessing.json")["kind"]
+    asked = ("predict", str(tmp_path / "sealed"), str(tmp_path))
+    monkeypatch.setenv("LAUNCHER_KEY", "cd" * 32)
+    refused(command(*asked), 3, "it is encrypted with the key", "and yours is")
+    monkeypatch.setenv("LAUNCHER_KEY", "short")
+    refused(command(*asked), 3, "LAUNCHER_KEY")
+    monkeypatch.delenv("LAUNCHER_KEY")
+    refused(command(*asked), 3, "it is encrypted (with the key", "LAUNCHER_KEY")
