@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data.store.files import first_line
-from data.vision.picture import rgb
+from data.vision.fitted import rgb
 
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "float64": np.float32}
 """NumPy's types that a model has no use for; float64 is what NumPy makes of everything unless it is told otherwise."""

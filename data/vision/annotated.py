@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.store.files import first_line, lost
-from data.vision.picture import rgb
+from data.vision.fitted import FORMATS, rgb, upper_left
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-"""Not every decoder that Pillow has."""
 FILL = (124, 116, 104)
 """Of the border: the mean of ImageNet's pictures, which is about zero once it is standardised."""
 _ORIENTATION = 0x0112
@@ -126,16 +124,13 @@ def _square(sample: Sample, size: int) -> tuple[NDArray[np.uint8], tuple[int, in
                         "would be at other places: mend the size there, or the picture"
                     )
                 found = image.size
-                factor = size / max(found)
-                small = _rgb(image, sample).resize([max(1, round(factor * side)) for side in found], Image.Resampling.BILINEAR)
+                square = upper_left(_rgb(image, sample), size, FILL)
     except FileNotFoundError as error:
         raise ValueError(f"{sample.where} is of {sample.picture.name}, and there is no {sample.picture}; put it there") from error
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         if lost(error):
             raise
         raise ValueError(f"{sample.picture} cannot be decoded ({first_line(error)}); replace it") from error
-    square = np.full((size, size, 3), FILL, np.uint8)
-    square[: small.height, : small.width] = np.asarray(small)
     return square, found
 
 

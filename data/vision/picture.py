@@ -11,14 +11,13 @@ import numpy as np
 
 from data.options import whole
 from data.store.files import first_line, lost
-from data.vision import decoders
+from data.vision import decoders, fitted
+from data.vision.fitted import FORMATS
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")
-"""Not every decoder that Pillow has: PostScript, whatever its name ends in, would be run by another program."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's."""
 MIDDLE = 7 / 8
@@ -76,13 +75,8 @@ class Picture:
 
         try:
             with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
-                box = self._box(width, height)
-                shrunk = max(1.0, min(box[2] - box[0], box[3] - box[1]) / self.size)
-                wanted = int(width / shrunk), int(height / shrunk)
-                if (picture := self._faster(image, file, wanted)) is None:
-                    image.draft("RGB", wanted)
-                    picture = rgb(image)
+                part = self._part(*image.size)
+                picture = fitted.cut(image, part, (self.size, self.size), lambda wanted: self._faster(image, file, wanted))
         except UnidentifiedImageError as error:  # which says its path once more
             raise ValueError("is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -90,9 +84,6 @@ class Picture:
                 raise
             why = getattr(error, "strerror", None) or first_line(error)
             raise ValueError(f"is no picture that can be read ({why})") from error
-        across, down = picture.width / width, picture.height / height
-        box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-        picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
         return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self._flip and random.random() < 0.5 else picture
 
     def _faster(self, image: Image, file: Path | IO[bytes], wanted: tuple[int, int]) -> Image | None:
@@ -107,7 +98,7 @@ class Picture:
         except (ValueError, RuntimeError, OSError):
             return None
 
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def _part(self, width: int, height: int) -> tuple[float, float, float, float]:
         """What is shown: between 3:4 and 4:3, or the whole middle square where ten draws give none that fits."""
         for _ in range(10 if self._crop < 1 else 0):
             area, ratio = width * height * random.uniform(self._crop, 1), math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -115,23 +106,9 @@ class Picture:
             if wide <= width and high <= height:
                 left, top = random.uniform(0, width - wide), random.uniform(0, height - high)
                 return left, top, left + wide, top + high
-        side = min(width, height) * (1.0 if self._crop < 1 else MIDDLE)
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
+        return fitted.middle(width, height, 1.0 if self._crop < 1 else MIDDLE)
 
 
 def _rewound(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read()
-
-
-def rgb(image: Image) -> Image:
-    """As it is shown. Raises ValueError where nobody knows what is white: Pillow takes whatever is above 255 for it."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
-    is_clear = image.mode == "P" and "transparency" in image.info  # Pillow warns of those, of each one
-    return (image.convert("RGBA") if is_clear else image).convert("RGB")

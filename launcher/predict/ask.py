@@ -17,6 +17,7 @@ from launcher.predict.images import Refused
 from launcher.predict.predictor import Predictor, Ready
 from launcher.predict.rows import SUFFIXES
 from launcher.predict.sources import Item
+from launcher.trust import reading
 
 _AHEAD = 3
 """Batches that are being read while others are answered."""
@@ -54,9 +55,9 @@ def items(found: Iterable[Path | str], predictor: Predictor) -> Iterator[Item | 
             yield from _of_table(each, predictor)
         elif predictor.preprocessing["kind"] == "text":
             try:
-                yield Item(str(each), text=each.read_text(encoding="utf-8"))
+                yield Item(str(each), text=reading.whole(each).decode("utf-8-sig"))
             except (OSError, UnicodeDecodeError) as error:
-                yield _named(Refused(f"it is no text that can be read ({error})"), str(each))
+                yield _named(Refused(f"it is no text that can be read ({getattr(error, 'strerror', None) or error})"), str(each))
         else:
             yield Item(str(each), path=each)
 

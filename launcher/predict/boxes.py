@@ -42,7 +42,7 @@ def drawn(answers: Iterable[dict[str, Any]], into: tuple[Path, list[str]]) -> It
 def _draw(picture: Path, found: Iterable[dict[str, Any]], labels: list[str], to: Path) -> None:
     from PIL import Image, ImageDraw
 
-    from data.vision.picture import FORMATS, rgb
+    from data.vision.fitted import FORMATS, rgb
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

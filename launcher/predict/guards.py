@@ -132,17 +132,18 @@ def _kind(batch: torch.Tensor) -> str:
 
 
 def _of_images(images: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
-    flat = images.flatten(2)
-    channels = flat.shape[1]
-    mean, spread = flat.mean(2), flat.std(2, unbiased=False)
-    across, down = (images.diff(dim=axis).abs().mean((1, 2, 3)) for axis in (3, 2))
-    bent = images.diff(n=2, dim=3).abs().mean((1, 2, 3))
-    centred = images - images.mean((2, 3), keepdim=True)
-    alike = (centred[..., 1:] * centred[..., :-1]).mean((1, 2, 3)) / (centred.square().mean((1, 2, 3)) + _TINY)
-    colour = (flat - flat.mean(1, keepdim=True)).abs().mean((1, 2))
-    least, most = flat.amin((1, 2), keepdim=True), flat.amax((1, 2), keepdim=True)
-    ends = ((flat == least) | (flat == most)).float().mean((1, 2))
-    even = (images.diff(dim=3) == 0).float().mean((1, 2, 3))
+    channels, mean = images.shape[1], images.mean((2, 3))
+    centred = images - mean[..., None, None]
+    power = centred.square().mean((2, 3))
+    spread = power.sqrt()
+    right, below = images.diff(dim=3), images.diff(dim=2)
+    across, down, bent = (each.abs().mean((1, 2, 3)) for each in (right, below, right.diff(dim=3)))
+    alike = (centred[..., 1:] * centred[..., :-1]).mean((1, 2, 3)) / (power.mean(1) + _TINY)
+    colour = (images - images.mean(1, keepdim=True)).abs().mean((1, 2, 3))
+    least, most = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    # Shares by signs, which are floats: what compares makes booleans, and those are summed at a tenth of the pace.
+    ends = 1 - ((images - least) * (most - images)).sign().mean((1, 2, 3))
+    even = 1 - right.sign().abs().mean((1, 2, 3))
     names = [f"the brightness of channel {number + 1}" for number in range(channels)]
     names += [f"the contrast of channel {number + 1}" for number in range(channels)]
     names += ["the change across", "the change downwards", "the grain", "the share of fine detail", "how alike neighbours are"]

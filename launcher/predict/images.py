@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from data.vision import fitted
+
 MOST_PIXELS = 89_478_485
 """Of a picture: Pillow's own mark, above which a file of kilobytes may be meant to take gigabytes."""
 MOST_BYTES = 256 << 20
+_ORIENTATION = 0x0112
+"""Where EXIF says how a camera was held."""
 SMALLEST = 4
 """Pixels of a side, below which there is nothing to see."""
 
@@ -25,8 +29,8 @@ class Refused(ValueError):
 
 
 class Prepared(NamedTuple):
-    tensor: torch.Tensor
-    """(C, H, W) float32."""
+    pixels: torch.Tensor
+    """(H, W, C) uint8, of the program's size."""
     size: tuple[int, int]
     """(width, height) that it had."""
     guards: Sequence[str]
@@ -41,9 +45,15 @@ class Images:
         self._height, self._width = (int(side) for side in told["size"])
         if self._fit not in ("stretch", "middle", "upper_left") or self._mode not in ("RGB", "L"):
             raise ValueError(f"fit {self._fit:.40} of mode {self._mode:.40}")
-        self._mean, self._std = (torch.tensor(told[key], dtype=torch.float32).view(-1, 1, 1) for key in ("mean", "std"))
+        self._mean, self._std = (torch.tensor(told[key], dtype=torch.float32).view(1, 1, 1, -1) for key in ("mean", "std"))
         self._share = float(told.get("share", 1.0))
         self._fill = tuple(int(each) for each in told.get("fill", (0, 0, 0)))
+
+    def standardised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Of (N, H, W, C) uint8 what the program takes: (N, C, H, W) float32, by the arithmetic of training to the last bit."""
+        most = torch.full_like(self._mean, 255)  # by a number a GPU would multiply with its inverse
+        most, mean, std = (each.to(pixels.device) for each in (most, self._mean, self._std))
+        return pixels.float().div_(most).sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
 
     def __call__(self, raw: bytes) -> Prepared:
         """Raises Refused."""
@@ -53,7 +63,7 @@ class Images:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with Image.open(io.BytesIO(raw), formats=_formats()) as image:
+                with Image.open(io.BytesIO(raw), formats=fitted.FORMATS) as image:
                     if image.width * image.height > MOST_PIXELS:
                         raise Refused(f"it has {image.width:,}×{image.height:,} pixels, and {MOST_PIXELS:,} are the most")
                     guards, size = _noticed(image, self._mode), image.size
@@ -66,36 +76,20 @@ class Images:
                 raise Refused("it is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
             except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
                 raise Refused(f"it is no picture that can be read ({_first_line(error)})") from error
-        pixels = torch.from_numpy(np.asarray(shown, np.float32) / np.float32(255))
-        pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        return Prepared(((pixels - self._mean) / self._std).contiguous(), size, guards)
+        pixels = np.array(shown, np.uint8)  # a copy: Pillow's own cannot be written to
+        return Prepared(torch.from_numpy(pixels.reshape(self._height, self._width, -1)), size, guards)
 
     def _shown(self, image: Any) -> Any:
+        size = (self._width, self._height)
+        if self._fit == "middle":
+            return fitted.cut(image, fitted.middle(image.width, image.height, self._share), size)
+        picture = fitted.rgb(image)
+        if self._fit == "upper_left":
+            return fitted.upper_left(picture, self._width, self._fill)
         from PIL import Image
 
-        from data.vision.picture import rgb
-
-        bilinear = Image.Resampling.BILINEAR
-        if self._fit == "middle":  # as data/vision/picture.py shows one to an evaluation
-            width, height = image.size
-            side = min(width, height) * self._share
-            box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-            shrunk = max(1.0, side / self._width)
-            image.draft("RGB", (int(width / shrunk), int(height / shrunk)))
-            picture = rgb(image)
-            across, down = picture.width / width, picture.height / height
-            box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-            return picture.resize((self._width, self._height), bilinear, box=box, reducing_gap=2.0)
-        picture = rgb(image)
-        if self._fit == "upper_left":  # as data/vision/annotated.py lays one into its square
-            factor = self._width / max(picture.size)
-            small = picture.resize([max(1, round(factor * side)) for side in picture.size], bilinear)
-            square = Image.new("RGB", (self._width, self._height), self._fill)
-            square.paste(small, (0, 0))
-            return square
-        picture = picture.convert(self._mode)
-        size = (self._width, self._height)
-        return picture if picture.size == size else picture.resize(size, bilinear)
+        picture = picture if picture.mode == self._mode else picture.convert(self._mode)
+        return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)
 
     def read(self, path: Path) -> bytes:
         """Raises Refused: of a pipe or a device nothing is read."""
@@ -107,16 +101,12 @@ class Images:
             raise Refused(f"it cannot be read ({error.strerror or error})") from error
 
 
-def _formats() -> tuple[str, ...]:
-    from data.vision.picture import FORMATS
-
-    return FORMATS
-
-
 def _noticed(image: Any, mode: str) -> list[str]:
     found: list[str] = []
     if min(image.size) < SMALLEST:
         found.append(f"size: {image.width}×{image.height} pixels are nearly nothing")
+    if image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1:  # a TIFF's is obeyed by Pillow
+        found.append("orientation: shown as it is stored, as in training, and not as the camera was held")
     if (frames := getattr(image, "n_frames", 1)) > 1:
         found.append(f"frames: the first of {frames}")
     if image.mode.startswith(("I", "F")):

@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An input as the program takes it."""
+    """An input as the program takes it; a picture's pixels before they are standardised, which a batch of them is at once."""
 
     tensor: torch.Tensor
     guards: Sequence[str] = ()
@@ -80,7 +80,7 @@ class Predictor:
         if self.images is None:
             raise Refused(f"it is a picture, and the model takes {self.preprocessing['kind']}")
         found = self.images(raw)
-        return Ready(found.tensor, found.guards, found.size)
+        return Ready(found.pixels, found.guards, found.size)
 
     def row(self, values: Any) -> Ready:
         """Of a table a mapping by column; else numbers. Raises Refused."""
@@ -91,10 +91,12 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, batch: Sequence[Ready]) -> list[dict[str, Any]]:
         """An answer for each, in their order. Raises RunError where the program fails."""
-        inputs = torch.stack([each.tensor for each in batch])
+        inputs = torch.stack([each.tensor for each in batch]).to(self.device)
+        if self.images is not None:
+            inputs = self.images.standardised(inputs)
         far = self._nearness.far(inputs) if self._nearness is not None else [(0.0, "")] * len(batch)
         try:
-            outputs = self._program(inputs.to(self.device))
+            outputs = self._program(inputs)
         except RuntimeError as error:
             raise RunError(
                 f"the program fails ({str(error).splitlines()[0][:160]}); type a smaller batch_size=, or another device="
@@ -110,6 +112,10 @@ class Predictor:
         if self._tokenizer is None:
             raise Refused(f"it is a text, and the model takes {self.preprocessing['kind']}")
         encode, decode = self._tokenizer
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # bytes of a command line or of stdin
+            raise Refused("it has bytes that are no UTF-8") from error
         tokens = torch.tensor([encode(prompt)], dtype=torch.int64, device=self.device)
         if not tokens.numel():
             raise Refused("it is empty: there is nothing to go on with")
@@ -160,17 +166,17 @@ class Predictor:
     def _classes(self, probabilities: torch.Tensor) -> list[dict[str, Any]]:
         best, places = probabilities.topk(min(self.asked.top, probabilities.shape[1]), dim=1)
         made: list[dict[str, Any]] = []
-        for row, values, labels in zip(probabilities, best.tolist(), places.tolist(), strict=True):
+        for whole, values, labels in zip(probabilities.sum(1).tolist(), best.tolist(), places.tolist(), strict=True):
             names = [self.labels[label] for label in labels]
-            guards = self._of_output(row, names[0], values[0])
+            guards = self._of_output(whole, names[0], values[0])
             answer: dict[str, Any] = {"prediction": UNSURE if guards else names[0], "class": names[0], "confidence": round(values[0], 6)}
             if self.asked.top > 1:
                 answer["top"] = [[name, round(value, 6)] for name, value in zip(names, values, strict=True)]
             made.append({**answer, "guards": guards})
         return made
 
-    def _of_output(self, probabilities: torch.Tensor, name: str, confidence: float) -> list[str]:
-        if not abs(float(probabilities.sum()) - 1) <= _SUM_OFF:
+    def _of_output(self, whole: float, name: str, confidence: float) -> list[str]:
+        if not abs(whole - 1) <= _SUM_OFF:
             return ["output: its probabilities do not sum to 1"]
         if confidence < self.asked.unsure:
             return [f"unsure: {confidence:.3f} is below {self.asked.unsure:g}"]

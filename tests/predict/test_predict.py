@@ -68,6 +68,7 @@ ODD: dict[str, Callable[[Path], object]] = {
     "cmyk.jpg": lambda path: Image.new("CMYK", (64, 64), (90, 10, 40, 0)).save(path),
     "deep.png": lambda path: Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path),
     "clear.png": lambda path: Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(path),
+    "held.jpg": lambda path: Image.new("RGB", (64, 48), (90, 10, 40)).save(path, exif=_held_sideways()),
     "moving.gif": lambda path: Image.new("L", (8, 8)).save(path, save_all=True, append_images=[Image.new("L", (8, 8), 255)]),
     "cut.png": lambda path: path.write_bytes(_png()[:300]),
     "words.png": lambda path: path.write_text("hello"),
@@ -82,12 +83,19 @@ SAID = {
     "cmyk.jpg": "channels: CMYK, converted",
     "deep.png": "depth: more than 8 bits a channel",
     "clear.png": "channels: what is transparent",
+    "held.jpg": "orientation: shown as it is stored",
     "moving.gif": "frames: the first of 2",
     "cut.png": "it is no picture that can be read",
     "words.png": "it is no picture that can be read",
     "nothing.png": "it is no picture that can be read",
     "folder.png": "it cannot be read (",
 }
+
+
+def _held_sideways() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
 
 
 def _png() -> bytes:
@@ -106,7 +114,7 @@ def test_each_odd_input_gets_its_word_and_the_others_their_answers(
     words = [sys.executable, "-m", "launcher", "predict", str(digits), good, "-"]
     done = subprocess.run(words, cwd=REPO, input=listed, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1] == "launcher: nothing can be said of 5 of 13 inputs; their lines say why"
+    assert done.stderr.splitlines()[-1] == "launcher: nothing can be said of 5 of 14 inputs; their lines say why"
     first, *found = [json.loads(line) for line in done.stdout.splitlines()]
     assert (first["input"], first["guards"]) == (good, [])
     for each in found:
