@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -18,7 +19,8 @@ import pytest
 from batch_jobs import Batch
 from fake_slurm import FakeSlurm
 from helpers import PROJECT, TOY, Command, environment_in, refused
-from processes import finish, needs_root, small_disk, wait_for
+from PIL import Image
+from processes import finish, wait_for
 from small_runs import SPLIT, SmallRuns
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -97,6 +99,11 @@ def test_the_figures_are_those_of_the_run_and_one_process_finds_what_two_find(do
     assert charts.Scalars("test/ece_low")[0].value < charts.Scalars("test/ece_high")[0].value
     assert len(charts.Scalars("test/accuracy")) == 2, "as the run shows it, and with its interval"
     assert "test/reliability" in charts.Tags()["images"]
+    pictures = {tag: charts.Images(tag) for tag in charts.Tags()["images"]}
+    assert {tag: len(each) for tag, each in pictures.items()} == dict.fromkeys(pictures, 1), "of two by one tag TensorBoard shows one"
+    confusion = Image.open(io.BytesIO(pictures["test/confusion"][0].encoded_image_string))
+    named = Image.open(run / "evaluation" / "test" / "confusion.png")
+    assert confusion.width - named.width == 2, "the one with names and counts, as wide as its card"
     after = {name: data for name, data in others(run).items() if not name.startswith("tb/evaluation")}
     assert after == before
 
@@ -124,29 +131,6 @@ def test_where_there_is_no_space_nothing_is_half_written(done: tuple[Path, dict[
     assert "Traceback" not in full.stderr
     assert (place.stat().st_ino if place.exists() else None) == before
     assert [*(run / "evaluation").glob("tmp.*")] == []
-
-
-@needs_root
-@pytest.mark.slow
-@pytest.mark.parametrize("room", [0, 96 << 10], ids=["none", "a little"])
-def test_on_a_disk_that_is_full_a_line_says_so(done: tuple[Path, dict[str, str]], tmp_path: Path, room: int) -> None:
-    """Before its process starts, and when figures are there that have no place."""
-    run, env = done
-    with small_disk(tmp_path / "disk", "size=16m") as disk:
-        copy = disk / "runs" / "toy" / "a"
-        shutil.copytree(run, copy, symlinks=True, ignore=shutil.ignore_patterns("evaluation"))
-        before = {path for path in copy.rglob("*") if "jobs" not in path.parts}
-        with (disk / "full").open("wb") as file:
-            space = os.statvfs(disk)
-            file.write(bytes(space.f_bavail * space.f_frsize - room))
-        full = evaluated(copy, env)
-        assert full.returncode == 3, full.stderr
-        lines = [line for line in full.stderr.splitlines() if line.startswith("launcher: ")]
-        assert len(lines) == 1, full.stderr
-        assert "No space left on device" in lines[0]
-        assert "Traceback" not in full.stderr
-        left = {path for path in copy.rglob("*") if "jobs" not in path.parts}
-        assert left - before <= {copy / "evaluation"}
 
 
 def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> None:

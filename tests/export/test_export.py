@@ -198,7 +198,7 @@ def test_an_export_that_is_encrypted_is_opened_with_its_key(
     assert Folder(tmp_path / "sealed").json("preprocessing.json")["kind"]
     asked = ("predict", str(tmp_path / "sealed"), str(tmp_path))
     monkeypatch.setenv("LAUNCHER_KEY", "cd" * 32)
-    refused(command(*asked), 3, "it is encrypted with the key", "and yours is")
+    refused(command(*asked), 3, "is encrypted with the key", "and yours is")
     monkeypatch.setenv("LAUNCHER_KEY", "short")
     refused(command(*asked), 3, "LAUNCHER_KEY")
     monkeypatch.delenv("LAUNCHER_KEY")

@@ -71,12 +71,13 @@ class Board:
         self._writer.add_image(tag, grid(images, 8), step)
 
     @_never_fatal
-    def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int) -> None:
+    def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int, is_drawn: bool = False) -> None:
         """A confusion matrix as a heat map (row: label, column: prediction, each row sums to 1) and as a table. Without names, labels are
-        numbers."""
-        shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-        heat = (1 - shares.float()).repeat_interleave(24, 0).repeat_interleave(24, 1)
-        self._writer.add_image(tag, heat.expand(3, -1, -1), step)
+        numbers. `is_drawn`: another picture of it is there by this tag, of which TensorBoard shows one in a step."""
+        if not is_drawn:
+            shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+            heat = (1 - shares.float()).repeat_interleave(24, 0).repeat_interleave(24, 1)
+            self._writer.add_image(tag, heat.expand(3, -1, -1), step)
         names = names or [str(label) for label in range(len(counts))]
         rows = [" | ".join(["label", *names]), " | ".join(["---"] * (len(names) + 1))]
         for name, row in zip(names, counts.tolist(), strict=True):
