@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Tests that run side by side have one thread each: threads that wait for one another spin on the cores that the others need.
+BESIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +21,10 @@ run: $(READY)  ## train CIFAR-10 here: python -m launcher +exp=cifar
 	$(BIN)/python -m launcher +exp=cifar
 
 test: $(READY)  ## the fast suite
-	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BESIDE) --maxprocesses 4 -m "not slow and not slurm" --durations 20
 
 test-slow: $(READY)  ## two processes, kill -9, whole runs
-	$(BIN)/python -m pytest -m "slow and not slurm" --numprocesses logical --maxprocesses 2 --dist worksteal --durations 20
+	$(BESIDE) --maxprocesses 2 -m "slow and not slurm" --durations 20
 
 test-slurm: $(READY)  ## everything on a real SLURM in a box (slurm/devcluster; root and apt-get install slurm-wlm munge)
 	$(BIN)/python -m pytest -m slurm

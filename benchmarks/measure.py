@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import random
@@ -47,6 +48,15 @@ def rotated(names: Sequence[str], round_number: int) -> list[str]:
     shift = round_number % len(names)
     order = [*names[shift:], *names[:shift]]
     return order[::-1] if round_number // len(names) % 2 else order
+
+
+def export_and_folder(told: str | None, rounds: int) -> argparse.Namespace:
+    """What is typed behind a benchmark of an exported model: `export`, `folder` (of pictures), `rounds`."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("export", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser.parse_args()
 
 
 def machine() -> dict[str, str]:

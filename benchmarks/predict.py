@@ -8,7 +8,6 @@ twice in each round: the ratio of the two is what the machine's noise is.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from measure import load, machine, one_line, ratios, rotated, versions
+from measure import export_and_folder, load, machine, one_line, ratios, rotated, versions
 from PIL import Image
 
 from launcher.predict import ask
@@ -53,11 +52,7 @@ def by_hand(export: Path, files: list[Path]) -> Callable[[], list[int]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=20)
-    asked = parser.parse_args()
+    asked = export_and_folder(__doc__, rounds=20)
     predictor = Predictor(asked.export, asked=Asked(unsure=0))
     files = [Path(each) for each in paths([str(asked.folder)], "image")]
 

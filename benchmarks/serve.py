@@ -7,7 +7,6 @@ Both servers run for the whole time; fifty clients ask one and then the other, i
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import load, machine, one_line, ratios, versions
+from measure import export_and_folder, load, machine, one_line, ratios, versions
 
 CLIENTS = 50
 
@@ -39,11 +38,7 @@ def ask(port: int, raw: bytes) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = export_and_folder(__doc__, rounds=5)
     pictures = [path.read_bytes() for path in sorted(asked.folder.iterdir())[:400]]
     servers = {"together": started(asked.export), "one at a time": started(asked.export, "batch_size=1", "wait_ms=0")}
     seconds: dict[str, list[float]] = {name: [] for name in servers}

@@ -10,6 +10,7 @@
     shell                              the batch shell of one run alone, in bash, with stubs (tests/batch_shell.py)
     devcluster                         a real SLURM, or a skip in plain sight (tests/devcluster.py)
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
+    digits                             an export of a run on the digits, once for all workers of pytest
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
     small_runs                         runs of shipped experiments on small data, trained once per session (tests/small_runs.py)
 
@@ -228,6 +229,13 @@ def fake(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> F
 @pytest.fixture
 def on_slurm(toy_words: tuple[str, ...]) -> tuple[str, ...]:
     return (*toy_words, *ON_SLURM, "cluster.shared_filesystem=true")
+
+
+@pytest.fixture(scope="session")
+def digits(small_runs: SmallRuns) -> Path:
+    """An export of digits of 8x8 pixels, trained for eight epochs, to be read alone."""
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    return small_runs.exported("digits")
 
 
 @pytest.fixture(scope="session")

@@ -119,13 +119,13 @@ def _ours(wing: str) -> Iterator[str]:
 
 
 def _are_apart(module: str, name: str) -> bool:
-    """A verb knows no other verb, a strategy no other strategy but what all share that keep a replica or pieces, the folder of a cluster no
-    other cluster's."""
+    """A verb knows no other verb but what several read words by, a strategy no other strategy but what all share that keep a replica or
+    pieces, the folder of a cluster no other cluster's."""
     wing, *mine = module.split(".")[1:3]
     _, *other = name.split(".")[1:3]
     if wing == "clusters":
         return len(mine) == 1 and mine != other and all((REPO / "launcher" / wing / each[0]).is_dir() for each in (mine, other) if each)
-    return wing in ("verbs", "strategies") and mine != other and name.split(".")[2] not in ("replicated", "sharded")
+    return wing in ("verbs", "strategies") and mine != other and name.split(".")[2] not in ("replicated", "sharded", "words", "asking")
 
 
 def _below(name: str, parents: tuple[str, ...] | frozenset[str]) -> bool:

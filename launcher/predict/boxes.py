@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from launcher.answers.colours import colour_of
-from launcher.errors import ConfigError, RunError
-from launcher.predict.predictor import Predictor
+from launcher.errors import RunError
 
 
-def checked(to: str, predictor: Predictor) -> tuple[Path, list[str]]:
-    """The directory, which is made, and the classes. Raises ConfigError, RunError."""
-    if predictor.predicts != "boxes":
-        raise ConfigError(f"draw={to}: boxes are a detector's, and this model predicts {predictor.predicts}; leave it out")
+def made(to: str) -> Path:
+    """The directory. Raises RunError."""
     path = Path(to).expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"draw={to}: it cannot be made ({error.strerror}); type another directory") from error
-    return path, predictor.labels
+    return path
 
 
 def drawn(answers: Iterable[dict[str, Any]], into: tuple[Path, list[str]]) -> Iterator[dict[str, Any]]:

@@ -23,25 +23,39 @@ class Item(NamedTuple):
     text: str | None = None
 
 
+def check(words: Sequence[str], kind: str) -> None:
+    """Raises ConfigError for what is not there, before anything is said of the others."""
+    for word in words:
+        if kind != "text" and word != "-" and not os.path.lexists(word) and not _matched(word):
+            raise ConfigError(f"{word}: there is no such file, folder or pattern that finds one; type another, or - for names on stdin")
+
+
 def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
-    """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Raises ConfigError
-    for what is not there."""
+    """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Of a folder no more
+    is held than the names in it."""
     for word in words:
         if word == "-":
             if kind == "text":
                 yield sys.stdin.read()
             else:
                 yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif Path(word).is_dir():
+        elif os.path.isdir(word):  # noqa: PTH112 - a text may be longer than any name
             yield from _below(Path(word), rows.SUFFIXES if kind in ("table", "array", "tensors") else PICTURES)
-        elif os.path.lexists(word):
-            yield Path(word)
-        elif found := sorted(glob.glob(word, recursive=True)):  # noqa: PTH207 - of a whole path, and as a shell has it
+        elif found := [] if os.path.lexists(word) else _matched(word):
             yield from (Path(each) for each in found if not Path(each).is_dir())
-        elif kind == "text":
+        elif kind == "text" and not os.path.lexists(word):
             yield word
         else:
-            raise ConfigError(f"{word}: there is no such file, folder or pattern that finds one; type another, or - for names on stdin")
+            yield Path(word)
+
+
+def count(words: Sequence[str], kind: str) -> int:
+    """Of inputs; 0 where they would have to be read for it: stdin, and the rows of tables and arrays."""
+    return 0 if "-" in words or kind not in ("image", "text") else sum(1 for _ in paths(words, kind))
+
+
+def _matched(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - of a whole path, and as a shell has it
 
 
 def _below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:

@@ -16,29 +16,27 @@ from launcher.errors import ConfigError
 from launcher.rundir.rundir import write_atomic
 from launcher.start import device_bench
 from launcher.start.device_bench import Contender
+from launcher.verbs.words import Words, text
 
-_NAME, _PRICE = "bench-device.png", "price="
+_NAME = "bench-device.png"
 _UNREAD, _NONE = "not readable here", "–"
 _OF_WHAT = (
     "Memory: of the CPU all that the process has, of another device what torch has there. Energy: of the CPU all of the processor, of "
     "another device its own board."
 )
-_USAGE = "bench device +exp=cifar [price=cpu:0.10,…] [to=FILE.png]"
+_WORDS = Words("bench device", "+exp=cifar", {"price": text("cpu:0.10"), "to": text("FILE.png")})
 
 
 def bench(words: list[str]) -> int:
     """Print the table and the sentence; draw where `to=` says. It makes no run. Raises ConfigError, RunError."""
     subject, rest = (words[0] if words else ""), words[1:]
     if subject != "device":
-        raise ConfigError(f"bench {subject}: there is nothing of that name to be timed; type {_USAGE}")
+        raise ConfigError(f"bench {subject}: there is nothing of that name to be timed; type {_WORDS.usage}")
     if "-m" in rest or "--multirun" in rest:
         raise ConfigError("bench device times one config; leave out --multirun")
-    asked = {name: [word.removeprefix(name) for word in rest if word.startswith(name)] for name in (_PRICE, canvas.TO)}
-    if any(len(found) > 1 for found in asked.values()):
-        raise ConfigError(f"bench device takes price= and to= once each: {_USAGE}")
-    prices = device_bench.prices(asked[_PRICE][0]) if asked[_PRICE] else {}
-    path = canvas.place(asked[canvas.TO][0], _NAME) if asked[canvas.TO] else None
-    config_words = [word for word in rest if not word.startswith((_PRICE, canvas.TO))]
+    (_, asked, *_), config_words = _WORDS.picked(rest)
+    prices = device_bench.prices(asked["price"]) if asked["price"] else {}
+    path = canvas.place(asked["to"], _NAME) if asked["to"] else None
     found: list[Contender] = []
 
     def run(config: DictConfig, overrides: list[str]) -> None:

@@ -20,23 +20,26 @@ from launcher.errors import ConfigError, readable
 from launcher.rundir import lookup, sweep
 from launcher.rundir.rundir import write_atomic
 from launcher.trust.secret import mask
+from launcher.verbs.words import Words, text
 
 _NAME = "compared"
-_USAGE = "compare RUN RUN… [to=DIR or FILE.png, .csv, .json]"
+_WORDS = Words(
+    "compare",
+    "RUN RUN…",
+    {"to": text("DIR|FILE.png|.csv|.json")},
+    takes="two runs or more, or a sweep, and where files are to be",
+)
 
 
 def compare(words: list[str]) -> int:
     """Print the table; write what `to=` asks for. Raises ConfigError, RunError."""
     words, everywhere = lookup.asked(words)
-    names = [word for word in words if not word.startswith(canvas.TO)]
-    targets = [word.removeprefix(canvas.TO) for word in words if word.startswith(canvas.TO)]
-    if not names or len(targets) > 1:
-        raise ConfigError(f"compare takes two runs or more, or a sweep, and where files are to be: {_USAGE}")
+    names, values, *_ = _WORDS.read(words)
     runs = sweep.runs(names, everywhere=everywhere)
     if len(runs) < 2:
         again = "twice the same run" if len(names) > 1 else "one run"
-        raise ConfigError(f"compare was given {again}, {runs[0] if runs else names[0]}; type another beside it: {_USAGE}")
-    files = _places(targets[0]) if targets else []
+        raise ConfigError(f"compare was given {again}, {runs[0] if runs else names[0]}; type another beside it: {_WORDS.usage}")
+    files = _places(values["to"]) if values["to"] else []
     read = members.read(runs)
     warned, sections, tests = differences.warnings(read), differences.sections(read), list(paired.tested(read))
     contents = [(path, _WRITERS[path.suffix.lower()](read, warned, sections, tests)) for path in files]

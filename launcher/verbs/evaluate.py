@@ -24,16 +24,17 @@ from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve, stor
 from launcher.config import pretrained
 from launcher.errors import ClusterError, ConfigError, Interrupted, NoAnswer, RunError
 from launcher.rundir import evaluated, lookup, rundir
-from launcher.rundir.evaluated import ANY, BEST, NEWEST, SPLITS, Asked
+from launcher.rundir.evaluated import ANY, NEWEST, SPLITS, Asked
 from launcher.rundir.rundir import RunDir
 from launcher.start import torch_words, unlocked
 from launcher.start.launch import pin, warn_of_edits
 from launcher.start.move import changed
 from launcher.trust import owner
+from launcher.verbs.words import CHECKPOINT, Typed, Words, one_of, yes_no
 
 WORKER, MODULE = " launcher.train.worker ", " launcher.evaluation "
 JOBS = "jobs"
-_OURS = ("split", "checkpoint", "robustness")
+_WORDS = Words("evaluate", "RUN", {"split": one_of(*SPLITS, default=ANY), "checkpoint": CHECKPOINT, "robustness": yes_no(False)})
 _KEYS = re.compile(r"\+{0,2}(data|cluster|loader)\.[^=]+=|(data|cluster|strategy)=|train\.(precision|accumulate)=")
 _EXAMPLE = "python -m launcher evaluate cifar"
 
@@ -43,7 +44,8 @@ def evaluate(words: list[str]) -> int:
     words, everywhere = lookup.asked(words)
     if not words or "=" in words[0] or words[0].startswith("-"):
         raise ConfigError(f"evaluate takes one run: a path, an id or a name; for example: {_EXAMPLE}")
-    flags, ours, others = _sorted_out(words[1:])
+    ours, rest = _WORDS.picked(words[1:])
+    flags, others = _sorted_out(rest)
     here = lookup.find(words[0], everywhere=everywhere, acts=True)
     owner.refuse(here.path)
     os.umask(rundir.umask_of(here))
@@ -55,43 +57,32 @@ def evaluate(words: list[str]) -> int:
     return 0
 
 
-def _sorted_out(words: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
-    """Hydra's flag for more yamls, what is ours, what is of the config. Raises ConfigError for a word that is neither."""
+def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flag for more yamls, and what is of the config. Raises ConfigError for a word that is neither."""
     flags: list[str] = []
-    ours: dict[str, str] = {}
     others: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        key, equals, value = word.partition("=")
-        if before in ("--config-dir", "-cd") or key in ("--config-dir", "-cd"):
+        if "--config-dir" in (before, word.partition("=")[0]) or "-cd" in (before, word.partition("=")[0]):
             flags.append(word)
-        elif key in _OURS and equals:
-            ours[key] = value
         elif _KEYS.match(word):
             others.append(word)
         else:
             raise ConfigError(
-                f"evaluate {word}: an evaluation takes {', '.join(f'{each}=…' for each in _OURS)}, data=…, cluster=…, strategy=…, "
+                f"evaluate {word}: an evaluation takes split=…, checkpoint=…, robustness=…, data=…, cluster=…, strategy=…, "
                 "keys below data, cluster and loader, train.precision and train.accumulate; all else is the run's"
             )
-    return flags, ours, others
+    return flags, others
 
 
-def _asked(here: RunDir, ours: dict[str, str]) -> Asked:
-    """Raises ConfigError for what cannot be meant, RunError for a run that is not done."""
-    split, checkpoint, robust = ours.get("split", ANY), ours.get("checkpoint", NEWEST), ours.get("robustness", "false")
-    if split not in (ANY, *SPLITS):
-        raise ConfigError(f"split={split}: there is no such part; type split= and one of {', '.join(SPLITS)}")
-    if checkpoint not in (NEWEST, BEST) and not re.fullmatch(r"[0-9]{1,16}", checkpoint):
-        raise ConfigError(f"checkpoint={checkpoint}: type {NEWEST}, {BEST}, or the number of a step")
-    if robust not in ("true", "false"):
-        raise ConfigError(f"robustness={robust}: type true or false")
+def _asked(here: RunDir, ours: Typed) -> Asked:
+    """Raises RunError for a run that is not done."""
     state = (here.read_summary() or {}).get("state")
-    if state != "done" and "checkpoint" not in ours:
+    if state != "done" and "checkpoint" not in ours.typed:
         how = "has not come to its end" if state is None else f"is not done ({state})"
         raise RunError(f"{here} {how}; resume it, or type checkpoint={NEWEST} to evaluate what it has saved so far")
     if not here.newest_checkpoint():
         raise RunError(f"{here} has no checkpoint; type: python -m launcher resume {here}")
-    return Asked(str(here), split, checkpoint, robust == "true")
+    return Asked(str(here), **ours.values)
 
 
 @contextlib.contextmanager

@@ -8,23 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from launcher.clusters import queues, submit
-from launcher.errors import ConfigError, RunError, plain
+from launcher.errors import RunError, plain
 from launcher.exported import draft
 from launcher.rundir import lookup
 from launcher.rundir.rundir import RunDir
 from launcher.trust import owner, vault, vault_key
+from launcher.verbs.words import CHECKPOINT, Words, text, yes_no
 from launcher.verdict import standing
 
 NAME = "export"
-_OPTIONS = {"to": "", "checkpoint": "newest", "onnx": "true", "hf": "false", "unfinished": "false", "encrypt": "false"}
-_USAGE = "export RUN [to=DIR] [checkpoint=newest|best|STEP] [onnx=false] [hf=true] [unfinished=true] [encrypt=true]"
+_WORDS = Words(
+    NAME,
+    "RUN",
+    {
+        "to": text("DIR"),
+        "checkpoint": CHECKPOINT,
+        "onnx": yes_no(True),
+        "hf": yes_no(False),
+        "unfinished": yes_no(False),
+        "encrypt": yes_no(False),
+    },
+    takes="one run",
+    most=1,
+)
 
 
 def export(words: list[str]) -> int:
     """Write the folder and print its path as the last line. Raises ConfigError, RunError."""
     words, everywhere = lookup.asked(words)
-    names, options = _read(words)
-    run = lookup.find(names[0], everywhere=everywhere)
+    (name,), options, *_ = _WORDS.read(words)
+    run = lookup.find(name, everywhere=everywhere)
     _check_standing(run, options["unfinished"])
     target = Path(options["to"]).expanduser().absolute() if options["to"] else _place_of(run)
     draft.check(target)
@@ -35,27 +48,6 @@ def export(words: list[str]) -> int:
     for line in _lines(submit.export(asked)):
         print(plain(line))
     return 0
-
-
-def _read(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    options: dict[str, Any] = dict(_OPTIONS)
-    names: list[str] = []
-    for word in words:
-        key, is_option, value = word.partition("=")
-        if not is_option or "/" in key:
-            names.append(word)
-        elif key not in options:
-            raise ConfigError(f"export {key}=: there is no such option; type {_USAGE}")
-        else:
-            options[key] = value
-    if len(names) != 1 or names[0].startswith("-"):
-        raise ConfigError(f"export takes one run: {_USAGE}")
-    for key, default in _OPTIONS.items():
-        if default in ("true", "false"):
-            if options[key] not in ("true", "false"):
-                raise ConfigError(f"export {key}={options[key]}: type {key}=true or {key}=false")
-            options[key] = options[key] == "true"
-    return names, options
 
 
 def _check_standing(run: RunDir, is_allowed: bool) -> None:

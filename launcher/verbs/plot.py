@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.charts import canvas, curves
-from launcher.errors import ConfigError, RunError
+from launcher.errors import RunError
 from launcher.rundir import lookup, sweep
 from launcher.rundir.rundir import RunDir, write_atomic
 from launcher.trust import owner
+from launcher.verbs.words import Words, text
 
 _NAME = "charts.png"
+_WORDS = Words("plot", "RUN…", {"to": text("FILE.png")}, takes="runs, or a sweep, and where the picture is to be")
 
 
 def plot(words: list[str]) -> int:
     """Write the PNG and print its path. Raises ConfigError, RunError."""
     words, everywhere = lookup.asked(words)
-    names = [word for word in words if not word.startswith(canvas.TO)]
-    targets = [word.removeprefix(canvas.TO) for word in words if word.startswith(canvas.TO)]
-    if not names or len(targets) > 1:
-        raise ConfigError("plot takes runs, or a sweep, and where the picture is to be: plot RUN… [to=FILE.png]")
+    names, values, *_ = _WORDS.read(words)
     runs = sweep.runs(names, everywhere=everywhere)
-    path = canvas.place(targets[0], _NAME) if targets else _path_of(runs)
+    path = canvas.place(values["to"], _NAME) if values["to"] else _path_of(runs)
     found = {run: drawn for run in runs if (drawn := curves.of(run))}
     if not found:
         raise RunError(f"{runs[0].metrics} has no metrics yet; they come every train.log_every steps")

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import ConfigError, TrainingFailed
+from launcher.predict import written
+from launcher.verbs import asking
+from launcher.verbs.words import Words, text, whole
 
-_OPTIONS = {
-    "to": "",
-    "draw": "",
-    "device": "auto",
-    "batch_size": "64",
-    "top": "1",
-    "unsure": "0.5",
-    "classes": "",
-    "tokens": "100",
-    "seed": "0",
-}
-_USAGE = (
-    "predict EXPORT INPUT… [to=FILE.jsonl|.csv|.parquet] [draw=DIR] [device=cpu] [batch_size=64] [top=1] [unsure=0.5] [classes=a,b] "
-    "[tokens=100] [--strict]"
+if TYPE_CHECKING:
+    from launcher.predict.predictor import Predictor
+
+_WORDS = Words(
+    "predict",
+    "EXPORT INPUT…",
+    {
+        "to": text("FILE.jsonl|.csv|.parquet"),
+        "draw": text("DIR", of=("boxes",)),
+        **asking.options(batch_size=64, top=1),
+        "seed": whole(0, 0, (1 << 63) - 1, asking.TOKENS),
+    },
+    takes="an export and inputs",
+    flags={"--strict": asking.BATCHED},
+    least=2,
 )
 _BAR = 30
 
@@ -30,25 +34,27 @@ _BAR = 30
 def predict(words: list[str]) -> int:
     """A line of JSON for each input on stdout, or a file. Exit code 1 where there was an input of which nothing could be said. Raises
     ConfigError, RunError."""
-    names, options, is_strict = _read(words)
-    from launcher.predict import ask, boxes, sources, written
-    from launcher.predict.predictor import Asked, Predictor
+    typed = _WORDS.read(words)
+    values, (name, *inputs) = typed.values, typed.names
+    to = written.check(values["to"])
+    predictors = asking.opened(name, typed)
+    from launcher.predict import ask, boxes, sources
 
-    to = written.check(options["to"])
-    classes = tuple(name for name in options["classes"].split(",") if name)
-    asked = Asked(_number(options, "unsure", 0, 1), _whole(options, "top"), classes, _whole(options, "tokens"))
-    batch_size = _whole(options, "batch_size")
-    places = ask.devices(options["device"])
-    predictors = [Predictor(Path(names[0]).expanduser(), place, asked) for place in places]
-    found = [*sources.paths(names[1:], predictors[0].preprocessing["kind"])]
-    if predictors[0].predicts == "tokens":
-        return _texts(predictors[0], found, _whole(options, "seed", 0))
-    drawn = boxes.checked(options["draw"], predictors[0]) if options["draw"] else None
-    told = {"inputs": 0, "errors": 0, "guarded": 0}
-    answers = ask.answered(predictors, ask.items(found, predictors[0]), batch_size)
-    if drawn is not None:
-        answers = boxes.drawn(answers, drawn)
-    written.write(_shown(written.counted(answers, told, is_strict), len(found), to is None), to)
+    first = predictors[0]
+    kind = first.preprocessing["kind"]
+    sources.check(inputs, kind)
+    found = sources.paths(inputs, kind)
+    if first.predicts in asking.TOKENS:
+        if to is None:
+            return _spoken(first, found, values["seed"])
+        answers = _continued(first, found, values["seed"])
+    else:
+        answers = ask.answered(predictors, ask.items(found, first), values["batch_size"])
+    if values["draw"]:
+        answers = boxes.drawn(answers, (boxes.made(values["draw"]), first.labels))
+    told = {"inputs": 0, "errors": 0}
+    columns = written.columns(first.told, has_top=values["top"] > 1, is_drawn=bool(values["draw"]))
+    written.write(_shown(written.counted(answers, told, "--strict" in typed.typed), inputs, kind, to is None), to, columns)
     if to is not None:
         print(to)
     if told["errors"]:
@@ -56,8 +62,8 @@ def predict(words: list[str]) -> int:
     return 0
 
 
-def _texts(predictor: Any, found: Iterable[Any], seed: int) -> int:
-    """Each as it comes, then what the model goes on with, piece by piece."""
+def _spoken(predictor: Predictor, found: Iterable[Path | str], seed: int) -> int:
+    """Each text as it comes, then what the model goes on with, piece by piece."""
     from launcher.predict import ask
     from launcher.predict.images import Refused
 
@@ -76,47 +82,39 @@ def _texts(predictor: Any, found: Iterable[Any], seed: int) -> int:
     return 0
 
 
-def _shown(answers: Iterable[Mapping[str, Any]], count: int, is_on_screen: bool) -> Iterator[Mapping[str, Any]]:
+def _continued(predictor: Predictor, found: Iterable[Path | str], seed: int) -> Iterator[dict[str, Any]]:
+    """The same as answers, one for each text."""
+    from launcher.predict import ask
+    from launcher.predict.images import Refused
+
+    for item in ask.items(found, predictor):
+        given = None if isinstance(item, Refused) else item.text
+        try:
+            if isinstance(item, Refused):
+                raise item
+            yield {"input": item.name, "text": given, "continued": "".join(predictor.text(given or "", seed))}
+        except Refused as error:
+            yield {"input": item.name, "text": given, "continued": None, "error": str(error)}
+
+
+def _shown(answers: Iterable[Mapping[str, Any]], inputs: Sequence[str], kind: str, is_on_screen: bool) -> Iterator[Mapping[str, Any]]:
     """With a bar on a terminal, where answers do not go there themselves."""
-    is_bar = sys.stderr.isatty() and not (is_on_screen and sys.stdout.isatty()) and count > 1
+    if not sys.stderr.isatty() or (is_on_screen and sys.stdout.isatty()):
+        yield from answers
+        return
+    from launcher.predict import sources
+
+    count, number = sources.count(inputs, kind), 0
     for number, answer in enumerate(answers, 1):
-        if is_bar and (number % 32 == 0 or number == count):
-            done = min(_BAR, _BAR * number // count)
-            print(f"\r{'█' * done}{'·' * (_BAR - done)} {number:,} of {count:,} files", end="", file=sys.stderr, flush=True)
+        if number % 32 == 0:
+            print(_bar(number, count), end="", file=sys.stderr, flush=True)
         yield answer
-    if is_bar:
-        print(file=sys.stderr)
+    print(_bar(number, number), file=sys.stderr)
 
 
-def _read(words: list[str]) -> tuple[list[str], dict[str, str], bool]:
-    options = dict(_OPTIONS)
-    names: list[str] = []
-    for word in words:
-        key, is_option, value = word.partition("=")
-        if is_option and key in options:
-            options[key] = value
-        elif word.startswith("--") and word != "--strict":
-            raise ConfigError(f"predict {word}: there is no such flag; type {_USAGE}")
-        elif is_option and key.isidentifier() and not Path(word).exists():
-            raise ConfigError(f"predict {key}=: there is no such option; type {_USAGE}")
-        elif word != "--strict":
-            names.append(word)
-    if len(names) < 2:
-        raise ConfigError(f"predict takes an export and inputs: {_USAGE}")
-    return names, options, "--strict" in words
-
-
-def _whole(options: Mapping[str, str], key: str, least: int = 1) -> int:
-    if not options[key].isdecimal() or not least <= int(options[key]) <= 1 << 20:
-        raise ConfigError(f"{key}={options[key]}: type a whole number from {least}")
-    return int(options[key])
-
-
-def _number(options: Mapping[str, str], key: str, least: float, most: float) -> float:
-    try:
-        value = float(options[key])
-    except ValueError:
-        value = -1.0
-    if not least <= value <= most:
-        raise ConfigError(f"{key}={options[key]}: type a number from {least:g} to {most:g}")
-    return value
+def _bar(number: int, count: int) -> str:
+    """`count`: 0 where nobody knows."""
+    if not count:
+        return f"\r{number:,} inputs"
+    done = min(_BAR, _BAR * number // count)
+    return f"\r{'█' * done}{'·' * (_BAR - done)} {number:,} of {count:,} inputs"

@@ -241,7 +241,7 @@ def test_a_detector_a_language_model_and_numbers_have_figures_and_pages_of_their
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_cifar_is_evaluated_by_the_command_of_the_readme_to_its_own_figures(tmp_path: Path, shared_data: Path) -> None:
-    words = ["+exp=cifar", f"data.root={shared_data}", "train.steps=12"]
+    words = ["+exp=cifar", f"data.root={shared_data}", "train.steps=12", "model=resnet8", "model.width=8"]
     made = finish(tmp_path, words, timeout=200)
     assert made.returncode == 0, made.stderr
     run = Path(made.stdout.splitlines()[-1])

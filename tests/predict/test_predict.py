@@ -17,7 +17,6 @@ import torch
 from helpers import REPO, Answer, refused
 from PIL import Image
 from processes import finish, small_disk
-from small_runs import SmallRuns
 
 from launcher.exported.folder import Folder
 from launcher.predict import ask
@@ -26,13 +25,6 @@ from launcher.predict.sources import Item
 
 Command = Callable[..., Answer]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-
-
-@pytest.fixture(scope="module")
-def digits(small_runs: SmallRuns) -> Path:
-    """Of 8x8 pixels, trained for eight epochs and exported."""
-    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    return small_runs.exported("digits")
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +226,16 @@ def test_what_is_no_whole_export_is_one_line(tmp_path: Path, digits: Path, real:
         (("PLACE", "REAL", "unsure=2"), 2, "unsure=2: type a number from 0 to 1"),
         (("PLACE", "REAL", "batch_size=0"), 2, "batch_size=0: type a whole number from 1"),
         (("PLACE", "REAL", "classes=cat"), 2, "classes=cat: the model has 0, 1, 2"),
-        (("PLACE", "REAL", "draw=boxes"), 2, "draw=boxes: boxes are a detector's"),
+        (("PLACE", "REAL", "draw=boxes"), 2, "draw=boxes: that is for models that predict boxes, and this one predicts classes"),
         (("PLACE", "REAL", "device=moon"), 2, "device=moon: torch has none here"),
-        (("PLACE", "REAL", "size=3"), 2, "predict size=: there is no such option"),
-        (("PLACE", "REAL", "--loud"), 2, "predict --loud: there is no such flag"),
+        (("PLACE", "REAL", "pixels=3"), 2, "predict pixels=: there is no such option"),
+        (("PLACE", "REAL", "bach_size=3"), 2, "predict bach_size=: there is no such option; did you mean batch_size=?"),
+        (("PLACE", "REAL", "top=3", "top=4"), 2, "top=4: top=3 is there already; type top= once"),
+        (("PLACE", "REAL", "to="), 2, "to=: there is nothing after it; type to=FILE.jsonl|.csv|.parquet, or leave it out"),
+        (("PLACE", "REAL", "classes=0,"), 2, "classes=0,: type names with a comma between them"),
+        (("PLACE", "REAL", "tokens=9"), 2, "tokens=9: that is for models that predict tokens, and this one predicts classes; leave it out"),
+        (("PLACE", "REAL", "seed=0"), 2, "seed=0: that is for models that predict tokens"),
+        (("PLACE", "REAL", "--stirct"), 2, "predict --stirct: there is no such flag; did you mean --strict?"),
     ],
     ids=lambda each: "-".join(each)[-30:] if isinstance(each, tuple) else None,
 )

@@ -100,6 +100,11 @@ def test_any_length_where_the_program_says_so() -> None:
     assert torch.equal(ours(tokens), program.module()(tokens))
 
 
+@pytest.fixture(scope="module")
+def small() -> bytes:
+    return archived(exported(Linear(8, 2), torch.randn(3, 8)))
+
+
 def _changed(archive: bytes, change: Callable[[Any], None]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w") as new:
@@ -133,10 +138,9 @@ def _calls(target: str) -> Callable[[Any], None]:
         (lambda told: told.pop("graph_module"), "graph_module"),
     ],
 )
-def test_what_is_not_understood_is_one_line(change: Callable[[Any], None], part: str) -> None:
-    archive = archived(exported(Linear(8, 2), torch.randn(3, 8)))
+def test_what_is_not_understood_is_one_line(small: bytes, change: Callable[[Any], None], part: str) -> None:
     with pytest.raises(RunError, match=part):
-        Program(_changed(archive, change), {}, torch.device("cpu"))
+        Program(_changed(small, change), {}, torch.device("cpu"))
 
 
 def test_what_is_no_archive_is_one_line() -> None:

@@ -24,7 +24,6 @@ from helpers import REPO, Answer, refused
 from PIL import Image
 from processes import needs_root, small_disk
 from served import Server, serving
-from small_runs import SmallRuns
 
 Command = Callable[..., Answer]
 pytest.importorskip("starlette", reason="the extra serve is not installed")
@@ -33,12 +32,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 CROWD, AT_ONCE, MALFORMED = 2_000, 50, 40
 """Of the quick test; with --full ten thousand and two hundred."""
-
-
-@pytest.fixture(scope="module")
-def digits(small_runs: SmallRuns) -> Path:
-    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    return small_runs.exported("digits")
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +168,10 @@ def test_it_ends_when_it_is_told_to(digits: Path) -> None:
 
 def test_what_cannot_be_served_is_one_line(tmp_path: Path, digits: Path, server: Server, command: Command) -> None:
     refused(command("serve"), 2, "serve takes one export")
-    refused(command("serve", str(digits), "prot=1"), 2, "serve prot=: there is no such option")
+    refused(command("serve", str(digits), "prot=1"), 2, "serve prot=: there is no such option; did you mean port=?")
     refused(command("serve", str(digits), "port=99999"), 2, "port=99999: type a whole number from 0 to 65535")
+    refused(command("serve", str(digits), "tokens=9"), 2, "tokens=9: that is for models that predict tokens, and this one predicts classes")
+    refused(command("serve", str(digits), "seconds=soon"), 2, "seconds=soon: type a number from 0.1 to 3600")
     refused(command("serve", str(digits), f"port={server.port}"), 2, "nobody can listen there")
     refused(command("serve", str(tmp_path)), 3, "is no export")
 

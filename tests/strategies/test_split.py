@@ -16,6 +16,8 @@ from test_kill import shards
 from launcher.train.checkpoint.manifest import by_step, verify
 
 SEED = 20261127
+ELSEWHERE = ("fsdp(4)", "cp x ddp(2x2)", "pp x fsdp(2x2)")
+"""Compared from their first step with --full: the chain below compares the last two with one process too, and fsdp(2) is like fsdp(4)."""
 NEAR = 1e-5
 """Of a loss, relative: sums over ranks are made in another order."""
 
@@ -28,7 +30,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("split", [name for name in SPLITS if name != "one"])
+@pytest.mark.parametrize("split", [pytest.param(each, marks=[pytest.mark.full] * (each in ELSEWHERE)) for each in SPLITS if each != "one"])
 def test_its_losses_are_those_of_one_process(tmp_path: Path, one: dict[int, float], split: str) -> None:
     run = trained(tmp_path, "split", split, "train.steps=50")
     got = losses(run)
@@ -97,7 +99,11 @@ def test_micro_batches_and_a_norm_that_is_clipped_change_nothing(tmp_path: Path,
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("option", "near"),
-    [("strategy.static_graph=true", NEAR), ("strategy.comm_hook=fp16", 1e-3), ("strategy.comm_hook=powersgd", 0.2)],
+    [
+        ("strategy.static_graph=true", NEAR),
+        pytest.param("strategy.comm_hook=fp16", 1e-3, marks=pytest.mark.full),
+        ("strategy.comm_hook=powersgd", 0.2),
+    ],
 )
 def test_what_ddp_can_be_told(tmp_path: Path, one: dict[int, float], option: str, near: float) -> None:
     more = ("strategy.powersgd_start=4", "strategy.powersgd_rank=4") if "powersgd" in option else ()

@@ -80,7 +80,8 @@ def test_what_was_done_again_counts_once_and_what_is_no_number_not_at_all(tmp_pa
     ("words", "code", "parts"),
     [
         ((), 2, ("plot takes runs, or a sweep",)),
-        (("{run}", "to=a.png", "to=b.png"), 2, ("plot takes runs, or a sweep",)),
+        (("{run}", "to=a.png", "to=b.png"), 2, ("to=b.png: to=a.png is there already; type to= once",)),
+        (("{run}", "--fast"), 2, ("plot --fast: there is no such flag; type plot RUN… [to=FILE.png]",)),
         (("{run}", "to=a.jpg"), 2, ("to=a.jpg: the picture is a PNG; type to=a.png",)),
         (("{run}", "to=none/a.png"), 2, ("to=none/a.png: there is no directory", "make it")),
         (("{empty}",), 3, ("metrics.jsonl has no metrics yet",)),

@@ -91,7 +91,7 @@ def _wait_for_steps(run: Path, attempts: int, steps: int) -> None:
     ("processes", "counts", "kill"),
     [
         pytest.param(1, (2, 4, 4), kill_tree, marks=pytest.mark.full),
-        (2, (6, 60, 200), kill_tree),
+        (2, (3, 60, 200), kill_tree),
         pytest.param(2, (2, 25, 100), kill_launcher, marks=pytest.mark.full),
     ],
     ids=["one process", "two processes", "the launcher alone"],
@@ -106,7 +106,7 @@ def test_every_loss_is_the_uninterrupted_runs_to_the_last_bit(
     rng = random.Random(SEED)
     kills = many(*counts)
     print(f"seed {SEED}")
-    common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(800, 40 * kills)}")
+    common = (f"cluster.processes_per_node={processes}", *LONG, f"train.steps={max(480, 40 * kills)}")
     notes = {name: tmp_path / f"samples-{name}" for name in ("whole", "killed")}
     for folder in notes.values():
         folder.mkdir()

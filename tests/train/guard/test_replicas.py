@@ -40,7 +40,7 @@ def test_the_rank_is_named_and_nothing_of_it_stays(tmp_path: Path, many: Callabl
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     kinds = ("weights", "optimizer state", "averages")
-    flips = [(20 * number + rng.randint(11, 19), rng.randrange(3), kinds[number % 3]) for number in range(many(4, 30, 50))]
+    flips = [(20 * number + rng.randint(11, 19), rng.randrange(3), kinds[number % 3]) for number in range(many(3, 30, 50))]
     words = (*WORDS, f"train.steps={20 * len(flips) + 20}", f"train.compare_every={EVERY}")
     whole = finish(tmp_path, toy_words(tmp_path / "runs", "id=whole", *words), timeout=300)
     assert whole.returncode == 0, whole.stderr
