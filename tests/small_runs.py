@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import drawn_voc
 from processes import finish
@@ -21,7 +22,7 @@ class SmallRuns:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.env = {"LAUNCHER_CACHE": str(home / "cache")}
+        self.env: dict[str, Any] = {"LAUNCHER_CACHE": str(home / "cache")}
 
     def cifar(self, data: Path) -> Path:
         """As `make run` trains it, on the real data: minutes."""

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from processes import wait_for
+from processes import free_port, wait_for
 from small_runs import SPLIT, SmallRuns
-from test_tensorboard import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CHROMIUM = shutil.which("chromium")
@@ -143,6 +142,7 @@ def test_an_empty_board_would_be_seen(browser: Any, tmp_path: Path) -> None:
         corner[:, :8, :8] = 0
         writer.add_image("test/corner", corner, 1)
         broken = Summary.Image(height=8, width=8, colorspace=3, encoded_image_string=b"no picture")
+        assert writer.file_writer is not None
         writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="test/none", image=broken)]), 1)
         writer.add_scalar("test/nothing", float("nan"), 1)
     with dashboard(tmp_path) as address:
