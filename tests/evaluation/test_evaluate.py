@@ -102,8 +102,8 @@ def test_the_figures_are_those_of_the_run_and_one_process_finds_what_two_find(do
     pictures = {tag: charts.Images(tag) for tag in charts.Tags()["images"]}
     assert {tag: len(each) for tag, each in pictures.items()} == dict.fromkeys(pictures, 1), "of two by one tag TensorBoard shows one"
     confusion = Image.open(io.BytesIO(pictures["test/confusion"][0].encoded_image_string))
-    named = Image.open(run / "evaluation" / "test" / "confusion.png")
-    assert confusion.width - named.width == 2, "the one with names and counts, as wide as its card"
+    with Image.open(run / "evaluation" / "test" / "confusion.png") as named:
+        assert confusion.width - named.width == 2, "the one with names and counts, as wide as its card"
     after = {name: data for name, data in others(run).items() if not name.startswith("tb/evaluation")}
     assert after == before
 
