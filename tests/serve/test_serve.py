@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +22,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from helpers import Answer, refused
+from helpers import REPO, Answer, refused
 from PIL import Image
+from processes import needs_root, small_disk
 from served import Server, serving
 
 Command = Callable[..., Answer]
@@ -223,6 +227,53 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, digits: Path, server:
     refused(command("serve", str(digits), "seconds=soon"), 2, "seconds=soon: type a number from 0.1 to 3600")
     refused(command("serve", str(digits), f"port={server.port}"), 2, "nobody can listen there")
     refused(command("serve", str(tmp_path)), 3, "is no export")
+
+
+@needs_root
+def test_a_full_disk_is_nothing_to_a_server(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes no file: with no byte left where temporary files, caches and its export are, it answers as before."""
+    with small_disk(tmp_path / "disk", "size=16m") as disk:
+        shutil.copytree(digits, disk / "export")
+        with (disk / "full").open("wb") as file:
+            space = os.statvfs(disk)
+            file.write(bytes(space.f_bavail * space.f_frsize))
+        before = {path: path.stat().st_mtime_ns for path in disk.rglob("*")}
+        for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "LAUNCHER_CACHE"):
+            monkeypatch.setenv(name, str(disk))
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "more").write_bytes(bytes(1 << 16))
+        (disk / "more").unlink()
+        with serving(disk / "export") as found:
+            large = io.BytesIO()
+            Image.effect_noise((1200, 1200), 90).save(large, "png")
+            assert len(large.getvalue()) > 1 << 20, "more than a server might keep in memory"
+            assert [found.ask(raw)[0] for raw in (picture(3), large.getvalue(), b"no picture")] == [200, 200, 422]
+        assert {path: path.stat().st_mtime_ns for path in disk.rglob("*")} == before
+
+
+@needs_root
+def test_an_address_that_cannot_be_written_is_one_line(tmp_path: Path, digits: Path) -> None:
+    """Where its output goes to a file on a disk that is full, nobody would learn where it listens."""
+    with small_disk(tmp_path / "disk", "size=8k") as disk:
+        (disk / "full").write_bytes(bytes(8 << 10))
+        with (disk / "log").open("w") as log:
+            words = [sys.executable, "-m", "launcher", "serve", str(digits), "port=0"]
+            done = subprocess.run(words, cwd=REPO, stdout=log, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        refused(Answer(done.returncode, (disk / "log").read_text(), done.stderr), 3, "No space left on device")
+
+
+def test_an_export_that_cannot_be_opened_is_one_line(tmp_path: Path, digits: Path, command: Command) -> None:
+    for number, (told, said) in enumerate(
+        [({"version": 7}, "an export of version 7, and this launcher reads version 1"), ({"sealed": {"key": "ab" * 8}}, "needs a key")]
+    ):
+        copy = tmp_path / str(number)
+        shutil.copytree(digits, copy)
+        (copy / "export.json").write_text(json.dumps({**json.loads((copy / "export.json").read_text()), **told}))
+        refused(command("serve", str(copy)), 3, said)
+    copy = tmp_path / "nameless"
+    shutil.copytree(digits, copy)
+    (copy / "labels.json").unlink()
+    refused(command("serve", str(copy)), 3, "labels.json is not there")
 
 
 @pytest.mark.parametrize("width", [1280, 400])
