@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.code.snapshot import SCRIPT
+from launcher.devices import CPU
 from launcher.errors import ConfigError
 from launcher.node.deathsig import die_with_parent
 from launcher.plan import Plan
@@ -84,6 +85,8 @@ def _command(plan: Plan, script: Mapping[str, Any], words: list[str]) -> tuple[l
     """What is executed and its environment. Python finds what lies beside a file, as always; of a module, what lies in the directory that
     the command was typed in, or the copy of it."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if plan.world.device == CPU:  # Accelerate would train one model in each process, and another program take the GPU that is there
+        environment |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     copied = Path(plan.project, SCRIPT)
     if script["module"]:
         place = str(copied if copied.is_dir() else plan.directory)

@@ -118,7 +118,9 @@ def test_processes_of_a_plain_script_meet_by_torchruns_words_after_a_restart_too
     done = finish(tmp_path, words)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
-        assert "met 2" in (tmp_path / f"runs/package.meets/a/attempts/000/rank_{rank}.log").read_text()
+        text = (tmp_path / f"runs/package.meets/a/attempts/000/rank_{rank}.log").read_text()
+        assert "accelerate has 2\n" in text
+        assert "met 2\n" in text
 
 
 def test_nothing_of_it_stays_when_the_launcher_is_killed(tmp_path: Path) -> None:
