@@ -103,3 +103,40 @@ for step in range(first + 1, options.steps + 1):
 dist.barrier()
 dist.destroy_process_group()
 """
+
+TWO_LINES = """
+import sys, time
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from launcher.script import run
+
+steps, pause = int(sys.argv[1]), float(sys.argv[2])
+dist.init_process_group("gloo")
+torch.manual_seed(dist.get_rank())
+model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+first = 0
+if (found := run.load()) is not None:
+    state, first = found
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+for step in range(first + 1, steps + 1):
+    batch = torch.randn(4, 8)
+    loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    time.sleep(pause)
+    print(f"iter {step} loss {loss.item().hex()}", flush=True)
+    run.progress(step, steps, loss=loss)
+    stops = run.should_stop()
+    if stops or step % 5 == 0 or step == steps:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}
+        run.save(state, step)
+    if stops:
+        break
+dist.barrier()
+dist.destroy_process_group()
+"""

@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.node.place import Place
 from launcher.rundir import progress
-from launcher.rundir.rundir import RunDir
+from launcher.rundir.rundir import RunDir, read_jsonl
 from launcher.rundir.tail import Tail
 from launcher.trust import reading
 from launcher.verdict import headway
@@ -42,7 +42,12 @@ class Headway:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """For the summary: what is known."""
+        """For the summary: what is known. One that tells the launcher has left it in metrics.jsonl."""
+        for line in read_jsonl(self._run.metrics):
+            if (step := reading.whole_number(line.get("step"))) is not None:
+                self.step = step
+                found = {name: reading.number(value) for name, value in line.items() if name not in ("step", "split")}
+                self._numbers = {name: value for name, value in found.items() if value is not None}
         steps = {"steps": self.step} if self.step else {}
         return {**self._numbers, **steps, "seconds": self._seconds + time.monotonic() - self._began}
 
