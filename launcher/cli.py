@@ -10,7 +10,7 @@ import sys
 import warnings
 from importlib import import_module
 
-from launcher.errors import ConfigError, Interrupted, LaunchError, RunError, readable
+from launcher.errors import ConfigError, LaunchError, RunError, interrupted, readable
 from launcher.trust import search_path
 
 TYPE_CHECKING = False  # typing itself is not free, and a help text needs none of it
@@ -110,8 +110,8 @@ def _warn(message: Warning | str, *_: object) -> None:
 def _main(words: list[str]) -> int:
     try:
         return _dispatch(words)
-    except KeyboardInterrupt:
-        return Interrupted.exit_code
+    except KeyboardInterrupt as told:
+        return interrupted(told)
     except BrokenPipeError:
         from launcher.clusters.local.screen import silence_stdout
 

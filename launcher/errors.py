@@ -11,7 +11,7 @@
     │   ├── NoScheduler       4   its programs are not on this machine
     │   └── NoAnswer          4   they are, and nobody answers: what was asked may have been done
     ├── Stopped              75   stopped on request and resumable (EX_TEMPFAIL)
-    └── Interrupted         130   Ctrl-C (128 + SIGINT)
+    └── Interrupted         130   Ctrl-C (128 + SIGINT); 143 by SIGTERM and 129 by SIGHUP, where that leaves nothing to go on with
 
 A message says what was asked, why it cannot be, and what to type instead, in one line.
 """
@@ -103,6 +103,16 @@ class Stopped(LaunchError):
 
 class Interrupted(LaunchError):
     exit_code = 130
+
+    def __init__(self, message: str, by: BaseException | None = None) -> None:
+        """`by`: what was raised where it came (launcher/trust/ending.py)."""
+        super().__init__(message)
+        self.exit_code = interrupted(by)
+
+
+def interrupted(by: BaseException | None) -> int:
+    """The exit code of who was told to end by a KeyboardInterrupt, which is Ctrl-C where it has no number of a signal."""
+    return 128 + getattr(by, "number", 2)
 
 
 BY_EXIT_CODE: dict[int, type[LaunchError]] = {

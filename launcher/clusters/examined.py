@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
 from launcher.clusters import submit
 from launcher.clusters.protocol import Cluster
 from launcher.doctor.findings import report_file
 from launcher.errors import ClusterError, Interrupted
 from launcher.rundir.rundir import RunDir
+from launcher.trust.ending import ending
 
 SECONDS = 300.0
 """From the start of its processes to the report, at most."""
@@ -33,8 +32,8 @@ def here_and_now(here: RunDir, argv: Sequence[str]) -> int:
         process = submit.start(argv)
         try:
             process.wait(timeout=SECONDS)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped before the examination was over") from None
+        except KeyboardInterrupt as told:
+            raise Interrupted("stopped before the examination was over", told) from None
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -55,8 +54,8 @@ def in_queue(cluster: Cluster, here: RunDir, when: str) -> int:
             print("waiting for the report (Ctrl-C cancels the job)", file=sys.stderr, flush=True)
             _wait(cluster, here)
             over = True
-        except KeyboardInterrupt:
-            raise Interrupted("stopped before the examination was over; its job is cancelled") from None
+        except KeyboardInterrupt as told:
+            raise Interrupted("stopped before the examination was over; its job is cancelled", told) from None
         finally:
             if not over:
                 _cancel(cluster, here)
@@ -127,19 +126,3 @@ def _cancel(cluster: Cluster, here: RunDir) -> None:
         if job is not None:
             here.log_event("cancelled", job=job.id)
             cluster.cancel([job])
-
-
-@contextlib.contextmanager
-def ending() -> Generator[None]:
-    """SIGTERM and SIGHUP mean what Ctrl-C means: nothing may stay behind."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    wanted = (signal.SIGTERM, signal.SIGHUP)
-    saved = {number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)

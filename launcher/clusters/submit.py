@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,22 +20,23 @@ if TYPE_CHECKING:
 
 
 def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a job script in a session of its own: a Ctrl-C typed here reaches us alone, and we decide what it means.
-
-    The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun.
-    """
+    """Start a job script in a session of its own: a Ctrl-C typed here reaches us alone, and we decide what it means."""
     import subprocess  # here, for most who ask whether there is a scheduler start nothing
+
+    return _ours(argv, subprocess.DEVNULL)
+
+
+def _ours(argv: Sequence[str], stdin: int, stdout: int | None = None, place: Path | None = None) -> subprocess.Popen[bytes]:
+    """The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun."""
+    import subprocess
 
     from launcher.node.deathsig import die_with_parent
 
-    return subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
+    return subprocess.Popen(argv, stdin=stdin, stdout=stdout, cwd=place, start_new_session=True, preexec_fn=die_with_parent)
 
 
+TIDY_SECONDS = 10.0
+"""From a signal to the end of a process of ours, which may be in the middle of a long call of a library."""
 _COMPLAINT = 1 << 14
 """Bytes: longer is no complaint, and is searched for words."""
 
@@ -127,20 +129,35 @@ def _prepared(group: str, node: dict[str, Any]) -> Found:
 def _answered(module: str, group: str, given: dict[str, Any]) -> dict[str, Any]:
     import subprocess
 
-    done = subprocess.run(
-        [sys.executable, "-m", module],
-        cwd=PROJECT,  # where -m looks first
-        input=json.dumps({**given, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path}).encode(),
-        stdout=subprocess.PIPE,
-        check=False,
-    )
+    process = _ours([sys.executable, "-m", module], subprocess.PIPE, subprocess.PIPE, PROJECT)  # where -m looks first
+    told = json.dumps({**given, "asked": mask.asked, "directory": str(Path.cwd()), "path": sys.path})
+    said = _heard(process, told.encode())
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(said.splitlines()[-1])
     except (ValueError, IndexError):
-        raise ConfigError(f"{group}: preparing it ended with status {done.returncode} and no answer; see above") from None
+        raise ConfigError(f"{group}: preparing it ended with status {process.returncode} and no answer; see above") from None
     if "error" in answer:
         raise BY_EXIT_CODE.get(answer["exit_code"], LaunchError)(answer["error"])
     return answer
+
+
+def _heard(process: subprocess.Popen[bytes], told: bytes) -> bytes:
+    """All that it says to its end. Who is told to end meanwhile tells it so and waits for it to tidy up; told twice, not any longer."""
+    import subprocess
+
+    from launcher.trust.ending import ending
+
+    with ending():
+        try:
+            return process.communicate(told)[0]
+        except KeyboardInterrupt:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TIDY_SECONDS)
+            raise
+        finally:
+            process.kill()
+            process.wait()
 
 
 def become(module: str, words: list[str]) -> int:

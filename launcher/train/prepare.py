@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from launcher.config import targets
-from launcher.errors import ConfigError, Interrupted, LaunchError
+from launcher.errors import ConfigError, LaunchError, interrupted
 from launcher.train import data_set
 from launcher.train.data_set import exit_code, user_line
+from launcher.trust.ending import ending
 from launcher.trust.secret import mask
 from launcher.trust.sieve import masked
 
@@ -38,9 +39,10 @@ def served(work: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
         mask.ask(name)
     sys.stdout, sys.stderr = masked(sys.stdout), masked(sys.stderr)
     try:
-        answer = work(given)
-    except KeyboardInterrupt:  # Ctrl-C, which the launcher has too
-        return Interrupted.exit_code
+        with ending():
+            answer = work(given)
+    except KeyboardInterrupt as told:  # by the launcher, which has been told itself
+        return interrupted(told)
     except LaunchError as error:
         if os.environ.get("LAUNCHER_DEBUG"):
             raise

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from launcher.clusters import submit
-from launcher.clusters.examined import ending
 from launcher.clusters.local.screen import Screen
 from launcher.errors import Interrupted, TrainingFailed
 from launcher.rundir.progress import FAILED
 from launcher.rundir.rundir import RunDir
 from launcher.rundir.tail import Tail
+from launcher.trust.ending import ending
 from launcher.verdict.diagnose import failure
 
 POLL_SECONDS = 0.1
@@ -26,8 +26,8 @@ def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
         screen = Screen()  # a thread: after the fork
         try:
             _show(here, process.pid, screen, lambda: process.poll() is not None)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped; nothing was written") from None
+        except KeyboardInterrupt as told:
+            raise Interrupted("stopped; nothing was written", told) from None
         finally:
             process.kill()  # its processes die with it
             process.wait()
