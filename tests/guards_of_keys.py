@@ -6,6 +6,7 @@ from guards import Cut, guard
 
 _DONE = "test_vault::what_was_done_to_a_file_is_said_before_a_byte_is_used"
 _VAULT = "launcher/trust/vault.py"
+_DRAFT = "launcher/exported/draft.py"
 
 GUARDS = (
     guard(14, "a piece is bound to its place",
@@ -29,6 +30,15 @@ GUARDS = (
     guard(14, "a run is refused before it starts",
           Cut("launcher/start/unlocked.py", "if ours not in marks:", "if False:"),
           "test_encrypted::before_a_run_goes_on_its_key_is_looked_at"),
+    guard(14, "an export is plain on no disk",
+          Cut(_DRAFT, "        if self._key is None:\n            return self.place / name\n", "        return self.place / name\n"),
+          "test_draft::what_is_encrypted_is_never_plain_on_a_disk"),
+    guard(14, "what another export is at work in stays",
+          Cut(_DRAFT, "if found and not living.lives(found[2]) and", "if found and"),
+          "test_draft::a_killed_one_s_leftovers_go_and_a_living_one_s_stay"),
+    guard(14, "to make a key is no advice to who cannot open",
+          Cut("launcher/trust/vault_key.py", 'and keep it" if new else', 'and keep it" if True else'),
+          "test_vault::to_make_a_key_is_said_where_something_is_written_alone"),
     guard(14, "a key is mine alone",
           Cut("launcher/trust/vault_key.py", "if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "if False:"),
           "test_vault::a_key_lies_in_a_file_that_is_mine_alone"),

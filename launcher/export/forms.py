@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from launcher.errors import ConfigError, RunError
+from launcher.exported.draft import Place
 
 Inputs = Sequence[torch.Tensor]
 """What a model is given, each (N, …)."""
@@ -42,7 +43,7 @@ class Failed(Exception):
 
 
 @torch.no_grad()
-def program(model: nn.Module, inputs: Inputs, into: Path) -> Any:
+def program(model: nn.Module, inputs: Inputs, into: Place) -> Any:
     """Trace the model by torch.export for any number of samples, and write it. Returns the ExportedProgram. Raises Failed, OSError."""
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} for _ in inputs)
@@ -53,12 +54,15 @@ def program(model: nn.Module, inputs: Inputs, into: Path) -> Any:
             torch.export.save(made, archive := io.BytesIO())  # on a full disk torch's own writer ends the process
     except Exception as error:  # of a stranger's model anything
         raise Failed(f"torch.export cannot trace the model{_where(error)}: {_line(error)}") from error
-    into.write_bytes(archive.getbuffer())
+    if isinstance(into, Path):
+        into.write_bytes(archive.getbuffer())
+    else:
+        into.write(archive.getbuffer())
     return made
 
 
 @torch.no_grad()
-def onnx(model: nn.Module, made: Any, inputs: Inputs, names: Sequence[str], into: Path) -> None:
+def onnx(model: nn.Module, made: Any, inputs: Inputs, names: Sequence[str], into: Place) -> None:
     """Write the program as ONNX. Raises Failed, OSError."""
     outputs = [name for name, _ in named(model(*inputs))]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
@@ -66,26 +70,34 @@ def onnx(model: nn.Module, made: Any, inputs: Inputs, names: Sequence[str], into
         import onnxscript  # noqa: F401  # pyright: ignore[reportMissingImports, reportUnusedImport]  # an extra
     except ImportError as error:
         raise Failed("onnxscript is not installed; pip install 'launcher[onnx]'") from error
+    in_memory = not isinstance(into, Path)
+    if in_memory and weights > _ONE_FILE:
+        raise Failed(
+            f"it would have its {weights >> 20:,} MiB of weights in a file beside it, which torch.onnx writes plain onto a disk alone; "
+            "without encrypt=true it is there"
+        )
     try:
         with _quiet():
-            torch.onnx.export(
+            written = torch.onnx.export(
                 made,
                 tuple(inputs),
-                into,
+                None if in_memory else into,
                 input_names=list(names),
                 output_names=outputs,
                 dynamo=True,
                 external_data=weights > _ONE_FILE,
                 verbose=False,
             )
+            if in_memory:
+                assert written is not None, "dynamo=True"
+                into.write(written.model_proto.SerializeToString())
     except OSError:
         raise
     except Exception as error:  # of the exporter's many
-        into.unlink(missing_ok=True)
         raise Failed(f"torch.onnx cannot write it: {_line(error)}") from error
 
 
-def run_onnx(file: Path, inputs: Inputs) -> list[torch.Tensor]:
+def run_onnx(file: Place, inputs: Inputs) -> list[torch.Tensor]:
     """What onnxruntime makes of it, on the CPU. Raises Failed where it is not installed, or does not take the model."""
     try:
         import onnxruntime  # pyright: ignore[reportMissingImports]  # an extra
@@ -93,7 +105,7 @@ def run_onnx(file: Path, inputs: Inputs) -> list[torch.Tensor]:
         raise Failed("onnxruntime, which would check it, is not installed; pip install 'launcher[onnx]'") from error
     library: Any = onnxruntime
     try:
-        session = library.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = library.InferenceSession(str(file) if isinstance(file, Path) else file.getvalue(), providers=["CPUExecutionProvider"])
         names = [each.name for each in session.get_inputs()]
         outputs = session.run(None, dict(zip(names, (each.numpy() for each in inputs), strict=True)))
     except Exception as error:  # of another library's many

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from launcher.export import card, forms, source
 from launcher.export.forms import Failed
 from launcher.export.source import Source, as_json
 from launcher.exported import folder
-from launcher.exported.draft import Draft, drafted
+from launcher.exported.draft import Draft, Place, drafted
 from launcher.node.entry import read_config
 from launcher.plan import Plan
 from launcher.predict import guards
@@ -33,20 +34,22 @@ def make(asked: Mapping[str, Any]) -> dict[str, Any]:
     if Path(plan.directory).is_dir():
         os.chdir(plan.directory)  # where the run's processes looked for packages of the user's own
     config = read_config(run)
-    key = vault_key.needed("encrypt=true") if asked.get("encrypt") else None
+    key = vault_key.needed("encrypt=true", new=True) if asked.get("encrypt") else None
     with drafted(target, key) as draft:
+        _say("reading the weights")
         checkpoint = source.weights(run, config, asked["checkpoint"], draft.at(folder.WEIGHTS))
+        _say("building the model and reading samples")
         found = source.opened(run, config, draft.at(folder.WEIGHTS))
+        draft.done(folder.WEIGHTS)
         told = _forms(found, draft, asked["onnx"], source.precision_of(run))
-        _words(found, draft, told["outputs"])
+        preprocessing = _words(found, draft, told["outputs"])
         if why := _guards(found, draft):
             told["missing"]["guards"] = why
         told["run"] = _provenance(run, plan, config, checkpoint, found)
         if asked["hf"]:
-            draft.write(
-                "config.json", as_json({"model_type": "launcher", "architectures": [_class_of(config)], "launcher": config["model"]})
-            )
-        draft.write(folder.CARD, card.text(told, config, found.model))
+            model = card.without_places(config["model"])
+            draft.write("config.json", as_json({"model_type": "launcher", "architectures": [_class_of(config)], "launcher": model}))
+        draft.write(folder.CARD, card.text(told, config, found.model, preprocessing, asked))
         draft.finish(told)
     return {"to": str(target), "told": {name: told[name] for name in ("predicts", "differences", "missing")}, "step": checkpoint.step}
 
@@ -57,14 +60,23 @@ def _forms(found: Source, draft: Draft, with_onnx: bool, precision: str) -> dict
     names = [f"input_{place}" for place in range(len(inputs))] if len(inputs) > 1 else ["input"]
     differences: dict[str, Any] = {}
     missing: dict[str, str] = {}
+    form, file = "program", folder.PROGRAM
     try:
-        made = forms.program(model, inputs, draft.at(folder.PROGRAM))
-        differences["program"] = forms.checked("the program", forms.difference(model, _loaded(draft.at(folder.PROGRAM)), inputs)).told()
+        _say("making the program (torch.export)")
+        made = forms.program(model, inputs, draft.at(file))
+        _say("checking the program beside the model")
+        differences[form] = forms.checked("the program", forms.difference(model, _loaded(draft.at(file)), inputs)).told()
+        draft.done(file)
         if with_onnx:
-            forms.onnx(model, made, inputs, names, draft.at(folder.ONNX))
-            differences["onnx"] = _onnx(found, draft).told()
+            form, file = "onnx", folder.ONNX
+            _say("making ONNX (torch.onnx)")
+            forms.onnx(model, made, inputs, names, draft.at(file))
+            _say("checking ONNX beside the model (onnxruntime)")
+            differences[form] = _onnx(found, draft.at(file)).told()
+            draft.done(file)
     except Failed as error:
-        missing["onnx" if "program" in differences else "program"] = str(error)
+        draft.drop(file)
+        missing[form] = str(error)
     if "program" in missing:
         missing["onnx"] = "it is made of the program"
     elif not with_onnx:
@@ -82,21 +94,20 @@ def _forms(found: Source, draft: Draft, with_onnx: bool, precision: str) -> dict
     }
 
 
-def _loaded(path: Path) -> Any:
+def _say(what: str) -> None:
+    """To whoever waits for it; who does not listen misses nothing of the export."""
+    with contextlib.suppress(OSError):
+        print(f"export: {what}", file=sys.stderr, flush=True)
+
+
+def _loaded(file: Place) -> Any:
     """As a stranger would: from the file."""
-    return torch.export.load(path).module()
+    return torch.export.load(file).module()
 
 
-def _onnx(found: Source, draft: Draft) -> forms.Difference:
-    """Raises Failed, after which the file is not there."""
-    try:
-        return forms.checked(
-            "the ONNX form", forms.difference(found.model, lambda *inputs: forms.run_onnx(draft.at(folder.ONNX), inputs), found.inputs)
-        )
-    except Failed:
-        for path in draft.place.glob(f"{folder.ONNX}*"):
-            path.unlink()
-        raise
+def _onnx(found: Source, file: Place) -> forms.Difference:
+    """Raises Failed."""
+    return forms.checked("the ONNX form", forms.difference(found.model, lambda *inputs: forms.run_onnx(file, inputs), found.inputs))
 
 
 def _shape(name: str, many: torch.Tensor, few: torch.Tensor) -> dict[str, Any]:
@@ -104,11 +115,11 @@ def _shape(name: str, many: torch.Tensor, few: torch.Tensor) -> dict[str, Any]:
     return {"name": name, "dtype": str(many.dtype).removeprefix("torch."), "shape": shape}
 
 
-def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> None:
-    """Preprocessing, labels, tokenizer: what is not the model. Raises ConfigError."""
+def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Preprocessing, labels, tokenizer: what is not the model. Returns the first. Raises ConfigError."""
     preprocessing = dict(getattr(found.data, "preprocessing", None) or {"kind": "tensors"})
     if preprocessing["kind"] == "text" and preprocessing["tokenizer"] != "bytes":
-        shutil.copyfile(preprocessing["tokenizer"], draft.at(folder.TOKENIZER))
+        draft.write(folder.TOKENIZER, Path(preprocessing["tokenizer"]).read_bytes())
         preprocessing["tokenizer"] = folder.TOKENIZER
     draft.write(folder.PREPROCESSING, as_json(preprocessing))
     if getattr(found.task, "predicts", "") in ("classes", "boxes"):
@@ -116,10 +127,12 @@ def _words(found: Source, draft: Draft, outputs: list[Mapping[str, Any]]) -> Non
         if scores is None or not isinstance(scores["shape"][-1], int):
             raise ConfigError("export: a model of classes has a score for each; its output has none of a fixed number")
         draft.write(folder.LABELS, as_json(source.labels(found, scores["shape"][-1])))
+    return preprocessing
 
 
 def _guards(found: Source, draft: Draft) -> str:
     """Statistics of the training inputs. Why there are none, where there are none."""
+    _say("fitting the guards to the training inputs")
     if not found.training:
         return "the inputs are no floating-point numbers, of which there would be statistics"
     try:

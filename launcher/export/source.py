@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import nn
 
 from launcher.config import pretrained, targets
 from launcher.errors import CheckpointError, ConfigError
+from launcher.exported.draft import Place
 from launcher.plan import Mesh
 from launcher.rundir.rundir import RunDir
 from launcher.train import arithmetic, data_set
@@ -57,7 +60,7 @@ def chosen(run: RunDir, asked: str) -> Path:
     return there[int(asked)]
 
 
-def weights(run: RunDir, config: Mapping[str, Any], asked: str, into: Path) -> Checkpoint:
+def weights(run: RunDir, config: Mapping[str, Any], asked: str, into: Place) -> Checkpoint:
     """Write those that are evaluated into one file: of a run with averages, those. Raises CheckpointError, RunError."""
     kind = "ema" if config["train"]["ema_decay"] > 0 else "model"
     path = chosen(run, asked)
@@ -72,7 +75,7 @@ def weights(run: RunDir, config: Mapping[str, Any], asked: str, into: Path) -> C
     raise CheckpointError(f"{run} has no good checkpoint: {broken[0]}")
 
 
-def opened(run: RunDir, config: Mapping[str, Any], file: Path) -> Source:
+def opened(run: RunDir, config: Mapping[str, Any], file: Place) -> Source:
     """Build the model, fill it with `file`, and take some inputs. Raises ConfigError where the code or the data are gone, CheckpointError
     where the weights are of another model."""
     model, task = built(run, config), targets.build(config["task"])
@@ -102,13 +105,12 @@ def built(run: RunDir, config: Mapping[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, file: Path) -> None:
+def fill(model: nn.Module, file: Place) -> None:
     """Every parameter and buffer from `file`. Raises CheckpointError where one of either has no other."""
     places = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     filled: set[int] = set()
-    with safe_open(file, "pt") as stored:
-        for name in stored.keys():  # noqa: SIM118 (no mapping)
-            tensor = stored.get_tensor(name)
+    with _stored(file) as stored:
+        for name, tensor in stored:
             if name not in places or places[name].shape != tensor.shape:
                 raise CheckpointError(
                     f"{name} {tuple(tensor.shape)} is not in the model as its code is now; bring back the code of the run"
@@ -117,6 +119,16 @@ def fill(model: nn.Module, file: Path) -> None:
             filled.add(id(places[name]))
     if lacking := [name for name, _ in model.named_parameters() if id(places[name]) not in filled]:
         raise CheckpointError(f"the checkpoint has no {lacking[0]}, which the model as its code is now has; bring back the code of the run")
+
+
+@contextlib.contextmanager
+def _stored(file: Place) -> Iterator[Iterator[tuple[str, torch.Tensor]]]:
+    """One tensor at a time of a file, all of what is in memory."""
+    if isinstance(file, Path):
+        with safe_open(file, "pt") as stored:
+            yield ((name, stored.get_tensor(name)) for name in stored.keys())  # noqa: SIM118 (no mapping)
+    else:
+        yield iter(load(file.getvalue()).items())
 
 
 class _Seen(Exception):

@@ -4,51 +4,79 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
+import io
 import os
+import re
 import shutil
 import tempfile
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import RunError, said
-from launcher.exported.folder import MANIFEST, manifest, seal
-from launcher.trust import reading, writing
+from launcher.exported.folder import MANIFEST, SEALED, manifest
+from launcher.trust import living, reading, vault, writing
 
-_NEW_SECONDS = 60
+Place = Path | io.BytesIO
+"""Where a library writes a file, and reads it again."""
 
 
 class Draft:
     """Of an export. `at(name)` is where a file is to be written; `write` does it."""
 
     def __init__(self, target: Path, place: Path, key: bytes | None = None) -> None:
-        """With a key all of it is encrypted before it is in its place; until then it is plain, in a directory that others cannot enter."""
+        """With a key nothing of it is plain on a disk at any time: a file is in memory until all of it is there, and then encrypted."""
         self.target, self.place, self._key = target, place, key
+        self._memory: dict[str, io.BytesIO] = {}
+        self._told: dict[str, Any] = {}
 
-    def at(self, name: str) -> Path:
-        return self.place / name
+    def at(self, name: str) -> Place:
+        """At its beginning, each time."""
+        if self._key is None:
+            return self.place / name
+        self._memory.setdefault(name, io.BytesIO()).seek(0)
+        return self._memory[name]
 
     def write(self, name: str, data: bytes | str) -> None:
         """Raises OSError."""
-        with os.fdopen(writing.new(self.at(name)), "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+        whole = data.encode() if isinstance(data, str) else data
+        if self._key is None:
+            _write(self.place / name, [whole])
+        else:
+            self._seal(name, memoryview(whole), self._key)
+
+    def done(self, name: str) -> None:
+        """With a file that was written `at` its place, and is not read any more: memory has it no longer. Raises OSError."""
+        if self._key is not None:
+            with self._memory.pop(name) as held, held.getbuffer() as data:
+                self._seal(name, data, self._key)
+
+    def drop(self, name: str) -> None:
+        """What was written of a file, and of those that it would have beside it. Raises OSError."""
+        self._memory.pop(name, None)
+        for path in self.place.glob(f"{name}*"):
+            path.unlink()
+
+    def _seal(self, name: str, data: memoryview, key: bytes) -> None:
+        self._told[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        _write(self.place / f"{name}{SEALED}", vault.sealed([data], len(data), name, key))
 
     def finish(self, told: Mapping[str, Any]) -> None:
         """Write the manifest of all files that are there, and put the folder in its place: of an export that was there, the old one goes
         when the new one is. Raises OSError."""
-        files = {path.name: _digest(path) for path in sorted(self.place.iterdir()) if path.name != MANIFEST}
-        self.write(MANIFEST, manifest({**told, "files": files}))
+        assert not self._memory, "done is called for each"
+        if self._key is None:
+            self._told = {path.name: _digest(path) for path in sorted(self.place.iterdir()) if path.name != MANIFEST}
+        self.write(MANIFEST, manifest({**told, "files": dict(sorted(self._told.items()))}))
         if self._key is not None:
-            seal(self.place, self._key)
+            _write(self.place / MANIFEST, [manifest({"sealed": {"key": vault.mark(self._key)}})])
         for path in self.place.iterdir():
             _sync(path)
         _sync(self.place)
         spare = None
         if self.target.exists():
-            spare = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.old-", dir=self.target.parent))
+            spare = _beside(self.target, "old")
             self.target.replace(spare / self.target.name)
         try:
             self.place.replace(self.target)
@@ -65,22 +93,18 @@ class Draft:
 @contextlib.contextmanager
 def drafted(target: Path, key: bytes | None = None) -> Generator[Draft]:
     """`key`: to encrypt it with (launcher/trust/vault_key.py). Raises RunError where there is something else at `target`, or what is
-    written cannot be; then nothing of it is left."""
+    written cannot be; then nothing of it is left, nor of one whose process was killed."""
     check(target)
-    place, held = None, -1
+    place = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        place = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-        with contextlib.suppress(OSError):  # where there are no locks nothing is swept either
-            held = _hold(place)
+        clear(target)
+        place = _beside(target, "part")
         yield Draft(target, place, key)
     except OSError as error:
         advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "type another directory: to=DIR"
         raise RunError(f"to={target}: it cannot be written ({error.strerror or said(error)}); {advice}") from error
     finally:
-        if held != -1:
-            os.close(held)
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -97,30 +121,32 @@ def check(target: Path) -> None:
         raise RunError(f"to={target}: there are files in it that are none of an export; type another directory, or an empty one")
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name}.part-"
+def clear(target: Path) -> None:
+    """Take away what processes that are gone have left beside it; and put back what one of them had just put aside."""
+    left = re.compile(rf"\.{re.escape(_stem(target))}\.(part|old)-({living.MARK})-[^-]+")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            found = left.fullmatch(path.name)
+            if found and not living.lives(found[2]) and not path.is_symlink() and path.lstat().st_uid == os.geteuid():
+                if found[1] == "old" and not target.exists() and (path / target.name).is_dir():
+                    (path / target.name).replace(target)
+                shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(target: Path) -> None:
-    """Take away what one that was killed has left: the kernel let go of it. One that is quite new may be about to be held."""
-    for left in [each for each in target.parent.iterdir() if each.name.startswith(_prefix(target))]:
-        with contextlib.suppress(OSError):  # it is held, or another's, or the file system has no locks: it stays
-            is_old = time.time() - left.stat().st_mtime > _NEW_SECONDS
-            descriptor = _hold(left)
-            os.close(descriptor)
-            if is_old:
-                shutil.rmtree(left)
+def _beside(target: Path, what: str) -> Path:
+    """A directory that others cannot enter, whose name says which process made it. Raises OSError."""
+    return Path(tempfile.mkdtemp(prefix=f".{_stem(target)}.{what}-{living.mark()}-", dir=target.parent))
 
 
-def _hold(place: Path) -> int:
-    """For as long as the descriptor is open. Raises OSError where another process holds it."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+def _stem(target: Path) -> str:
+    """As much of its name as leaves room for the rest, which a name has 255 bytes for."""
+    return target.name.encode()[:150].decode(errors="ignore")
+
+
+def _write(path: Path, content: Iterable[bytes]) -> None:
+    """Raises OSError; RunError without the package that encrypts."""
+    with os.fdopen(writing.new(path), "wb") as file:
+        file.writelines(content)
 
 
 def _digest(path: Path) -> dict[str, Any]:

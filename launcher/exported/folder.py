@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from launcher.errors import KeyFault, RunError
-from launcher.trust import reading, vault, vault_key, writing
+from launcher.trust import reading, vault, vault_key
 
 FORMAT, VERSION = "launcher-export", 1
 MANIFEST = "export.json"
@@ -111,18 +110,6 @@ class Folder:
 def manifest(told: Mapping[str, Any]) -> bytes:
     """The text of `export.json`."""
     return (json.dumps({"format": FORMAT, "version": VERSION, **told}, indent=2) + "\n").encode()
-
-
-def seal(folder: Path, key: bytes) -> None:
-    """Encrypt every file of an export that is being written, in place of the plain one. Raises OSError; RunError without the package."""
-    for path in sorted(folder.iterdir()):
-        with reading.opened(path) as file, os.fdopen(writing.new(folder / f"{path.name}{SEALED}"), "wb") as into:
-            size = os.fstat(file.fileno()).st_size
-            for piece in vault.sealed(iter(lambda file=file: file.read(vault.PIECE), b""), size, path.name, key):
-                into.write(piece)
-        path.unlink()
-    with os.fdopen(writing.new(folder / MANIFEST), "wb") as into:
-        into.write(manifest({"sealed": {"key": vault.mark(key)}}))
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import os
 import time
 from pathlib import Path
 
-from launcher.trust import reading, writing
+from launcher.trust import living, reading, writing
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM)
 """What flock answers there; the last one in a sandbox."""
@@ -81,9 +81,9 @@ def _lives(held: Path | None) -> bool:
     if len(said) != 5:
         return False
     *machine, pid, start, _ = said
-    if machine[0] != _machine()[0]:
+    if machine[0] != living.machine()[0]:
         return said[4] != os.uname().nodename  # this machine before it was started again
-    return machine != _machine() or start == _start(pid)
+    return machine != living.machine() or start == living.start(pid)
 
 
 def _is_new(held: Path) -> bool:
@@ -101,29 +101,4 @@ def _read(held: Path) -> str:
 
 
 def _who() -> str:
-    return " ".join((*_machine(), str(os.getpid()), _start("self"), os.uname().nodename))
-
-
-def _machine() -> list[str]:
-    """Its start and the pid namespace, so that a container is a machine of its own."""
-    try:
-        return [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(), str(Path("/proc/self/ns/pid").readlink())]
-    except OSError:  # not Linux
-        return [os.uname().nodename, "-"]
-
-
-def _start(pid: str) -> str:
-    """When the process began, in ticks; `alive` where there is no /proc to say so; empty where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    try:
-        os.kill(os.getpid() if pid == "self" else int(pid), 0)
-    except PermissionError:
-        return "alive"
-    except (OSError, ValueError):
-        return ""
-    return "alive"
+    return " ".join((*living.machine(), str(os.getpid()), living.start("self"), os.uname().nodename))

@@ -17,20 +17,25 @@ from launcher.trust import vault, vault_key
 def check(config: Mapping[str, Any], here: RunDir | None = None) -> None:
     """`here`: where the run goes on that has the config. Raises KeyFault or RunError in one line; nothing has changed then."""
     environment = {**os.environ, **_of_the_job(config)}
-    if config.get("train", {}).get("encrypt"):
-        vault_key.needed("train.encrypt=true", environment)
-        vault.check()
     marks = dict(_marks(here.checkpoints)) if here is not None else {}
     if not marks:
+        if config.get("train", {}).get("encrypt"):
+            vault_key.needed("train.encrypt=true", environment, new=True)
+            vault.check()
         return
     vault.check()
     name, newest = next(iter(marks.values())), next(iter(marks))
-    ours = vault.mark(vault_key.needed(f"{here}: its checkpoints are encrypted (with the key {newest[:8]}), and going on", environment))
+    ours = vault.mark(vault_key.needed(f"{here}: its checkpoints are encrypted (with the key {newest[:8]}), and reading them", environment))
     if ours not in marks:  # any: a header may be damaged
         raise KeyFault(
             f"{here}: {name} is encrypted with the key {newest[:8]}, and yours is {ours[:8]}; set {vault_key.VARIABLE} or {vault_key.FILE} "
             "to the one that it was written with; nothing was changed"
         )
+
+
+def mark_of(here: RunDir) -> str:
+    """Of the key that its newest encrypted checkpoint has; empty where none is encrypted."""
+    return next(iter(dict(_marks(here.checkpoints))), "")
 
 
 def _of_the_job(config: Mapping[str, Any]) -> Mapping[str, str]:

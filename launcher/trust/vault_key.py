@@ -17,13 +17,19 @@ from launcher.trust import owner, reading
 VARIABLE, FILE = "LAUNCHER_KEY", "LAUNCHER_KEY_FILE"
 MAKE = "python -c 'import secrets; print(secrets.token_hex(32))'"
 """The command that makes one."""
+NONE = "holds no key: 64 hex digits, or base64 of 32 bytes"
 
 
-def needed(what: str, environment: Mapping[str, str] = os.environ) -> bytes:
-    """Raises KeyFault in one line; `what` says who needs it."""
-    key = found(environment)
+def needed(what: str, environment: Mapping[str, str] = os.environ, *, new: bool = False) -> bytes:
+    """Raises KeyFault in one line; `what` says who needs it. `new`: nothing is encrypted with it yet, so that any will do; else one that is
+    made now would open nothing, and nobody is advised to make it."""
+    try:
+        key = found(environment)
+    except KeyFault as error:
+        raise KeyFault(f"{error}; make one with: {MAKE}") if new and NONE in str(error) else error from None
     if key is None:
-        raise KeyFault(f"{what} needs a key, and neither {VARIABLE} nor {FILE} is set; make one with: {MAKE}, and keep it")
+        advice = f"make one with: {MAKE}, and keep it" if new else "set one of them to the key that it was written with"
+        raise KeyFault(f"{what} needs a key, and neither {VARIABLE} nor {FILE} is set; {advice}")
     return key
 
 
@@ -49,7 +55,7 @@ def spellings(text: str) -> list[str]:
 def _parsed(text: str, where: str) -> bytes:
     key = _bytes(text.strip())
     if key is None:
-        raise KeyFault(f"{where} holds no key: 64 hex digits, or base64 of 32 bytes; make one with: {MAKE}")
+        raise KeyFault(f"{where} {NONE}")
     return key
 
 

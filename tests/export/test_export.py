@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import Answer, refused
-from processes import finish, small_disk, toy_words
+from processes import environment, finish, small_disk, toy_words
 from safetensors.torch import load_file
 from strangers import apart, told_by_a_stranger, trained
 
@@ -79,6 +82,7 @@ def test_the_folder_is_whole_and_says_what_it_is(run: Path, exported: tuple[Path
     assert {"README.md", "guards.json", "model.onnx", "model.safetensors", "preprocessing.json", "program.pt2"} < told["files"].keys()
     assert "at most" in said
     card = (place / "README.md").read_text()
+    assert card.count("```python\n") == 2, "by torch, and by onnxruntime"
     assert f"| test_accuracy | {told['run']['metrics']['test_accuracy']:.6g} |" in card
 
 
@@ -115,7 +119,7 @@ def test_a_second_export_takes_the_place_of_the_first(exported: tuple[Path, str]
         (("RUN", "RUN"), 2, ("export takes one run",)),
         (("RUN", "check=best"), 2, ("export check=: there is no such option",)),
         (("RUN", "onnx=maybe"), 2, ("onnx=maybe: type true or false",)),
-        (("RUN", "checkpoint=7"), 2, ("has none of that step; type newest, best, or one of ",)),
+        (("RUN", "checkpoint=999"), 2, ("has none of that step; type newest, best, or one of ",)),
         (("RUN", "to=full"), 3, ("there are files in it that are none of an export",)),
         (("RUN", "to=full/letter.txt"), 3, ("it is there, and no directory",)),
         (("nobody",), 2, ("nobody: no such run",)),
@@ -189,13 +193,16 @@ def test_an_export_that_is_encrypted_is_opened_with_its_key(
 ) -> None:
     pytest.importorskip("cryptography")
     monkeypatch.delenv("LAUNCHER_KEY", raising=False)
-    words = ("export", str(run), f"to={tmp_path / 'sealed'}", "onnx=false", "encrypt=true")
+    words = ("export", str(run), f"to={tmp_path / 'sealed'}", "encrypt=true")
     answer = command(*words)
     assert (answer.code, len(answer.lines)) == (3, 1)
     assert "encrypt=true needs a key" in answer.err
     monkeypatch.setenv("LAUNCHER_KEY", "ab" * 32)
-    assert command(*words).code == 0
+    made = command(*words)
+    assert made.code == 0
+    assert made.out.startswith("encrypted with the key ")
     assert all(path.name == "export.json" or path.name.endswith(".sealed") for path in (tmp_path / "sealed").iterdir())
+    assert {"program.pt2", "model.onnx", "model.safetensors"} < Folder(tmp_path / "sealed").files.keys()
     assert Folder(tmp_path / "sealed").json("preprocessing.json")["kind"]
     asked = ("predict", str(tmp_path / "sealed"), str(tmp_path))
     monkeypatch.setenv("LAUNCHER_KEY", "cd" * 32)
@@ -204,3 +211,24 @@ def test_an_export_that_is_encrypted_is_opened_with_its_key(
     refused(command(*asked), 3, "LAUNCHER_KEY")
     monkeypatch.delenv("LAUNCHER_KEY")
     refused(command(*asked), 3, "it is encrypted (with the key", "LAUNCHER_KEY")
+
+
+def test_one_that_is_told_to_end_leaves_nothing_and_one_that_is_killed_leaves_no_process(
+    tmp_path: Path, run: Path, command: Command, no_process_left: None
+) -> None:
+    """The launcher alone is told; the process that makes the export is another. What kill -9 leaves goes with the next."""
+    target = tmp_path / "out"
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
+        words = [sys.executable, "-m", "launcher", "export", str(run), f"to={target}"]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path))
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("export: making the program"))
+        assert line
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == code, said
+        assert ("launcher: stopped; nothing was exported" in said) == (number == signal.SIGTERM)
+        left = [path.name for path in tmp_path.iterdir() if "out" in path.name]
+        assert (left == []) == (number == signal.SIGTERM)
+    assert command("export", str(run), f"to={target}", "onnx=false").code == 0
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +56,3 @@ def test_a_manifest_without_what_one_says_is_refused(export: Path, changed: dict
 def test_a_name_that_is_no_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="its name is no UTF-8; type another"):
         check(tmp_path / "b\udcff")
-
-
-def test_what_a_killed_one_left_goes_and_what_one_at_work_has_stays(tmp_path: Path) -> None:
-    left, new, other = (tmp_path / name for name in (".export.part-a", ".export.part-b", ".export2.part-a"))
-    for path in (left, new, other):
-        path.mkdir()
-        (path / "model.safetensors").write_bytes(b"x")
-    os.utime(left, (0, 0))
-    os.utime(other, (0, 0))
-    with drafted(tmp_path / "export") as at_work:
-        os.utime(at_work.place, (0, 0))
-        with drafted(tmp_path / "export"):
-            assert at_work.place.is_dir(), "it is held"
-    assert sorted(tmp_path.iterdir()) == [new, other]

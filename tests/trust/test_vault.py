@@ -192,13 +192,19 @@ def test_a_key_is_hex_or_base64() -> None:
 def test_what_is_no_key_is_one_line_without_it(text: str) -> None:
     with pytest.raises(KeyFault) as error:
         vault_key.found({"LAUNCHER_KEY": text})
-    assert str(
-        error.value
-    ) == f"LAUNCHER_KEY holds no key: 64 hex digits, or base64 of 32 bytes; make one with: {vault_key.MAKE}, and keep it".removesuffix(
-        ", and keep it"
-    )
-    with pytest.raises(KeyFault, match="neither LAUNCHER_KEY nor LAUNCHER_KEY_FILE is set"):
-        vault_key.needed("this", {})
+    assert str(error.value) == "LAUNCHER_KEY holds no key: 64 hex digits, or base64 of 32 bytes"
+
+
+@pytest.mark.parametrize("environment", [{}, {"LAUNCHER_KEY": "secret"}])
+def test_to_make_a_key_is_said_where_something_is_written_alone(environment: dict[str, str]) -> None:
+    """One that is made now opens nothing that is there."""
+    with pytest.raises(KeyFault) as error:
+        vault_key.needed("this", environment)
+    assert "token_hex" not in str(error.value)
+    assert ("set one of them to the key that it was written with" in str(error.value)) == (not environment)
+    with pytest.raises(KeyFault) as error:
+        vault_key.needed("this", environment, new=True)
+    assert f"make one with: {vault_key.MAKE}" in str(error.value)
 
 
 def test_a_key_lies_in_a_file_that_is_mine_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ that a checkpoint has it by, the first of them; `load_state_dict(…, strict=Fal
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import math
@@ -56,9 +57,9 @@ class _Whole(NamedTuple):
         return math.prod(self.shape) * self.size
 
 
-def consolidate(path: Path, into: Path, kind: str = "model") -> Checkpoint:
-    """Write the parameters of the checkpoint `path`, and its buffers, into the file `into`: there whole, or not at all. Returns what it is
-    of. `kind`: model, or ema for the averages of train.ema_decay.
+def consolidate(path: Path, into: Path | io.BytesIO, kind: str = "model") -> Checkpoint:
+    """Write the parameters of the checkpoint `path`, and its buffers, into the file `into`: there whole, or not at all; or into memory,
+    where nothing of it may lie on a disk. Returns what it is of. `kind`: model, or ema for the averages of train.ema_decay.
 
     A buffer is the mean over the ranks, as a run has it that goes on in another world (state.py); with it are those that no state_dict
     has. Every byte is verified before any is taken. Raises CheckpointError for a checkpoint that is damaged, that lacks a piece of a
@@ -74,7 +75,11 @@ def consolidate(path: Path, into: Path, kind: str = "model") -> Checkpoint:
         found |= _buffers(checkpoint, kind)
     ordered = dict(sorted(found.items(), key=lambda item: (-item[1].size, item[0])))  # each lies at a multiple of its size
     try:
-        _write(checkpoint, ordered, into)
+        if isinstance(into, io.BytesIO):
+            into.truncate(into.seek(0))  # of one that was damaged a part may be there
+            into.writelines(_content(checkpoint, ordered))
+        else:
+            _write(_content(checkpoint, ordered), into)
     except OSError as error:
         raise RunError(f"{into} cannot be written ({error.strerror or error}); make room, or type another path") from error
     return checkpoint
@@ -163,14 +168,19 @@ def _header(checkpoint: Checkpoint, file: str) -> dict[str, tuple[str, int, tupl
 # ---------------------------------------------------------------- one after the other
 
 
-def _write(checkpoint: Checkpoint, wholes: Mapping[str, _Whole], into: Path) -> None:
-    """Raises OSError for the file that is written, CheckpointError for those that are read."""
+def _content(checkpoint: Checkpoint, wholes: Mapping[str, _Whole]) -> Iterator[bytes | memoryview]:
+    """Raises CheckpointError for the files that are read."""
+    yield _head(wholes)
+    for whole in wholes.values():
+        yield from _bytes(_tensor(checkpoint, whole))
+
+
+def _write(content: Iterator[bytes | memoryview], into: Path) -> None:
+    """Raises OSError for the file that is written."""
     part = into.with_name(f"{into.name}.part")
     try:
         with os.fdopen(writing.new(part), "wb") as file:
-            file.write(_head(wholes))
-            for whole in wholes.values():
-                file.writelines(_bytes(_tensor(checkpoint, whole)))
+            file.writelines(content)
             file.flush()
             writing.sync(file.fileno())
         part.replace(into)
