@@ -13,6 +13,7 @@ from launcher.train import data_set
 from launcher.train.buffers import averaged_buffers
 from launcher.train.evaluate import evaluating
 from launcher.train.job import Job
+from launcher.train.record.pace import counted
 from launcher.train.robust.table import FGSM, PGD, Robustness
 
 _LEFT_OUT = "leave out robustness=true"
@@ -40,7 +41,7 @@ class Shaken:
         first = part.samples * here.dp_rank // here.dp_size
         own, whole = (Robustness(*self._said, seed=self._seed, first=first) for _ in range(2))
         with job.parts.ema.applied(), averaged_buffers(job.parts.model, job.peers), evaluating(job.parts.model):
-            for batch in part:
+            for batch in counted(part, len(part), "attacks and corruptions") if job.ranks.is_first else part:
                 job.watch.outside(EVALUATION)
                 own.update(job.evaluated, batch)
         for state in job.ranks.gather_tensors(own.state()):

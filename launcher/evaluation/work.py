@@ -140,11 +140,16 @@ def _evaluate(
         watched.take = lambda outputs, batch: None  # another rank has the same
     board = _Shown(Board(aside.path / written.BOARD, 0)) if aside is not None else job.board
     job.task, job.board = watched, cast("Board", board)
+    say = print if job.ranks.is_first else lambda text: None
+    say(f"evaluating: {asked.split} ({job.loader.evaluation(asked.split).samples:,} samples)")
     values = loop.evaluate_split(job, asked.split)
     rows = _joined(run, watched.rows(), job)
+    if shaken:
+        say("evaluating: under attacks and corruptions, a hundred times as long")
     table = shaken(job, asked.split) if shaken else None
     if aside is None or not isinstance(board, _Shown):
         return
+    say("finding intervals, and drawing the page")
     findings = (
         _FINDINGS[kind](rows, values, job.class_names)
         if kind

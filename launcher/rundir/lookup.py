@@ -212,7 +212,19 @@ def find(word: str, *, everywhere: bool = False, acts: bool = False) -> RunDir:
     if paths:
         raise ConfigError(f"{word}: no such run in this project; give the path of one elsewhere, or add --all: {_listed(paths)}")
     unread = f"; {words}" if (words := closed()) else ""
-    raise ConfigError(f"{word}: no such run; `python -m launcher status` lists them, or give the path of a run directory{unread}")
+    near = _near(word, mine_first(within))
+    raise ConfigError(f"{word}: no such run{near}; `python -m launcher status` lists them, or give the path of a run directory{unread}")
+
+
+def _near(word: str, runs: Sequence[RunDir]) -> str:
+    """What was meant, as like as not: a name that goes on from the word, as one does where the data are the stand-in; else one that is
+    spelt nearly so, or an id."""
+    import difflib  # for mistakes alone
+
+    names = list(dict.fromkeys(run.path.parent.name for run in reversed(runs)))
+    longer = [name for name in names if word and name.startswith(word)]
+    spelt = difflib.get_close_matches(word, [*names, *(run.label for run in runs), *(run.path.name for run in runs)], n=1, cutoff=0.7)
+    return f"; did you mean {(longer or spelt)[0]}?" if longer or spelt else ""
 
 
 def is_mine(place: Path) -> bool:

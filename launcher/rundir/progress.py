@@ -9,6 +9,7 @@ FAILED = "--- failed"
 """What a rank writes above its traceback: the log is for the traceback, the terminal for the one line that sums it up."""
 
 _LINE = re.compile(r"step (\d+)/(\d+)  \S+%  (.*)")
+_BATCH = re.compile(r"batch (\d+)/(\d+)  \S+%  (.*)")
 
 
 class Progress(NamedTuple):
@@ -32,6 +33,16 @@ def told_line(step: int, steps: int, metrics: dict[str, float], eta: float) -> s
 
 def parse(line: str) -> Progress | None:
     match = _LINE.fullmatch(line.rstrip())
+    return Progress(int(match[1]), int(match[2]), match[3]) if match else None
+
+
+def batch_line(batch: int, batches: int, what: str) -> str:
+    """`batch 12/40  30.0%  evaluating: test`: for a bar on a terminal; as lines it would be too many."""
+    return f"batch {batch}/{batches}  {100 * batch / max(1, batches):.1f}%  {what}"
+
+
+def of_batches(line: str) -> Progress | None:
+    match = _BATCH.fullmatch(line.rstrip())
     return Progress(int(match[1]), int(match[2]), match[3]) if match else None
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from launcher.rundir.progress import duration
 from launcher.rundir.rundir import RunDir
+from launcher.verdict import standing
 
 Figure = TypeVar("Figure")
 
@@ -31,6 +32,8 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
     rows += [(name, str(path)) for name, path in places.items() if path.exists()]  # a script of the user's own need not have them all
     if run.tensorboard.exists():
         rows.append(("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"))
+    if after := standing.after(run):
+        rows.append(("next", after))
     width = max(12, *(len(name) for name, _ in rows)) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from launcher.train.record.pace import counted
 from launcher.train.tasks.task import Metrics, Model, Task
 from launcher.train.world.ranks import Ranks
 
@@ -34,18 +35,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, compute: Model, task: Task, part: Any, ranks: Ranks, counts: bool = True, is_collective: bool = False
+    model: nn.Module, compute: Model, task: Task, part: Any, ranks: Ranks, counts: bool = True, is_collective: bool = False, what: str = ""
 ) -> tuple[Metrics, dict[str, float]]:
     """The task's metrics over one split, merged over the ranks that count, and what they come to: the same on every rank.
 
     `compute` is what calls `model`, the inner module. `counts`: whether this rank's are taken. `is_collective`: whether a forward pass
-    waits for other ranks; those with fewer batches then go over one that counts for nothing. Raises RuntimeError when the samples counted
-    are not the samples there are.
+    waits for other ranks; those with fewer batches then go over one that counts for nothing. `what`: said of how far it is. Raises
+    RuntimeError when the samples counted are not the samples there are.
     """
     own, merged = task.metrics(), task.metrics()
     most = max(ranks.gather(len(part))) if is_collective else 0
     with evaluating(model):
-        for batch in part:
+        for batch in counted(part, len(part), what) if what else part:
             own.update(compute, batch)
         found = {name: tensor.clone() for name, tensor in own.state().items()} if counts else {}
         for _ in range(most - len(part) if is_collective else 0):

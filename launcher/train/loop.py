@@ -124,10 +124,11 @@ def evaluate_split(job: Job, split: str) -> dict[str, float]:
     if part.samples == 0:
         return {}
     parts = job.parts
+    what = f"evaluating: {split}" if job.ranks.is_first else ""
     parts.optimizers.make_way()  # for the average, which takes the place of weights that may still be copied
     with parts.ema.applied(), torch.no_grad(), averaged_buffers(parts.model, job.peers):
         metrics, values = evaluate(
-            parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts_samples, job.stepper.is_collective
+            parts.model, job.evaluated, job.task, part, job.ranks, job.coordinate.counts_samples, job.stepper.is_collective, what
         )
         job.stepper.release()
     if job.ranks.is_first:

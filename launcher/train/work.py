@@ -54,6 +54,8 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     job = build(process, config)
     _begin(run, place, job, config)
     stopped = loop.train(job)
+    if not stopped and job.ranks.is_first and (samples := job.loader.evaluation("test").samples):
+        print(f"evaluating: test ({samples:,} samples)")
     test = {} if stopped else loop.evaluate_split(job, "test")
     job.watch.outside(END)
     job.loader.close()

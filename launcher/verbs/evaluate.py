@@ -10,14 +10,16 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher.clusters import submit
+from launcher.clusters import queues, submit
 from launcher.compose import check, preflight, trusted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve, stored_config
@@ -30,7 +32,9 @@ from launcher.start import torch_words, unlocked
 from launcher.start.launch import pin, warn_of_edits
 from launcher.start.move import changed
 from launcher.trust import owner
+from launcher.trust.ending import ending
 from launcher.verbs.words import CHECKPOINT, Typed, Words, one_of, yes_no
+from launcher.verdict import standing
 
 WORKER, MODULE = " launcher.train.worker ", " launcher.evaluation "
 JOBS = "jobs"
@@ -50,8 +54,9 @@ def evaluate(words: list[str]) -> int:
     owner.refuse(here.path)
     os.umask(rundir.umask_of(here))
     asked = _asked(here, ours)
-    with _in_directory(here, others):
+    with ending(), _in_directory(here, others):
         frozen, when = _frozen(here, flags, others)
+        _warn_of_plain(here)
         job = _directory(frozen, asked)
         _start(job, frozen, when, here)
     return 0
@@ -76,13 +81,23 @@ def _sorted_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _asked(here: RunDir, ours: Typed) -> Asked:
     """Raises RunError for a run that is not done."""
-    state = (here.read_summary() or {}).get("state")
-    if state != "done" and "checkpoint" not in ours.typed:
-        how = "has not come to its end" if state is None else f"is not done ({state})"
-        raise RunError(f"{here} {how}; resume it, or type checkpoint={NEWEST} to evaluate what it has saved so far")
-    if not here.newest_checkpoint():
-        raise RunError(f"{here} has no checkpoint; type: python -m launcher resume {here}")
+    now = standing.standing(here, queues.ask([here]))
+    standing.check_saved(here, now, f"checkpoint={NEWEST}", "checkpoint" in ours.typed)
     return Asked(str(here), **ours.values)
+
+
+def _say(what: str) -> None:
+    print(f"evaluate: {what}", file=sys.stderr, flush=True)
+
+
+def _warn_of_plain(here: RunDir) -> None:
+    if unlocked.mark_of(here):
+        places = shlex.join(map(str, (evaluated.folder(here), here.tensorboard / "evaluation")))
+        print(
+            f"launcher: warning: the checkpoints of {here} are encrypted, and an evaluation of it is not: report.html shows "
+            f"samples, predictions.parquet says what became of each; when you have read it, type: rm -r {places}",
+            file=sys.stderr,
+        )
 
 
 @contextlib.contextmanager
@@ -115,6 +130,7 @@ def _frozen(here: RunDir, flags: list[str], words: list[str]) -> tuple[Frozen, s
     torch_words.check()
     if frozen.cluster.attached:
         warn_of_edits(here, here.read_plan(), "is evaluated")
+    _say("preparing the data")
     found = submit.prepare_data(values["data"])
     pin(config, values["data"], found.pinned)
     check.check_held(values, found.holds)
@@ -181,6 +197,7 @@ def _start(job: RunDir, frozen: Frozen, when: str, here: RunDir) -> None:
             raise
         print(f"page    in {evaluated.folder(here)}, once it is done", flush=True)
         return
+    _say("starting its processes")
     try:
         page = frozen.cluster.see_through(job)["page"]
     except (Interrupted, KeyboardInterrupt):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from launcher.clusters import queues, submit
-from launcher.errors import RunError, plain
+from launcher.errors import Interrupted, RunError, plain
 from launcher.exported import draft
+from launcher.exported.folder import MANIFEST, Folder
 from launcher.rundir import lookup
 from launcher.rundir.rundir import RunDir
+from launcher.start import unlocked
 from launcher.trust import owner, vault, vault_key
 from launcher.verbs.words import CHECKPOINT, Words, text, yes_no
 from launcher.verdict import standing
@@ -27,6 +29,7 @@ _WORDS = Words(
         "hf": yes_no(False),
         "unfinished": yes_no(False),
         "encrypt": yes_no(False),
+        "replace": yes_no(False),
     },
     takes="one run",
     most=1,
@@ -38,23 +41,55 @@ def export(words: list[str]) -> int:
     words, everywhere = lookup.asked(words)
     (name,), options, *_ = _WORDS.read(words)
     run = lookup.find(name, everywhere=everywhere)
-    _check_standing(run, options["unfinished"])
+    standing.check_saved(run, standing.standing(run, queues.ask([run])), "unfinished=true", options["unfinished"])
     target = Path(options["to"]).expanduser().absolute() if options["to"] else _place_of(run)
     draft.check(target)
-    if options["encrypt"]:
-        vault_key.needed("encrypt=true")
-        vault.check()
+    lines = _replaced(run, target, options["replace"] or not options["to"]) + _encrypted(run, options["encrypt"])
     asked = {"run": str(run.path), "to": str(target), **{key: options[key] for key in ("checkpoint", "onnx", "hf", "encrypt")}}
-    for line in _lines(submit.export(asked)):
+    for line in _lines(_made(asked, target), lines):
         print(plain(line))
     return 0
 
 
-def _check_standing(run: RunDir, is_allowed: bool) -> None:
-    """Raises RunError where it is not done, and that was not asked for."""
-    word = standing.standing(run, queues.ask([run])).word
-    if word != "done" and not is_allowed:
-        raise RunError(f"{run} is not done ({word}); wait for it, or type unfinished=true to export the checkpoint that it has by now")
+def _made(asked: dict[str, Any], target: Path) -> dict[str, Any]:
+    """Raises Interrupted: then nothing of it is left."""
+    try:
+        return submit.export(asked)
+    except KeyboardInterrupt as told:
+        raise Interrupted("stopped; nothing was exported", told) from None
+    finally:
+        draft.clear(target)  # what its process had no time for
+
+
+def _replaced(run: RunDir, target: Path, may_be_another: bool) -> list[str]:
+    """What is there already, in a line. Raises RunError where that is of another run, and nobody has said that it may go."""
+    if not (target / MANIFEST).is_file():
+        return []
+    plan = run.read_plan()
+    try:
+        there = Folder(target).told["run"]
+        is_same = (there.get("name"), there.get("id")) == (plan.name, plan.id)
+        what = f"the export of {there.get('name')}/{there.get('id')}, update {there.get('step')}"
+    except RunError as error:
+        is_same, what = False, f"an export that cannot be read ({error})"
+    if not (is_same or may_be_another):
+        raise RunError(
+            f"to={target}: {what} is there, and not one of {plan.name}/{plan.id}; type another directory, or replace=true to have this one "
+            "in its place"
+        )
+    return [f"in the place of {what}"]
+
+
+def _encrypted(run: RunDir, is_asked: bool) -> list[str]:
+    """With which key, in a line; and a warning where what was encrypted will not be. Raises KeyFault, RunError."""
+    if is_asked:
+        mark = vault.mark(vault_key.needed("encrypt=true", new=True))
+        vault.check()
+        return [f"encrypted with the key {mark[:8]}"]
+    if unlocked.mark_of(run):
+        words = f"the checkpoints of {run} are encrypted, and this export is not; type encrypt=true to have it encrypted too"
+        print(plain(f"launcher: warning: {words}"), file=sys.stderr)
+    return []
 
 
 def _place_of(run: RunDir) -> Path:
@@ -64,10 +99,10 @@ def _place_of(run: RunDir) -> Path:
     return run.path / NAME
 
 
-def _lines(made: Mapping[str, Any]) -> list[str]:
+def _lines(made: Mapping[str, Any], known: list[str]) -> list[str]:
     """The folder's path last."""
     told = made["told"]
-    lines = [f"weights of update {made['step']:,}; it predicts {told['predicts']}"]
+    lines = [*known, f"weights of update {made['step']:,}; it predicts {told['predicts']}"]
     for form, found in told["differences"].items():
         if form != "precision":
             lines.append(

@@ -17,7 +17,7 @@ _VERBS = """\
   plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
   evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
   compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
-  export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true)
+  export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true, encrypt=true)
   predict EXPORT INPUT…  what an export says of pictures, rows or texts (to=FILE.csv, top=5, draw=DIR, --strict)
   serve EXPORT  the same over HTTP on this machine, with a page to try it (port=8000)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
@@ -52,7 +52,7 @@ examples
 RUN is a path, or of this project's runs an id, name/id or a name (its newest run); with --all, of every project's.
 Every key: --cfg job. Hydra's own flags: --hydra-help.
 Exit codes: 0 done, 1 training failed, 2 bad command or config, 3 run directory or checkpoint,
-4 cluster refused, 75 stopped and resumable, 130 interrupted."""
+4 cluster refused, 75 stopped and resumable, 130 interrupted (143 by SIGTERM, 129 by SIGHUP)."""
 
 
 def _choices(group: str) -> list[str]:

@@ -167,6 +167,8 @@ def _print_details(run: RunDir, now: Standing) -> None:
     if now.job is not None:
         where = f" on {now.job.cluster}" if now.job.cluster else ""
         print(f"job        {now.job.id}{where}: {waiting(now.job) if now.waits else now.job.state.lower()}")
+    if now.word == "done" and (after := standing.after(run)):
+        print(f"next       {after}")
     for event in run.read_events()[-8:]:
         fields = ", ".join(f"{name}={value}" for name, value in event.items() if name not in ("time", "event"))
         print(terminal.one_line(f"{_clock(event.get('time'))}  {event['event']}  {fields}"))

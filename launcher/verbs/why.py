@@ -15,7 +15,7 @@ from launcher.doctor.findings import expand
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
 from launcher.rundir import lookup, origin, progress
 from launcher.rundir.rundir import RunDir
-from launcher.trust import terminal
+from launcher.trust import reading, terminal
 from launcher.verdict import evidence, flaws, signatures, standing
 from launcher.verdict.diagnose import REST, Diagnosis, by_state, diagnose
 from launcher.verdict.evidence import Shown
@@ -151,9 +151,16 @@ def _pending(case: Case, job: Job) -> Answer:
 
 def _done(case: Case) -> Answer:
     steps, attempts = case.summary.get("steps", "?"), case.summary.get("attempts", "?")
-    figures = ", ".join(f"{name} {value}" for name, value in case.summary.items() if name.startswith("test_"))
+    figures = ", ".join(f"{name} {_figure(value)}" for name, value in case.summary.items() if name.startswith("test_"))
     because = [f"summary.json: {figures}"] if figures else []
-    return Answer(f"done: all {steps} steps, in {attempts} attempt{'' if attempts == 1 else 's'}", "nothing", "", because)
+    return Answer(
+        f"done: all {steps} steps, in {attempts} attempt{'' if attempts == 1 else 's'}", standing.after(case.run) or "nothing", "", because
+    )
+
+
+def _figure(value: object) -> object:
+    number = reading.number(value)
+    return value if number is None else f"{number:.6g}"
 
 
 def _going_on(case: Case, attempt: int) -> Answer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from launcher.errors import RunError
+from launcher.plan import SCRIPTED
 from launcher.rundir import lock, origin
 from launcher.rundir.rundir import RunDir
 from launcher.trust import reading
@@ -130,6 +133,35 @@ def _here(run: RunDir) -> str:
     if word in ("stopped", "interrupted"):
         return word
     return "failed" if list(run.attempt(newest).glob("error*.json")) else "dead"
+
+
+def check_saved(run: RunDir, now: Standing, how: str, is_asked: bool) -> None:
+    """For a verb that takes what a run has learnt. `how`: what is typed to take of one that is not done what it has by now; `is_asked`:
+    whether that was. Raises RunError for one that is not done, or has saved nothing yet."""
+    goes_on = now.alive or now.word == "unknown"
+    to_come = f"wait for it: python -m launcher status {_word(run)}" if goes_on else f"go on with: python -m launcher resume {_word(run)}"
+    if _is_scripted(run):
+        raise RunError(f"{run} ran a script of your own, and what that has learnt only it knows; name a run of the trainer")
+    if now.word != "done" and not is_asked:
+        raise RunError(f"{run} is not done ({now.word}); {to_come}; or type {how} to take what it has saved so far")
+    if not run.newest_checkpoint():
+        raise RunError(f"{run} ({now.word}) has no checkpoint; {'start a new run' if now.word == 'done' else to_come}")
+
+
+def after(run: RunDir) -> str:
+    """What to type next of one that is done; empty where there is nothing that a verb could do with it."""
+    return "" if _is_scripted(run) else f"python -m launcher evaluate {_word(run)}; python -m launcher export {_word(run)}"
+
+
+def _is_scripted(run: RunDir) -> bool:
+    try:
+        return run.read_plan().program == SCRIPTED
+    except RunError:  # a damaged plan, of which others say so
+        return False
+
+
+def _word(run: RunDir) -> str:
+    return shlex.quote(str(run))
 
 
 def _last_event(run: RunDir) -> str:

@@ -145,16 +145,19 @@ def test_code_that_is_gone_is_one_line(done: tuple[Path, dict[str, str]]) -> Non
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process_and_nothing_that_was_begun(done: tuple[Path, dict[str, str]], no_process_left: None) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_who_is_told_to_end_leaves_no_process_and_nothing_that_was_begun(
+    number: int, code: int, done: tuple[Path, dict[str, str]], no_process_left: None
+) -> None:
     run, env = done
     before = {path.name for path in (run / "evaluation" / "jobs").glob("*")}
     known = {*(run / "evaluation" / "jobs").glob("*/attempts/000/rank_0.log")}
     words = [sys.executable, "-m", "launcher", "evaluate", str(run)]
     process = subprocess.Popen(words, cwd=run.parents[2], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: {*(run / "evaluation" / "jobs").glob("*/attempts/000/rank_0.log")} - known, 30, "its process")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "stopped; nothing was written" in said
     assert {path.name for path in (run / "evaluation" / "jobs").glob("*")} == before
     assert [*(run / "evaluation").glob("tmp.*")] == []

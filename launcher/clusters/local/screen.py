@@ -25,13 +25,14 @@ PATIENCE_SECONDS = 2.0
 
 
 class PlainScreen:
-    """rank 0's lines as they are."""
+    """rank 0's lines as they are, but for those that only move a bar."""
 
     def __init__(self) -> None:
         self._out = _unbuffered()
 
     def line(self, text: str) -> None:
-        self._out.write(f"{text}\n")
+        if progress.of_batches(text) is None:
+            self._out.write(f"{text}\n")
 
     def close(self) -> None:
         pass
@@ -51,7 +52,7 @@ class BarScreen:
         self._bar.start()
 
     def line(self, text: str) -> None:
-        here = progress.parse(text)
+        here = progress.parse(text) or progress.of_batches(text)
         if here is None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
