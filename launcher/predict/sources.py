@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import ConfigError
-from launcher.predict import rows
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -33,6 +32,8 @@ def check(words: Sequence[str], kind: str) -> None:
 def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
     """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Of a folder no more
     is held than the names in it."""
+    from launcher.predict import rows  # torch with it, which `check` is not to wait for
+
     for word in words:
         if word == "-":
             if kind == "text":
