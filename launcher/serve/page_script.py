@@ -23,7 +23,7 @@ button { font: inherit; padding: .4rem 1rem; margin-top: .5rem }
 #answer.words, #answer.wrong { font-size: 1rem; font-weight: 400 }
 #answer .given { color: var(--soft) }
 #list { list-style: none; padding: 0; margin: 0 0 1rem }
-#list li { display: grid; grid-template-columns: minmax(0, 30%) minmax(0, 1fr) 4.5rem; gap: .5rem; align-items: center }
+#list li { display: grid; grid-template-columns: minmax(0, 30%) minmax(0, 1fr) 6.5rem; gap: .5rem; align-items: center }
 #list .bar { height: .8rem; border-radius: .2rem; background: #2563c9 }
 #list .share { text-align: right; font-variant-numeric: tabular-nums }
 pre { overflow-x: auto; white-space: pre-wrap }
@@ -37,11 +37,11 @@ const percent = share => `${(100 * share).toFixed(1)} %`;
 const rounded = value => value === null ? 'not finite' : String(Number(value.toPrecision(6)));
 const colour = name => `hsl(${model.labels.indexOf(name) * 0.618034 % 1 * 360} 100% 50%)`;  // launcher/answers/colours.py
 function listed(rows) {
-  for (const [name, share, fill] of rows) {
-    const bar = made('div', {className: 'bar'});
+  for (const [name, share, said, fill] of rows) {
+    const bar = made('div', {className: 'bar'}), told = made('span', {className: 'share', textContent: said});
     bar.style.width = `${100 * share}%`;
     if (fill) bar.style.background = fill;
-    by('list').append(made('li', {}, made('span', {textContent: name}), bar, made('span', {className: 'share', textContent: percent(share)})));
+    by('list').append(made('li', {}, made('span', {textContent: name}), bar, told));
   }
 }
 function boxed(found) {
@@ -58,14 +58,15 @@ const SHOWN = {
   classes(told) {
     const name = told.class, share = percent(told.confidence);
     by('answer').textContent = told.prediction === name ? `${name} (${share})` : `unsure: perhaps ${name} (${share})`;
-    listed(told.top ?? [[name, told.confidence]]);
+    listed((told.top ?? [[name, told.confidence]]).map(([each, one]) => [each, one, percent(one)]));
   },
   boxes(told) {
     const found = told.prediction;
     by('answer').textContent = found.length ? `${found.length} found` : `nothing found with a score of ${model.unsure} or more`;
     for (const name of new Set(found.map(each => each.class))) {  // they come best first
       const same = found.filter(each => each.class === name);
-      listed([[same.length > 1 ? `${same.length} ${name}, at most` : name, same[0].score, colour(name)]]);
+      const best = percent(same[0].score);
+      listed([[same.length > 1 ? `${same.length} × ${name}` : name, same[0].score, same.length > 1 ? `best ${best}` : best, colour(name)]]);
     }
     boxed(found);
   },

@@ -34,8 +34,8 @@ _BAR = 30
 
 
 def predict(words: list[str]) -> int:
-    """A line of JSON for each input on stdout, or a file; how it went on stderr. Exit code 1 where there was an input of which nothing could
-    be said. Raises ConfigError, RunError."""
+    """A line of JSON for each input on stdout, or a file; on stderr how it went. Exit code 1 where there was an input of which nothing
+    could be said. Raises ConfigError, RunError."""
     typed = _WORDS.read(words)
     values, (name, *inputs) = typed.values, typed.names
     to = written.check(values["to"])
