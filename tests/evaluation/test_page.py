@@ -112,7 +112,7 @@ def test_bars_of_classes_have_their_names_and_colours_are_shown() -> None:
     assert len(re.findall(r'class="mark bar c0"', drawn_)) == 2
     assert "a &amp; b" in drawn_
     text = page("runs/a, test", {"data": "data.voc.VOC"}, of_boxes())
-    assert re.findall(r'<li><span style="background:(#[0-9a-f]{6})"></span>([^<]*)</li>', text)[1] == ("#004bff", "a &amp; b")
+    assert re.findall(r'<li><span style="background:(#[0-9a-f]{6})"></span>([^<]*)</li>', text)[1] == ("#004aff", "a &amp; b")
     assert "data VOC<" in text
 
 
