@@ -90,14 +90,13 @@ async function ask(body, type, given) {
   try {
     const reply = await fetch('predict', {method: 'POST', headers: {'Content-Type': type}, body});
     const told = await reply.json();
-    if (number !== asked) return;  // another was given since
-    cleared('');
-    by('whole').textContent = JSON.stringify(told, null, 1);
-    if (told.error) return cleared(told.error, 'wrong');
-    const first = told.answers ? told.answers[0] : told;
     if (by('shown')?.src) await by('shown').decode().catch(() => 0);  // boxes are in its pixels
-    SHOWN[model.predicts](first, given);
+    if (number !== asked) return;  // another was given since
+    const first = told.answers ? told.answers[0] : told;
+    cleared(told.error ?? '', told.error ? 'wrong' : '');
+    if (!told.error) SHOWN[model.predicts](first, given);
     for (const guard of first.guards ?? []) by('guards').append(made('li', {textContent: guard}));
+    by('whole').textContent = JSON.stringify(told, null, 1);
   } catch (error) { if (number === asked) cleared(`no answer (${error})`, 'wrong'); }
 }
 function picture(file) {

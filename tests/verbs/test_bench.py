@@ -150,7 +150,9 @@ def test_a_device_without_numbers_is_told_with_its_reason(machine: Machine, comm
 
 def quiet(answer: Answer) -> Answer:
     """Without the lines of what is being timed."""
-    return answer._replace(err="".join(line for line in answer.err.splitlines(keepends=True) if not re.match("round |[0-9]+ processes", line)))
+    return answer._replace(
+        err="".join(line for line in answer.err.splitlines(keepends=True) if not re.match("round |[0-9]+ processes", line))
+    )
 
 
 def test_many_devices_go_down(monkeypatch: pytest.MonkeyPatch, command: Command, toy_words: tuple[str, ...]) -> None:
