@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     path as they were. Returns the exit code (launcher/errors.py).
     """
     words = sys.argv[1:] if argv is None else argv
+    _all_streams()
     _any_terminal()
     if _asks_for_help(words):  # in which there is nothing to hide: it does not wait for what hides it
         return _main(words)
@@ -80,6 +81,18 @@ def _leave(streams: tuple[TextIO, TextIO]) -> None:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # nobody listens, or there is none
             stream.flush()
     sys.stdout, sys.stderr = streams
+
+
+def _all_streams() -> None:
+    """One that was closed (`>&-`) is nothing that is read, or written, on: else the next file that is opened would be the screen."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(os.devnull, os.O_RDWR)
+                if descriptor != number:
+                    os.dup2(descriptor, number)
+                    os.close(descriptor)
+                setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - of a number
 
 
 def _any_terminal() -> None:

@@ -12,6 +12,7 @@
     sweep                              a finished `-m` of the toy project, once per session: a failed run, a done one, a refused one
     digits                             an export of a run on the digits, once for all workers of pytest
     shared_data                        the real CIFAR-10 beside the repository, or a skip in plain sight
+    small_runs                         runs of shipped experiments on small data, trained once per session (tests/small_runs.py)
 
 All of them work in tmp_path, without the rank variables and the settings of whoever runs the tests, without network, and with the
 state file and runs_dir below tmp_path. A test that starts processes fails if one of them outlives it.
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -39,7 +39,7 @@ from batch_shell import Shell
 from devcluster import DevCluster, why_not
 from fake_slurm import FakeSlurm
 from helpers import ON_SLURM, PROJECT, REPO, TOY, VERBS, Answer, Command, Launch, Started, Sweep, environment_in
-from served import exported
+from small_runs import SmallRuns, home_of
 
 from launcher.rundir.rundir import RunDir
 
@@ -232,15 +232,10 @@ def on_slurm(toy_words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export of digits of 8x8 pixels, trained for eight epochs, to be read alone: who asks first makes it, the others wait."""
+def digits(small_runs: SmallRuns) -> Path:
+    """An export of digits of 8x8 pixels, trained for eight epochs, to be read alone."""
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
-    base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "digits"
-    home.mkdir(exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return home / "out" if (home / "out").is_dir() else exported(home, "+exp=digits", "train.epochs=8")
+    return small_runs.exported("digits")
 
 
 @pytest.fixture(scope="session")
@@ -249,6 +244,11 @@ def shared_data() -> Path:
     if not (place / "plain_text").is_dir():
         pytest.skip(f"the real CIFAR-10 is not in {place}")
     return place
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> SmallRuns:
+    return SmallRuns(home_of(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A server of a real export, and clients of it."""
+"""A server of an export, and clients of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from helpers import REPO
-from processes import finish
 
 
 class Server(NamedTuple):
@@ -49,13 +48,3 @@ def serving(export: Path, *words: str) -> Iterator[Server]:
         finally:
             process.kill()
             process.stdout.close()
-
-
-def exported(home: Path, *words: str) -> Path:
-    """That of a run of these words."""
-    cache = str(home / "cache")
-    done = finish(home, [*words, f"runs_dir={home / 'runs'}", "id=a"], timeout=150, LAUNCHER_CACHE=cache)
-    assert done.returncode == 0, done.stderr
-    done = finish(home, ["export", done.stdout.splitlines()[-1], "onnx=false", f"to={home / 'out'}"], timeout=100, LAUNCHER_CACHE=cache)
-    assert done.returncode == 0, done.stderr
-    return home / "out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,18 @@ if __name__ == "__main__":
     )
     assert done.returncode == int(verdict != "holds"), done.stdout + done.stderr
     assert re.match(rf"mine +{verdict} .*it is so: .*{re.escape(said)}", done.stdout.splitlines()[-1]), done.stdout
+
+
+def test_false_alarms_are_counted_and_no_data_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = REPO / "benchmarks" / "guards.py"
+    monkeypatch.syspath_prepend(str(script.parent))
+    made = runpy.run_path(str(script))
+    answers = [{"guards": each} for each in (["far from: a", "size: b"], ["unsure: 0.1"], [], ["far from: c", "unsure: 0.2"])]
+    assert made["alarms"](answers) == [("false alarms", 2), ("far from", 2), ("size", 1)]
+    assert made["wilson"](0, 100) == pytest.approx((0, 0.0370), abs=1e-4)
+    assert made["wilson"](5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    done = subprocess.run(
+        [sys.executable, script, "--export", tmp_path, "--root", tmp_path], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("skipped: the real CIFAR-10 is not in ")

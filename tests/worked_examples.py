@@ -5,6 +5,8 @@
     example.commands                          # [["+exp=toy", "cluster=queue"], …]: the words behind `python -m launcher`
     example.write(tmp_path)                   # the files, below there; an __init__.py in every directory of Python files
 
+    typed("Handing a model on", README)       # the command lines of an indented block there, as they are but for comments
+
 A fenced block whose first line is a comment with a path (`# mylab/queue.py`) and nothing else is that file, this line included; before
 it may stand `# @package _global_`, which Hydra wants first. Of all other blocks the lines that begin with `python -m launcher ` are
 commands; a comment behind one is none of its words.
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from helpers import REPO
 
-CONTRIBUTING = REPO / "CONTRIBUTING.md"
+CONTRIBUTING, README = REPO / "CONTRIBUTING.md", REPO / "README.md"
 
 _FENCED = re.compile(r"^(?P<indent> *)```[^\n]*\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"#+ *(?P<path>[\w.-]+(/[\w.-]+)*\.\w+)")
@@ -43,6 +45,14 @@ class Example:
 def of(heading: str, document: Path = CONTRIBUTING) -> Example:
     """Raises LookupError where the document has no such section, or it has no file."""
     return _example(section(document.read_text(encoding="utf-8"), heading), f"{document.name}: {heading}")
+
+
+def typed(heading: str, document: Path) -> list[str]:
+    """Raises LookupError where the document has no such section, or it has no command line."""
+    lines = re.findall(r"^ {4}(python -m launcher .*)$", section(document.read_text(encoding="utf-8"), heading), re.MULTILINE)
+    if not lines:
+        raise LookupError(f"{document.name}: {heading} has no command line")
+    return [re.sub(r"\s+# .*$", "", line).strip() for line in lines]
 
 
 def section(text: str, heading: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -178,8 +178,10 @@ def _write(aside: written.Aside, known: dict[str, Any], findings: Findings, boar
     extra |= {f"{name}_low": metric.low for name, metric in findings.metrics.items() if metric.low is not None}
     extra |= {f"{name}_high": metric.high for name, metric in findings.metrics.items() if metric.high is not None}
     board.scalars(known["step"], known["split"], extra)
-    for name, data in made.items():
-        board.picture(f"{known['split']}/{name.removesuffix('.png')}", data, known["step"])
+    shown_as = {f"{known['split']}/{name.removesuffix('.png')}": data for name, data in made.items()}
+    board.matrices(shown_as)
+    for tag, data in shown_as.items():
+        board.picture(tag, data, known["step"])
     board.close()
     if findings.columns:
         told = {name: str(known[name]) for name in ("run", "split", "step", "fingerprint")}
@@ -249,6 +251,7 @@ class _Shown:
         self._board = board
         self._texts: list[tuple[str, str]] = []
         self._images: list[tuple[str, torch.Tensor]] = []
+        self._matrices: list[tuple[str, torch.Tensor, Sequence[str], int]] = []
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
         self._texts.append((tag, text))
@@ -257,6 +260,14 @@ class _Shown:
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
         self._images.append((tag, images))
         self._board.images(tag, images, step)
+
+    def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int) -> None:
+        self._matrices.append((tag, counts, names, step))
+
+    def matrices(self, drawn: Collection[str]) -> None:
+        """Those that came, once it is known of which there is a chart with names and counts."""
+        for tag, counts, names, step in self._matrices:
+            self._board.matrix(tag, counts, names, step, is_drawn=tag in drawn)
 
     def picture(self, tag: str, data: bytes, step: int) -> None:
         from io import BytesIO

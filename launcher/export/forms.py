@@ -50,12 +50,10 @@ def program(model: nn.Module, inputs: Inputs, into: Path) -> Any:
         with _quiet():
             made = torch.export.export(model, tuple(inputs), dynamic_shapes=(*shapes,), strict=False)
             made._example_inputs = None  # which would be a pickle in the file
-            torch.export.save(made, into)
-    except OSError:
-        raise
+            torch.export.save(made, archive := io.BytesIO())  # on a full disk torch's own writer ends the process
     except Exception as error:  # of a stranger's model anything
-        into.unlink(missing_ok=True)
         raise Failed(f"torch.export cannot trace the model{_where(error)}: {_line(error)}") from error
+    into.write_bytes(archive.getbuffer())
     return made
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from launcher.errors import KeyFault, RunError
 from launcher.trust import reading, vault, vault_key, writing
@@ -138,7 +138,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise _broken(path, f"{MANIFEST} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if told.get("format") != FORMAT:
         raise _broken(path, f"{MANIFEST} is not one of this launcher's")
-    if told.get("version") != VERSION:
+    if reading.whole_number(told.get("version")) != VERSION:
         raise RunError(
             f"{path}: an export of version {told.get('version')!r:.20}, and this launcher reads version {VERSION}; export the run again "
             "with this one, or use the launcher that wrote it"
@@ -158,7 +158,23 @@ def _checked(path: Path, told: dict[str, Any]) -> dict[str, Any]:
             raise _broken(path, f"{MANIFEST} has no {key}")
     if told["predicts"] not in KINDS:
         raise _broken(path, f"{MANIFEST} says that it predicts {told['predicts']!r:.40}, which nobody knows")
+    for key in ("inputs", "outputs"):
+        if not told[key] or not all(map(_is_tensor, told[key])):
+            raise _broken(path, f"{MANIFEST} does not say in {key} of what name, kind and shape they are")
+    run = told["run"]
+    if not isinstance(run.get("name"), str) or not isinstance(run.get("id"), str) or reading.whole_number(run.get("step")) is None:
+        raise _broken(path, f"{MANIFEST} does not say in run of which one it is: name, id and step")
     return told
+
+
+def _is_tensor(told: object) -> bool:
+    """`{"name", "dtype", "shape"}`, its samples counted by "batch"."""
+    if not isinstance(told, dict):
+        return False
+    found = cast("dict[str, Any]", told)
+    shape = found.get("shape")
+    is_shape = isinstance(shape, list) and all(each == "batch" or reading.whole_number(each) is not None for each in shape)
+    return is_shape and isinstance(found.get("name"), str) and isinstance(found.get("dtype"), str)
 
 
 def _broken(path: Path, why: str) -> RunError:

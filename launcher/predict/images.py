@@ -39,14 +39,21 @@ class Prepared(NamedTuple):
 class Images:
     """By the words of preprocessing.json."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        """Raises ValueError where it has no sense."""
+    def __init__(self, told: Mapping[str, Any], shape: Sequence[Any]) -> None:
+        """`shape`: of what the program takes, ("batch", C, H, W). Raises ValueError where they have no sense, or do not agree."""
         self._mode, self._fit = str(told["mode"]), str(told["fit"])
         self._height, self._width = (int(side) for side in told["size"])
         if self._fit not in ("stretch", "middle", "upper_left") or self._mode not in ("RGB", "L"):
             raise ValueError(f"fit {self._fit:.40} of mode {self._mode:.40}")
         self._mean, self._std = (torch.tensor(told[key], dtype=torch.float32).view(1, 1, 1, -1) for key in ("mean", "std"))
+        channels = len(self._mode)
+        if list(shape[1:]) != [channels, self._height, self._width]:
+            raise ValueError(f"pictures of {channels}x{self._height}x{self._width} for a program that takes {list(shape[1:])}")
+        if not self._mean.numel() == self._std.numel() == channels or not (self._std > 0).all() or not self._mean.isfinite().all():
+            raise ValueError(f"mean or std of {channels} channels")
         self._share = float(told.get("share", 1.0))
+        if not 0 < self._share <= 1:
+            raise ValueError(f"share {self._share}")
         self._fill = tuple(int(each) for each in told.get("fill", (0, 0, 0)))
 
     def standardised(self, pixels: torch.Tensor) -> torch.Tensor:

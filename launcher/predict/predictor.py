@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -20,6 +20,7 @@ from launcher.predict.program import Program
 from launcher.predict.rows import Rows
 
 UNSURE = "unsure"
+_ROWS = ("table", "array", "tensors")
 _SUM_OFF = 1e-3
 """By which probabilities may miss 1: they are float32."""
 
@@ -62,16 +63,18 @@ class Predictor:
 
         self._program = Program(self.folder.read(folder.PROGRAM), load(self.folder.read(folder.WEIGHTS)), self.device)
         self.preprocessing: Mapping[str, Any] = self.folder.json(folder.PREPROCESSING)
-        self.labels: list[str] = [str(each) for each in self.folder.json(folder.LABELS)] if folder.LABELS in self.folder else []
+        self.labels = self._read_labels(path)
         if strange := [name for name in self.asked.classes if name not in self.labels]:
             raise ConfigError(f"classes={strange[0]}: the model has {', '.join(self.labels[:20])}; type some of those")
         try:
-            self.images = Images(self.preprocessing) if self.preprocessing["kind"] == "image" else None
-            is_rows = self.preprocessing["kind"] in ("table", "array", "tensors")
-            self.rows = Rows(self.preprocessing, self.told["inputs"][0]["shape"]) if is_rows else None
+            kind, shape = self.preprocessing["kind"], self.told["inputs"][0]["shape"]
+            if kind not in ("image", "text", *_ROWS):
+                raise ValueError(f"inputs of the kind {kind!r:.40}")
+            self.images = Images(self.preprocessing, shape) if kind == "image" else None
+            self.rows = Rows(self.preprocessing, shape) if kind in _ROWS else None
             self._nearness = Nearness(self.folder.json(folder.GUARDS)) if folder.GUARDS in self.folder else None
             self._finder = Finder(**self.told["predicting"]) if self.predicts == "boxes" else None
-            self._tokenizer = self._opened_tokenizer() if self.preprocessing["kind"] == "text" else None
+            self._tokenizer = self._opened_tokenizer() if kind == "text" else None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise RunError(f"{path}: what it says of its inputs has no sense here ({error}); export the run again") from error
 
@@ -132,6 +135,20 @@ class Predictor:
                 yield now[len(shown) :]
                 shown = now
 
+    def _read_labels(self, path: Path) -> list[str]:
+        """Raises RunError where they are none, or fewer than the program's scores."""
+        if self.predicts not in ("classes", "boxes"):
+            return []
+        found: Any = self.folder.json(folder.LABELS) if folder.LABELS in self.folder else None
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in cast("list[Any]", found)):
+            raise RunError(f"{path}: {folder.LABELS} is no list of names, and the model predicts {self.predicts}; export the run again")
+        outputs = {str(output["name"]): output["shape"] for output in self.told["outputs"]}
+        scores = outputs["scores" if self.predicts == "boxes" and "scores" in outputs else next(iter(outputs))]
+        labels: list[str] = found
+        if not scores or scores[-1] != len(labels):
+            raise RunError(f"{path}: {folder.LABELS} has {len(labels)} names, and the program scores {scores[-1:]}; export the run again")
+        return labels
+
     def _opened_tokenizer(self) -> Any:
         if self.preprocessing["tokenizer"] == "bytes":
             return (lambda text: list(text.encode())), (lambda ids: written(ids, ()))
@@ -169,9 +186,13 @@ class Predictor:
         for whole, values, labels in zip(probabilities.sum(1).tolist(), best.tolist(), places.tolist(), strict=True):
             names = [self.labels[label] for label in labels]
             guards = self._of_output(whole, names[0], values[0])
-            answer: dict[str, Any] = {"prediction": UNSURE if guards else names[0], "class": names[0], "confidence": round(values[0], 6)}
+            answer: dict[str, Any] = {
+                "prediction": UNSURE if guards else names[0],
+                "class": names[0],
+                "confidence": _rounded(round(values[0], 6)),
+            }
             if self.asked.top > 1:
-                answer["top"] = [[name, round(value, 6)] for name, value in zip(names, values, strict=True)]
+                answer["top"] = [[name, _rounded(round(value, 6))] for name, value in zip(names, values, strict=True)]
             made.append({**answer, "guards": guards})
         return made
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from launcher.errors import ConfigError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+TEXTS = (".txt",)
 
 
 class Item(NamedTuple):
@@ -25,6 +26,10 @@ class Item(NamedTuple):
 def check(words: Sequence[str], kind: str) -> None:
     """Raises ConfigError for what is not there, before anything is said of the others."""
     for word in words:
+        if not word:
+            raise ConfigError("an input is an empty text, as of a variable that is not set; type a file, a folder, a pattern, or -")
+        if os.path.isdir(word) and next(_below(Path(word), _suffixes(kind)), None) is None:  # noqa: PTH112 - as below
+            raise ConfigError(f"{word}: there is no file in it of those that are read ({', '.join(_suffixes(kind))}); type another folder")
         if kind != "text" and word != "-" and not os.path.lexists(word) and not _matched(word):
             raise ConfigError(f"{word}: there is no such file, folder or pattern that finds one; type another, or - for names on stdin")
 
@@ -41,7 +46,7 @@ def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
             else:
                 yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
         elif os.path.isdir(word):  # noqa: PTH112 - a text may be longer than any name
-            yield from _below(Path(word), rows.SUFFIXES if kind in ("table", "array", "tensors") else PICTURES)
+            yield from _below(Path(word), _suffixes(kind))
         elif found := [] if os.path.lexists(word) else _matched(word):
             yield from (Path(each) for each in found if not Path(each).is_dir())
         elif kind == "text" and not os.path.lexists(word):
@@ -53,6 +58,10 @@ def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
 def count(words: Sequence[str], kind: str) -> int:
     """Of inputs; 0 where they would have to be read for it: stdin, and the rows of tables and arrays."""
     return 0 if "-" in words or kind not in ("image", "text") else sum(1 for _ in paths(words, kind))
+
+
+def _suffixes(kind: str) -> Sequence[str]:
+    return {"image": PICTURES, "text": TEXTS}.get(kind, rows.SUFFIXES)
 
 
 def _matched(pattern: str) -> list[str]:

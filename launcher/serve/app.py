@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -176,9 +178,17 @@ class Service:
         return JSONResponse({"answers": answers})
 
     async def _of_text(self, text: str) -> Response:
-        """One after the other: a text is many batches of one."""
-        loop = asyncio.get_running_loop()
-        went_on = await loop.run_in_executor(self._readers, lambda: "".join(self._predictors[0].text(text)))
+        """One after the other: a text is many batches of one. Nothing more of it is drawn when nobody waits for it any longer, so that
+        neither the next request nor the end of the server does."""
+        is_over = threading.Event()
+
+        def going_on() -> str:
+            return "".join(itertools.takewhile(lambda _: not is_over.is_set(), self._predictors[0].text(text)))
+
+        try:
+            went_on = await asyncio.get_running_loop().run_in_executor(self._readers, going_on)
+        finally:
+            is_over.set()
         return JSONResponse({"prediction": went_on, "guards": []})
 
     def _told(self, answer: dict[str, Any]) -> Response:

@@ -42,14 +42,25 @@ def serve(predictors: Sequence[Predictor], host: str, port: int, limits: Limits)
         h11_max_incomplete_event_size=_HEADER_BYTES,
         server_header=False,
     )
-    server = uvicorn.Server(config)
-    print(f"http://{shown}:{at}/   (POST pictures or JSON to /predict; /health, /metrics; Ctrl-C ends it)", flush=True)
+    server = _Announced(config, f"http://{shown}:{at}/   (POST pictures or JSON to /predict; /health, /metrics; Ctrl-C ends it)")
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
         print("ended", file=sys.stderr)
     finally:
         listening.close()
+
+
+class _Announced(uvicorn.Server):
+    """Says where it is once it answers, and heeds signals: one that came earlier would be lost among the imports."""
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self._line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._line, flush=True)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -73,19 +84,40 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _patient_for(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn waits for ever for the first request of a connection; here for as long as for a body."""
+    """uvicorn waits for ever for the head of a request that has begun, the first one or a later one; here for as long as for a body."""
 
     class Patient(H11Protocol):
+        _end: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._end = self.loop.call_later(seconds, self._give_up)
+            self._wait()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._end.cancel()
+            self._rest()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            self._wait()
+            super().data_received(data)
+
+        def on_response_complete(self) -> None:
+            self._rest()
+            super().on_response_complete()
+
+        def _wait(self) -> None:
+            """From the first byte on: one that comes now and then wins nothing."""
+            if self._end is None:
+                self._end = self.loop.call_later(seconds, self._give_up)
+
+        def _rest(self) -> None:
+            if self._end is not None:
+                self._end.cancel()
+                self._end = None
+
         def _give_up(self) -> None:
-            if self.cycle is None:
+            self._end = None
+            if self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
 
     return Patient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -12,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import drawn_voc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from batch_jobs import Batch
 from fake_slurm import FakeSlurm
 from helpers import PROJECT, TOY, Command, environment_in, refused
+from PIL import Image
 from processes import finish, wait_for
+from small_runs import SPLIT, SmallRuns
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from launcher.errors import RunError
@@ -97,6 +99,11 @@ def test_the_figures_are_those_of_the_run_and_one_process_finds_what_two_find(do
     assert charts.Scalars("test/ece_low")[0].value < charts.Scalars("test/ece_high")[0].value
     assert len(charts.Scalars("test/accuracy")) == 2, "as the run shows it, and with its interval"
     assert "test/reliability" in charts.Tags()["images"]
+    pictures = {tag: charts.Images(tag) for tag in charts.Tags()["images"]}
+    assert {tag: len(each) for tag, each in pictures.items()} == dict.fromkeys(pictures, 1), "of two by one tag TensorBoard shows one"
+    confusion = Image.open(io.BytesIO(pictures["test/confusion"][0].encoded_image_string))
+    with Image.open(run / "evaluation" / "test" / "confusion.png") as named:
+        assert confusion.width - named.width == 2, "the one with names and counts, as wide as its card"
     after = {name: data for name, data in others(run).items() if not name.startswith("tb/evaluation")}
     assert after == before
 
@@ -217,35 +224,18 @@ def test_what_fails_while_it_is_written_leaves_the_one_before(tmp_path: Path, mo
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_detector_a_language_model_and_numbers_have_figures_and_pages_of_their_own(tmp_path: Path) -> None:
-    root = drawn_voc.write(tmp_path / "mine", 31, {"train": range(14), "val": range(14, 22), "test": range(22, 31)})
-    (tmp_path / "york.txt").write_text("Now is the winter of our discontent made glorious summer by this sun of York.\n" * 60)
-    small = ("model.depths=[1,1,1,1]", "model.width=8", "model.channels=16", "data.size=64", f"data.root={root}", "model.num_classes=2")
-    text = ("model.dim=32", "model.layers=2", "model.kv_heads=2", "task.sample=30", "data.length=32", f"data.path={tmp_path / 'york.txt'}")
-    runs = {
-        "detection": (*small, "train.steps=4", "train.batch_size=4"),
-        "shakespeare": (*text, "train.steps=4", "train.batch_size=8"),
-        "regression": ("train.steps=4",),
-    }
-    env = {"LAUNCHER_CACHE": str(tmp_path / "cache")}
+def test_a_detector_a_language_model_and_numbers_have_figures_and_pages_of_their_own(small_runs: SmallRuns) -> None:
     wanted = {"detection": ("map50", "ap50"), "shakespeare": ("perplexity", "tokens"), "regression": ("rmse", "found")}
-    for exp, words in runs.items():
-        here = [f"+exp={exp}", "id=a", f"runs_dir={tmp_path / 'runs'}", "train.round_batch=false", "train.precision=fp32", *words]
-        made = finish(tmp_path, here, **env)
-        assert made.returncode == 0, made.stderr
-        run = tmp_path / "runs" / exp / "a"
-        answer = finish(tmp_path, ["evaluate", str(run), "cluster.processes_per_node=2"], **env)
-        assert answer.returncode == 0, answer.stderr
-        split = "val" if exp == "shakespeare" else "test"
+    for exp, (metric, column) in wanted.items():
+        run, split = small_runs.evaluated(exp), SPLIT[exp]
         found, summary = figures(run, split), json.loads((run / "summary.json").read_text())
-        metric, column = wanted[exp]
         assert found["metrics"][metric]["value"] == pytest.approx(summary[f"{split}_{metric}"], rel=1e-5, abs=1e-6)
         table = rows(run, split)
         assert {"sample", "loss", column} <= {*table.column_names}
         assert len(table) == found["samples"]
         page = (run / "evaluation" / split / written.PAGE).read_text()
         assert "<svg role=" in page
-    assert "Hardest sequences" in (tmp_path / "runs" / "shakespeare" / "a" / "evaluation" / "val" / written.PAGE).read_text()
+        assert ("Hardest sequences" in page) == (exp == "shakespeare")
 
 
 @pytest.mark.slow
@@ -264,16 +254,13 @@ def test_cifar_is_evaluated_by_the_command_of_the_readme_to_its_own_figures(tmp_
 
 
 @pytest.mark.slow
-def test_pictures_are_shaken_where_it_is_asked_for_and_numbers_are_not(tmp_path: Path) -> None:
-    home = [f"runs_dir={tmp_path / 'runs'}", "id=a", "train.steps=8"]
-    assert finish(tmp_path, ["+exp=digits", *home]).returncode == 0
-    answer = finish(tmp_path, ["evaluate", str(tmp_path / "runs" / "digits" / "a"), "robustness=true", "cluster.processes_per_node=2"])
-    assert answer.returncode == 0, answer.stderr
-    found = figures(tmp_path / "runs" / "digits" / "a")
+def test_pictures_are_shaken_where_it_is_asked_for_and_numbers_are_not(small_runs: SmallRuns) -> None:
+    run = small_runs.evaluated("digits")
+    found = figures(run)
     robust = found["robustness"]
     assert robust["clean"] == found["metrics"]["accuracy"]["value"]
     assert {"fgsm", "pgd"} < {row["kind"] for row in robust["rows"]}
-    page = (tmp_path / "runs" / "digits" / "a" / "evaluation" / "test" / written.PAGE).read_text()
+    page = (run / "evaluation" / "test" / written.PAGE).read_text()
     assert "Accuracy under attack" in page
     assert "Under corruptions" in page
 

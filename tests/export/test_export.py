@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from helpers import Answer, refused
 from processes import finish, small_disk, toy_words
 from safetensors.torch import load_file
+from strangers import apart, told_by_a_stranger, trained
 
 from launcher.errors import RunError
 from launcher.export import forms
@@ -23,23 +22,22 @@ from launcher.exported.folder import Folder
 Command = Callable[..., Answer]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-STRANGER = """
-import json, sys
-import numpy, torch
-from safetensors.torch import load_file
-folder, inputs, out = sys.argv[1:]
-given = torch.from_numpy(numpy.load(inputs))
-program = torch.export.load(f"{folder}/program.pt2")
-made = {"program": program.module()(given)}
-weights = load_file(f"{folder}/model.safetensors")
-assert all(torch.equal(weights[name], tensor) for name, tensor in program.state_dict.items() if name in weights)
-import onnxruntime
-session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
-made["onnx"] = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
-assert not [name for name in sys.modules if name.split(".")[0] in ("launcher", "models", "data", "toyproject")]
-numpy.savez(out, **{name: each.detach().numpy() for name, each in made.items()})
+BY_HAND = """
+import torch
+from torch import nn
+
+class model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(8 * 16, 4))
+        self.seen, self.filler = nn.Buffer(torch.zeros(())), nn.Parameter(torch.zeros(0))
+        self.eval()
+
+    def forward(self, x):
+        return self.head(self.body(x)) + self.filler.sum() + 1e-6 * self.seen
 """
-"""Somebody who has torch and nothing of ours."""
+"""The toy model, written anew by somebody who knows its layers and has their weights."""
 
 
 @pytest.fixture(scope="module")
@@ -84,27 +82,16 @@ def test_the_folder_is_whole_and_says_what_it_is(run: Path, exported: tuple[Path
     assert f"| test_accuracy | {told['run']['metrics']['test_accuracy']:.6g} |" in card
 
 
-def test_a_stranger_comes_to_what_the_training_model_does(tmp_path: Path, exported: tuple[Path, str]) -> None:
-    """From the program and from ONNX, with weights that are those of the safetensors file to the bit."""
-    import numpy as np
-    from toyproject.net import Net
-
-    place, _ = exported
-    inputs = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    np.save(tmp_path / "inputs.npy", inputs.numpy())
-    words = [sys.executable, "-I", "-c", STRANGER, str(place), str(tmp_path / "inputs.npy"), str(tmp_path / "out.npz")]
-    done = subprocess.run(words, cwd="/", capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
-    model = Net().eval()
-    stored = load_file(place / "model.safetensors")
-    model.load_state_dict(stored, strict=False)
-    model.seen.copy_(stored["seen"])  # a buffer that no state_dict has
-    with torch.no_grad():
-        wanted = model(inputs)
-    with np.load(tmp_path / "out.npz") as found:
-        apart = {name: float((torch.from_numpy(found[name]) - wanted).abs().max()) for name in found}
-    print(f"largest difference of 50 samples: {apart}")
-    assert max(apart.values()) < 1e-4
+def test_a_stranger_comes_to_what_the_training_model_does(tmp_path: Path, run: Path, exported: tuple[Path, str]) -> None:
+    """From the program, from ONNX, and from the safetensors alone, in a module of their own."""
+    known = trained(run, tmp_path)
+    found = told_by_a_stranger(exported[0], known.inputs, tmp_path, BY_HAND)
+    assert found.keys() == {"program", "safetensors in the program", "safetensors in a module by hand", "onnx"}
+    assert max(apart(known.outputs, found, f"classes, {len(known.inputs)} samples").values()) < 1e-4
+    wanted = known.outputs["output"].argmax(-1)
+    assert all(torch.equal(outputs["output"].argmax(-1), wanted) for outputs in found.values())
+    other = {form: {name: tensor + 1 for name, tensor in outputs.items()} for form, outputs in found.items()}
+    assert min(apart(known.outputs, other, "counter-test").values()) > 0.9
 
 
 def test_a_second_export_takes_the_place_of_the_first(exported: tuple[Path, str], run: Path, command: Command) -> None:
@@ -182,6 +169,7 @@ def test_a_model_that_cannot_be_traced_says_where_and_the_rest_is_exported(tmp_p
     assert "program" in Folder(place).told["missing"]
     assert "program.pt2" not in files(place)
     assert load_file(place / "model.safetensors")
+    refused(command("predict", str(place), str(place)), 3, "it has no program that could be run (torch.export cannot trace", "net.py")
 
 
 def test_a_form_that_computes_something_else_is_refused() -> None:
@@ -209,3 +197,10 @@ def test_an_export_that_is_encrypted_is_opened_with_its_key(
     assert command(*words).code == 0
     assert all(path.name == "export.json" or path.name.endswith(".sealed") for path in (tmp_path / "sealed").iterdir())
     assert Folder(tmp_path / "sealed").json("preprocessing.json")["kind"]
+    asked = ("predict", str(tmp_path / "sealed"), str(tmp_path))
+    monkeypatch.setenv("LAUNCHER_KEY", "cd" * 32)
+    refused(command(*asked), 3, "is encrypted with the key", "and yours is")
+    monkeypatch.setenv("LAUNCHER_KEY", "short")
+    refused(command(*asked), 3, "LAUNCHER_KEY")
+    monkeypatch.delenv("LAUNCHER_KEY")
+    refused(command(*asked), 3, "it is encrypted (with the key", "LAUNCHER_KEY")

@@ -17,8 +17,9 @@ from launcher.trust import vault
 pytest.importorskip("cryptography")
 
 KEY, OTHER = bytes(range(32)), bytes(32)
-KINDS = {"predicting": {}, "inputs": [], "outputs": [], "differences": {}, "missing": {}}
-TOLD = {"predicts": "classes", **KINDS, "run": {"name": "secret-run"}}
+TENSORS = [{"name": "input", "dtype": "float32", "shape": ["batch", 2]}]
+KINDS = {"predicting": {}, "inputs": TENSORS, "outputs": TENSORS, "differences": {}, "missing": {}}
+TOLD = {"predicts": "classes", **KINDS, "run": {"name": "secret-run", "id": "a", "step": 3}}
 FILES = {PREPROCESSING: b'{"kind": "tensors"}', LABELS: b'["a", "b"]', WEIGHTS: bytes(range(256)) * 9000}
 
 

@@ -246,6 +246,11 @@ def test_what_cannot_be_meant_is_one_line(
 
 
 def test_no_room_leaves_nothing(tmp_path: Path, digits: Path, real: tuple[Path, list[int]], command: Command) -> None:
-    with small_disk(tmp_path / "disk", "size=8k") as disk:
-        refused(command("predict", str(digits), str(real[0]), f"to={disk / 'a.jsonl'}"), 3, "cannot be written", "make room")
-        assert list(disk.iterdir()) == []
+    with small_disk(tmp_path / "disk", "size=4k") as disk:
+        for name in ("a.jsonl", "a.csv", "a.parquet"):
+            refused(command("predict", str(digits), str(real[0]), f"to={disk / name}"), 3, "cannot be written", "make room")
+            assert list(disk.iterdir()) == []
+        with (disk / "out").open("w") as out:
+            words = [sys.executable, "-m", "launcher", "predict", str(digits), str(real[0])]
+            done = subprocess.run(words, cwd=REPO, stdout=out, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+        refused(Answer(done.returncode, "", done.stderr), 3, "No space left on device")

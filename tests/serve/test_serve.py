@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from helpers import Answer, refused
+from helpers import REPO, Answer, refused
 from PIL import Image
+from processes import needs_root, small_disk
 from served import Server, serving
 
 Command = Callable[..., Answer]
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+from starlette.requests import Request  # noqa: E402
+
+from launcher.serve.app import Limits, Service  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 CROWD, AT_ONCE, MALFORMED = 2_000, 50, 40
@@ -137,6 +147,53 @@ def test_a_crowd_is_answered_and_takes_no_memory(server: Server, full: bool) -> 
     assert server.ask(good[0])[0] == 200
 
 
+def test_the_head_of_a_later_request_is_not_waited_for_without_end(server: Server) -> None:
+    """A connection that was good once may hold its place no longer than a new one."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for _ in range(2):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(2)  # of the three seconds, and no request's patience is that of the one before
+        client.sendall(b"POST /pre")
+        began = time.monotonic()
+        assert client.recv(4096) == b""
+        assert 2 < time.monotonic() - began < 8
+
+
+def test_a_text_is_not_gone_on_with_for_who_has_left() -> None:
+    """Else its thread is taken from those who come, and the server does not end."""
+    drawn: list[int] = []
+
+    def text(_: str) -> Iterator[str]:
+        for number in range(3_000):
+            drawn.append(number)
+            yield "x"
+            time.sleep(0.01)
+
+    predictor: Any = SimpleNamespace(text=text)
+    service = Service([predictor], Limits(seconds=0.3))
+
+    async def ask() -> int:
+        answer = await service._answered(_request(b'{"text": "hello"}'))  # pyright: ignore[reportPrivateUsage]
+        return answer.status_code
+
+    assert asyncio.run(ask()) == 504
+    time.sleep(0.2)
+    count = len(drawn)
+    time.sleep(0.2)
+    assert 0 < len(drawn) == count < 100
+
+
+def _request(body: bytes) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
+
+
 def _gigabyte(port: int) -> int:
     """The status that comes while a body without an end is being sent."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
@@ -172,6 +229,53 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, digits: Path, server:
     refused(command("serve", str(digits), "seconds=soon"), 2, "seconds=soon: type a number from 0.1 to 3600")
     refused(command("serve", str(digits), f"port={server.port}"), 2, "nobody can listen there")
     refused(command("serve", str(tmp_path)), 3, "is no export")
+
+
+@needs_root
+def test_a_full_disk_is_nothing_to_a_server(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes no file: with no byte left where temporary files, caches and its export are, it answers as before."""
+    with small_disk(tmp_path / "disk", "size=16m") as disk:
+        shutil.copytree(digits, disk / "export")
+        with (disk / "full").open("wb") as file:
+            space = os.statvfs(disk)
+            file.write(bytes(space.f_bavail * space.f_frsize))
+        before = {path: path.stat().st_mtime_ns for path in disk.rglob("*")}
+        for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "LAUNCHER_CACHE"):
+            monkeypatch.setenv(name, str(disk))
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "more").write_bytes(bytes(1 << 16))
+        (disk / "more").unlink()
+        with serving(disk / "export") as found:
+            large = io.BytesIO()
+            Image.effect_noise((1200, 1200), 90).save(large, "png")
+            assert len(large.getvalue()) > 1 << 20, "more than a server might keep in memory"
+            assert [found.ask(raw)[0] for raw in (picture(3), large.getvalue(), b"no picture")] == [200, 200, 422]
+        assert {path: path.stat().st_mtime_ns for path in disk.rglob("*")} == before
+
+
+@needs_root
+def test_an_address_that_cannot_be_written_is_one_line(tmp_path: Path, digits: Path) -> None:
+    """Where its output goes to a file on a disk that is full, nobody would learn where it listens."""
+    with small_disk(tmp_path / "disk", "size=8k") as disk:
+        (disk / "full").write_bytes(bytes(8 << 10))
+        with (disk / "log").open("w") as log:
+            words = [sys.executable, "-m", "launcher", "serve", str(digits), "port=0"]
+            done = subprocess.run(words, cwd=REPO, stdout=log, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        refused(Answer(done.returncode, (disk / "log").read_text(), done.stderr), 3, "No space left on device")
+
+
+def test_an_export_that_cannot_be_opened_is_one_line(tmp_path: Path, digits: Path, command: Command) -> None:
+    for number, (told, said) in enumerate(
+        [({"version": 7}, "an export of version 7, and this launcher reads version 1"), ({"sealed": {"key": "ab" * 8}}, "needs a key")]
+    ):
+        copy = tmp_path / str(number)
+        shutil.copytree(digits, copy)
+        (copy / "export.json").write_text(json.dumps({**json.loads((copy / "export.json").read_text()), **told}))
+        refused(command("serve", str(copy)), 3, said)
+    copy = tmp_path / "nameless"
+    shutil.copytree(digits, copy)
+    (copy / "labels.json").unlink()
+    refused(command("serve", str(copy)), 3, "labels.json is not there")
 
 
 @pytest.mark.parametrize("width", [1280, 400])

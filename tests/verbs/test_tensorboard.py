@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
-from processes import finish, running, toy_words, wait_for
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from processes import finish, free_port, running, toy_words, wait_for
 
 
 @pytest.mark.slow

@@ -67,16 +67,17 @@ class Board:
 
     @_never_fatal
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
-        """images (N, 3 or 1, H, W) in [0, 1], as one grid of 8 columns."""
+        """images (N, 3 or 1, H, W) in [0, 1], as one grid of up to 8 columns."""
         self._writer.add_image(tag, grid(images, 8), step)
 
     @_never_fatal
-    def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int) -> None:
+    def matrix(self, tag: str, counts: torch.Tensor, names: Sequence[str], step: int, is_drawn: bool = False) -> None:
         """A confusion matrix as a heat map (row: label, column: prediction, each row sums to 1) and as a table. Without names, labels are
-        numbers."""
-        shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-        heat = (1 - shares.float()).repeat_interleave(24, 0).repeat_interleave(24, 1)
-        self._writer.add_image(tag, heat.expand(3, -1, -1), step)
+        numbers. `is_drawn`: another picture of it is there by this tag, of which TensorBoard shows one in a step."""
+        if not is_drawn:
+            shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+            heat = (1 - shares.float()).repeat_interleave(24, 0).repeat_interleave(24, 1)
+            self._writer.add_image(tag, heat.expand(3, -1, -1), step)
         names = names or [str(label) for label in range(len(counts))]
         rows = [" | ".join(["label", *names]), " | ".join(["---"] * (len(names) + 1))]
         for name, row in zip(names, counts.tolist(), strict=True):
@@ -107,8 +108,10 @@ class NoBoard:
 
 
 def grid(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """(N, C, H, W) -> (C, rows * (H + 2), columns * (W + 2)), white between them."""
+    """(N, C, H, W) -> (C, rows * (H + 2), columns * (W + 2)), white between them; no more columns than images, for TensorBoard makes the
+    whole as wide as its card."""
     count, channels, height, width = images.shape
+    columns = min(columns, count)
     rows = -(-count // columns)
     grid = torch.ones(channels, rows * (height + 2), columns * (width + 2))
     for index, image in enumerate(images):
