@@ -13,6 +13,7 @@ from launcher.errors import ConfigError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 TEXTS = (".txt",)
+ROWS = (".csv", ".parquet", ".npy", ".npz")
 
 
 class Item(NamedTuple):
@@ -37,8 +38,6 @@ def check(words: Sequence[str], kind: str) -> None:
 def paths(words: Sequence[str], kind: str) -> Iterator[Path | str]:
     """Files by what was typed, in its order, those of a folder by their names; `-` is stdin: a path, or a text, a line. Of a folder no more
     is held than the names in it."""
-    from launcher.predict import rows  # torch with it, which `check` is not to wait for
-
     for word in words:
         if word == "-":
             if kind == "text":
@@ -61,7 +60,7 @@ def count(words: Sequence[str], kind: str) -> int:
 
 
 def _suffixes(kind: str) -> Sequence[str]:
-    return {"image": PICTURES, "text": TEXTS}.get(kind, rows.SUFFIXES)
+    return {"image": PICTURES, "text": TEXTS}.get(kind, ROWS)
 
 
 def _matched(pattern: str) -> list[str]:

@@ -33,9 +33,11 @@ def picture(path: Path, seed: int = 0) -> Path:
 
 def test_what_is_not_there_is_said_before_torch_is_loaded(tmp_path: Path, made: dict[str, Path]) -> None:
     export, there = str(made["classes"]), str(picture(tmp_path / "a.png"))
+    (tmp_path / "empty").mkdir()
     told = {
         (export, "gone.npy"): "gone.npy: there is no such file",
         (export, there, "gone*.npy"): "gone*.npy: there is no such file",
+        (export, str(tmp_path / "empty")): "there is no file in it of those that are read",
         (str(tmp_path / "gone"), there): "there is no such directory",
         (export, there, "classes=cow"): "classes=cow: the model has cat, dog",
         (export, there, "draw=drawn"): "draw=drawn: that is for models that predict boxes",
