@@ -117,7 +117,8 @@ def _legend(figure: Any, found: Mapping[RunDir, Curves], columns: int) -> None:
 
     splits = _splits(found)
     runs = [Line2D([], [], color=f"C{number % 10}", linewidth=4) for number in range(min(len(found), _MOST_NAMED))]
-    kinds = [Line2D([], [], color="black", linestyle=_STYLES.get(split, ":")) for split in splits]
+    styles: Any = [_STYLES.get(split, ":") for split in splits]  # texts, which matplotlib's types have one by one
+    kinds = [Line2D([], [], color="black", linestyle=style) for style in styles]
     names = [f" {run.label}" for run in found][:_MOST_NAMED] + [f" {split}" for split in splits]
     _named(figure.legend([*runs, *kinds], names, loc="outside upper center", ncols=columns, fontsize="small"))
 

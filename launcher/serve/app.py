@@ -111,11 +111,11 @@ class Service:
         if not body:
             return _error(400, "there is no body; send a picture, or JSON")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        takes = example.takes(self._predictors[0], request.headers.get("host", "127.0.0.1"))
+        at = request.headers.get("host", "127.0.0.1")
         try:
             if kind == "application/json":
-                return await asyncio.wait_for(self._of_json(body, takes), limits.seconds)
-            return await self._of_picture(body, kind, takes)
+                return await asyncio.wait_for(self._of_json(body, at), limits.seconds)
+            return await self._of_picture(body, kind, at)
         except Refused as error:
             return _error(422, str(error))
         except Full:
@@ -138,37 +138,37 @@ class Service:
                 raise HTTPException(413, f"it has more than {most:,} bytes")
         return bytes(body)
 
-    async def _of_picture(self, body: bytes, kind: str, takes: str) -> Response:
-        """Raises Refused, Full, TimeoutError."""
+    async def _of_picture(self, body: bytes, kind: str, at: str) -> Response:
+        """`at`: this server's address, as the client knows it. Raises Refused, Full, TimeoutError."""
         first = self._predictors[0]
         if first.images is None:
-            raise Refused(takes)
+            raise Refused(example.takes(first, at))
         if kind == "multipart/form-data":
-            raise Refused(f"it is a form (curl -F), which is not read here; {takes}")
+            raise Refused(f"it is a form (curl -F), which is not read here; {example.takes(first, at)}")
         try:
             ready = await asyncio.get_running_loop().run_in_executor(self._readers, first.picture, body)
         except Refused as error:
             if kind == _FORM:  # of curl -d, which leaves line breaks out
-                raise Refused(f"{error}; {takes}") from error
+                raise Refused(f"{error}; {example.takes(first, at)}") from error
             raise
         return self._told(await asyncio.wait_for(self._running.answer(ready), self._limits.seconds))
 
-    async def _of_json(self, body: bytes, takes: str) -> Response:
+    async def _of_json(self, body: bytes, at: str) -> Response:
         """`{"rows": […]}` or `{"text": …}`. Raises Refused, Full."""
+        first = self._predictors[0]
         try:
             given = reading.record(body)
         except ValueError as error:
-            return _error(400, f"the body is no JSON object ({error}); {takes}")
-        first = self._predictors[0]
+            return _error(400, f"the body is no JSON object ({error}); {example.takes(first, at)}")
         if first.preprocessing["kind"] == "text":
             if not isinstance(given.get("text"), str):
-                raise Refused(takes)
+                raise Refused(example.takes(first, at))
             return await self._of_text(given["text"])
         rows = given.get("rows")
         if first.rows is None or rows is None:
-            raise Refused(takes)
+            raise Refused(example.takes(first, at))
         if not isinstance(rows, list) or not 1 <= len(rows) <= self._limits.rows:
-            return _error(400, f'"rows" is to be a list, from 1 to {self._limits.rows:,} of them; {takes}')
+            return _error(400, f'"rows" is to be a list, from 1 to {self._limits.rows:,} of them; {example.takes(first, at)}')
         ready: list[Ready] = [first.row(row) for row in rows]
         found = await asyncio.gather(*(self._running.answer(each) for each in ready), return_exceptions=True)
         if failed := next((each for each in found if isinstance(each, BaseException)), None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.errors import ConfigError
 from launcher.exported.folder import KINDS, LABELS, Folder
@@ -35,7 +35,7 @@ def checked(name: str, typed: Typed) -> Folder:
     ConfigError, RunError."""
     found = Folder(Path(name).expanduser())
     typed.check_model(found.told["predicts"])
-    labels = found.json(LABELS) if LABELS in found else []
+    labels: list[Any] = found.json(LABELS) if LABELS in found else []
     if strange := [each for each in typed.values["classes"] if each not in labels]:
         raise ConfigError(f"classes={strange[0]}: the model has {', '.join(map(str, labels[:20]))}; type some of those")
     return found

@@ -173,7 +173,7 @@ def test_a_text_is_not_gone_on_with_for_who_has_left() -> None:
             yield "x"
             time.sleep(0.01)
 
-    predictor: Any = SimpleNamespace(text=text)
+    predictor: Any = SimpleNamespace(text=text, preprocessing={"kind": "text"})
     service = Service([predictor], Limits(seconds=0.3))
 
     async def ask() -> int:
