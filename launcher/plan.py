@@ -119,6 +119,10 @@ class Coordinate(NamedTuple):
         return self.counts_samples and not self.dp_rank
 
 
+TRAINER, SCRIPTED = "launcher.train.worker", "launcher.scripted"
+"""What the processes of a run are."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One run, decided. Pure data: `plan.json` holds it, every attempt of the run reads it back."""
@@ -155,6 +159,8 @@ class Plan:
     """Names, patterns of names and UUIDs of the devices that may compute; empty: all."""
     chosen: str = ""
     """Why `world.device`, in one line; empty where it was typed."""
+    program: str = TRAINER
+    """The module that each process runs: the trainer, or what stays with a script of the user's."""
 
     def hear(self, what: str) -> str:
         """What the scheduler has told this process of one of them; empty where it tells nothing."""
@@ -206,6 +212,8 @@ def _check_counts(plan: Plan) -> None:
     for key, count in counts.items():
         if not 0 < count <= MOST_PROCESSES:
             raise ValueError(f"{key} is no number from 1 to {MOST_PROCESSES:,}")
+    if plan.program not in (TRAINER, SCRIPTED):
+        raise ValueError("program is none of the launcher's")
     if plan.max_restarts < 0 or world.device not in KINDS:
         raise ValueError("max_restarts or device is none")
     if plan.mesh.size != world.size:

@@ -74,7 +74,7 @@ GUARDS = (
               "return names"),
           "copies::nor_with_code_that_nobody_may_trust"),
     guard(6, "for a process of the run too",
-          Cut("launcher/train/work.py", '    targets.check_trust(values["trust"])\n', ""),
+          Cut("launcher/node/entry.py", '    targets.check_trust(values["trust"])\n', ""),
           "copies::a_process_of_a_run_builds_nothing_of_that"),
     guard(6, "nothing is written through a link",
           Cut("launcher/trust/writing.py", "os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_CLOEXEC | os.O_NONBLOCK"),

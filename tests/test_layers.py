@@ -21,7 +21,7 @@ HEAVY = ("torch", "accelerate", "numpy", "safetensors")
 PACKAGES = ("launcher", "models", "data")
 FILE_LINES, FUNCTION_LINES = 320, 70
 
-HALL = {"__init__", "__main__", "cli", "devices", "errors", "plan", "shell"}
+HALL = {"script", "__init__", "__main__", "cli", "devices", "errors", "plan", "shell"}
 QUICK = [f"launcher.verbs.{verb}" for verb in ("status", "why", "logs", "help", "cancel", "collect", "plot")]
 """Verbs that must not wait for Hydra."""
 READS_CONFIGS = ["launcher.verbs.compare"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.plan import Plan
+from launcher.plan import SCRIPTED, Plan
 from launcher.shell import Raw, block, command, export
 
 TORCHRUN = "launcher.train.torchrun"
 ONE_NODE = "one-node"
 """How its processes meet: without a port (docs/decisions/0080-meeting-in-private.md)."""
+ONE_NODE_PORT = "one-node-port"
+"""How those of a script do, which know MASTER_ADDR and MASTER_PORT and nothing else: at a port of the loopback."""
 
 LOOPBACK = (
     "# One machine needs no network, and nobody on one has to reach us; its own name may not resolve either.",
@@ -64,16 +66,20 @@ def command_option(*words: str) -> Raw:
     return Raw(command(words))
 
 
+def meeting_on_one_node(plan: Plan) -> str:
+    return ONE_NODE_PORT if plan.program == SCRIPTED else ONE_NODE
+
+
 def torchrun_here(plan: Plan) -> list[object]:
     """Of a run on one node. The local address spares a machine whose own name does not resolve."""
     return [
         plan.python,
         command_option("-m", TORCHRUN),
-        command_option(f"--rdzv-backend={ONE_NODE}"),
+        command_option(f"--rdzv-backend={meeting_on_one_node(plan)}"),
         "--local-addr=127.0.0.1",
         f"--nproc-per-node={plan.world.processes_per_node}",
         f"--max-restarts={plan.max_restarts}",
-        command_option("--module", "launcher.train.worker"),
+        command_option("--module", plan.program),
         Raw('"$run"'),
     ]
 

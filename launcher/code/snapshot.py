@@ -76,11 +76,16 @@ class Source:
                 file.write(content)
 
 
-def find(project: Path, trust: Sequence[str]) -> Source:
+SCRIPT = "script-code"
+"""Where in the copy that lies which belongs to a user's own script."""
+
+
+def find(project: Path, trust: Sequence[str], script: Path | None = None) -> Source:
     """The code of a run: `project`, which holds launcher, models and data, and the packages in `trust` that lie elsewhere.
 
     In a git work tree that is what git lists below `project`, new files included and ignored ones not; elsewhere the three packages.
     What is installed (site-packages, the standard library) stays where it is, and a trusted package that is nowhere is passed over.
+    `script`: the directory of a user's own script, of which what git lists there is taken, or all that is below it.
     Raises ConfigError where it is larger than MOST_BYTES or cannot be listed.
     """
     project = project.resolve()
@@ -91,6 +96,9 @@ def find(project: Path, trust: Sequence[str]) -> Source:
             more = _trusted(top, project, listing, found)
             in_the_way = _parents(more) & {*found}
             found = {name: here for name, here in found.items() if name not in in_the_way} | more
+    if script is not None:
+        listing = _by_git(script)
+        found |= _below(SCRIPT, _self_contained(_walked(script) if listing is None else listing, (script,)))
     secret = no_secret.left_out({name: here.path for name, here in found.items()}, {name: here.size for name, here in found.items()})
     found = {name: here for name, here in found.items() if name not in secret}
     refuse_above_cap({name: here.size for name, here in found.items()})

@@ -108,7 +108,7 @@ def check_keys(config: Config) -> None:
     """Raises ConfigError for a key that `+` brought in or `~` took away; those of group nodes are the constructors' business."""
     for path, schema in (("", Keys), ("train", TrainConfig)):
         node = tree.look_up(config, path) if path else config
-        known = [field.name for field in dataclasses.fields(schema)]
+        known = [field.name for field in dataclasses.fields(schema) if field.name != "script"]  # of such a run scripted.py judges
         prefix = f"{path}." if path else ""
         for key in node:
             if key not in known:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher import CONF
-from launcher.compose import preflight, sources, typed
+from launcher.compose import preflight, scripted, sources, typed
 from launcher.compose.explain import SEVERAL, explain, version_base
 from launcher.compose.once import ask_once
 from launcher.config import dialect, home
@@ -75,7 +75,7 @@ def prepare(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them: `exp=` is `+exp=`, the schema is known. Raises ConfigError for what it must not see."""
     preflight.install()
     preflight.check_words(arguments)
-    arguments = [f"+{word}" if word.startswith("exp=") else word for word in arguments]
+    arguments = [f"+{word}" if word.startswith("exp=") else scripted.in_word(word) for word in arguments]
     arguments = [home.in_word(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
     _check_arguments(arguments)
     ConfigStore.instance().store(name="schema", node=Config)
@@ -141,6 +141,7 @@ def _once(arguments: list[str], job: Job, failures: list[Exception]) -> None:
         del config["hydra"]
     typed.restore(config, overrides)
     ask_once(config)
+    scripted.settle(config, overrides)
     try:
         job(config, overrides)
     except Exception as error:  # the job's own, which is not ours to translate
@@ -196,6 +197,7 @@ def _job(job: Job, failures: list[Exception], arguments: list[str]) -> Callable[
             overrides = typed.as_typed(_typed_for_us(), arguments) if settings.mode == RunMode.MULTIRUN else _typed_for_us()
             typed.restore(config, overrides)
             ask_once(config)
+            scripted.settle(config, overrides)
             if settings.mode == RunMode.MULTIRUN and plain.get("id"):
                 config.id = f"{config.id}-{settings.job.num}"  # members of a sweep are runs of their own
             return job(config, overrides)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -16,14 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 import launcher
 from launcher import PROJECT
 from launcher.code import code_hash
-from launcher.compose import adversarial, check, preflight, trusted
+from launcher.compose import adversarial, check, preflight, scripted, trusted
 from launcher.compose.round_batch import round_batch
 from launcher.compose.scale_lr import scale_lr
 from launcher.config import dialect, home, layout, pretrained, references, targets, tree
 from launcher.config.config import OLDER, TrainConfig
 from launcher.devices import KINDS
 from launcher.errors import ConfigError, RunError
-from launcher.plan import Plan, check_name
+from launcher.plan import SCRIPTED, TRAINER, Mesh, Plan, World, check_name
 from launcher.rundir import rundir
 from launcher.rundir.rundir import RunDir
 from launcher.strategies.protocol import Strategy
@@ -47,11 +47,11 @@ class Code(NamedTuple):
     """Where the copy goes; null: into the run directory."""
 
     @classmethod
-    def now(cls, trust: Sequence[str], place: str | None = None) -> Code:
-        """Raises ConfigError where it is too large or cannot be read."""
+    def now(cls, values: Mapping[str, Any], place: str | None = None) -> Code:
+        """Of a run with that config. Raises ConfigError where it is too large or cannot be read."""
         from launcher.code import snapshot  # a run on this machine copies nothing
 
-        source = snapshot.find(PROJECT, trust)
+        source = snapshot.find(PROJECT, values["trust"], scripted.root(values) if scripted.is_one(values) else None)
         return cls(source, source.digest(), place)
 
 
@@ -73,6 +73,60 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     `config` is changed only by `train.round_batch` and `train.scale_lr`, to what was decided, and where it has paths of initial weights, to
     whole ones. `goes_on`: it is of a run that is there, whose initial weights may be gone. `chosen`: why its device, where it was measured.
     """
+    decided = (_of_script if scripted.is_one(config) else _of_trainer)(config)
+    values, world, mesh = decided.values, decided.world, decided.mesh
+    name = check_name("name", values["name"])
+    run_id = check_name("id", time_id() if values["id"] is None else values["id"])
+    written: Any = OmegaConf.to_container(config)
+    known = {"id": run_id} if values["id"] is None else {}
+    frozen = references.frozen({**written, **known}, {**values, **known})
+    cluster = build_cluster(references.late(frozen["cluster"]))
+    text = frozen_text(frozen)
+    run_dir = str(runs_dir(values) / name / run_id)
+    mask.show(run_dir)
+    if not goes_on and not Path(run_dir).exists() and "model" in values:
+        pretrained.check(values["model"])
+    if not cluster.attached and code is None:
+        code = Code.now(values)
+    packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()
+    plan = Plan(
+        name=name,
+        id=run_id,
+        run_dir=run_dir,
+        world=world,
+        threads=cluster.threads(world),
+        max_restarts=cluster.max_restarts,
+        python=sys.executable,
+        directory=str(Path.cwd()),
+        project=str(PROJECT) if code is None else code.place or f"{run_dir}/code",
+        env=worker_env(values, world.device),
+        program=decided.program,
+        config_hash=hashlib.sha256(text.encode()).hexdigest(),
+        code_hash=code_hash.of_all(packages) if code is None else code.digest,
+        packages=packages,
+        overrides=tuple(map(mask, overrides)),
+        version=launcher.__version__,
+        mesh=mesh,
+        umask="027" if values["runs_mode"] == "group" else "077",
+        told=tuple(cluster.told.items()),
+        trusted_devices=tuple(cluster.trusted_devices),
+        chosen=chosen or cluster.chose(),
+    )
+    try:
+        return Frozen(plan, cluster, text, cluster.render(plan), code)
+    except ValueError as error:  # a word no shell can carry, such as a path with a newline in it
+        raise ConfigError(f"runs_dir or the working directory: {error}") from error
+
+
+class _Decided(NamedTuple):
+    values: dict[str, Any]
+    world: World
+    mesh: Mesh
+    program: str
+
+
+def _of_trainer(config: DictConfig) -> _Decided:
+    """Raises ConfigError."""
     values = resolve(config)
     check.check_keys(values)
     targets.check_trust(values["trust"])
@@ -97,46 +151,20 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     check.check_world(values, world, mesh)
     check.check_fp8(values, world, mesh)
     adversarial.check(values, mesh)
-    name = check_name("name", values["name"])
-    run_id = check_name("id", time_id() if values["id"] is None else values["id"])
-    written: Any = OmegaConf.to_container(config)
-    known = {"id": run_id} if values["id"] is None else {}
-    frozen = references.frozen({**written, **known}, {**values, **known})
-    cluster = build_cluster(references.late(frozen["cluster"]))
-    text = frozen_text(frozen)
-    run_dir = str(runs_dir(values) / name / run_id)
-    mask.show(run_dir)
-    if not goes_on and not Path(run_dir).exists():
-        pretrained.check(values["model"])
-    if not cluster.attached and code is None:
-        code = Code.now(values["trust"])
-    packages = code_hash.of_packages(PROJECT, values["trust"], Path.cwd()) if code is None else ()
-    plan = Plan(
-        name=name,
-        id=run_id,
-        run_dir=run_dir,
-        world=world,
-        threads=cluster.threads(world),
-        max_restarts=cluster.max_restarts,
-        python=sys.executable,
-        directory=str(Path.cwd()),
-        project=str(PROJECT) if code is None else code.place or f"{run_dir}/code",
-        env=worker_env(values, world.device),
-        config_hash=hashlib.sha256(text.encode()).hexdigest(),
-        code_hash=code_hash.of_all(packages) if code is None else code.digest,
-        packages=packages,
-        overrides=tuple(map(mask, overrides)),
-        version=launcher.__version__,
-        mesh=mesh,
-        umask="027" if values["runs_mode"] == "group" else "077",
-        told=tuple(cluster.told.items()),
-        trusted_devices=tuple(cluster.trusted_devices),
-        chosen=chosen or cluster.chose(),
-    )
-    try:
-        return Frozen(plan, cluster, text, cluster.render(plan), code)
-    except ValueError as error:  # a word no shell can carry, such as a path with a newline in it
-        raise ConfigError(f"runs_dir or the working directory: {error}") from error
+    return _Decided(values, world, mesh, TRAINER)
+
+
+def _of_script(config: DictConfig) -> _Decided:
+    """Keys that are nobody's are the user's own, for his arguments to refer to. Raises ConfigError."""
+    values = resolve(config)
+    scripted.check(values)
+    scripted.whole(config)
+    values = resolve(config)
+    targets.check_trust(values["trust"])
+    targets.check({"cluster": values["cluster"]}, values["trust"])
+    check.check_values(values)
+    world = build_cluster(values["cluster"]).world()
+    return _Decided(values, world, Mesh(dp_replicate=world.size), SCRIPTED)
 
 
 def stored_config(run: RunDir) -> dict[str, Any]:
@@ -146,6 +174,8 @@ def stored_config(run: RunDir) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RunError(f"{run.config} is not readable as YAML ({str(error)[:200]}); start a new run") from error
     found: dict[str, Any] = {**OLDER, **cast("dict[str, Any]", config)} if isinstance(config, dict) else {}
+    if scripted.is_one(found) and {"cluster", "trust"} <= found.keys():
+        return {key: value for key, value in found.items() if key not in OLDER}
     train = found.get("train", {})
     if not {"cluster", "trust"} <= found.keys() or not tree.is_mapping(train):
         raise RunError(f"{run.config} is not the config of a run; start a new run")
@@ -207,4 +237,4 @@ _DUMPED: dict[tuple[str, str], str] = {}
 
 
 def worker_env(values: Mapping[str, Any], device: str) -> tuple[tuple[str, str], ...]:
-    return KINDS[device].deterministic if values["train"]["deterministic"] else ()
+    return KINDS[device].deterministic if "train" in values and values["train"]["deterministic"] else ()

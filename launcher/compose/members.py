@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher import CONF
+from launcher.compose import scripted
 from launcher.compose.compose import flags_first, one_line, prepare
 from launcher.compose.explain import version_base
 from launcher.compose.once import ask_once
@@ -168,6 +169,7 @@ class _Composer(ConfigLoaderImpl):
             self._apply_overrides_to_config([known.override for known in parsed if not known.chooses], config)
         restore(config, words)
         ask_once(config, self._asked)
+        scripted.settle(config, words)
         if OmegaConf.to_container(OmegaConf.masked_copy(config, ["id"])).get("id"):  # pyright: ignore
             config.id = f"{config.id}-{number}"  # members of a sweep are runs of their own
         return config

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, ValueNode, open_dict
 
 from launcher.config import targets, tree
-from launcher.config.config import Config
+from launcher.config.config import Config, ScriptConfig
 from launcher.errors import ConfigError
 
 _parser: Any = overrides_parser
@@ -106,8 +106,8 @@ def annotation(config: DictConfig, key: str) -> str | None:
             except ConfigError:  # its module cannot be read, as the check will say
                 return None
             kinds = dict(known.annotations) if known else {}
-        elif number == 1 and parts[0] == "train":
-            kinds = _FIXED_TRAIN
+        elif number == 1 and parts[0] in _FIXED_BELOW:
+            kinds = _FIXED_BELOW[parts[0]]
         elif number:
             kinds = {}
         kind = kinds.get(part)
@@ -125,8 +125,8 @@ def _fixed(schema: type) -> dict[str, str]:
 
 
 _FIXED = _fixed(Config)
-_FIXED_TRAIN: dict[str, str] = {}
-"""Those are typed, and OmegaConf sees to it."""
+_FIXED_BELOW: dict[str, dict[str, str]] = {"train": {}, "script": _fixed(ScriptConfig)}
+"""Those of `train` are typed, and OmegaConf sees to it."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -101,6 +101,25 @@ class TrainConfig:
 
 
 @dataclass
+class ScriptConfig:
+    """A program of the user's own in the place of the trainer (docs/script.md)."""
+
+    file: Text | None = None
+    """A Python file, an executable, or with `module` the name of a module. `script=train.py` is short for it; null: the trainer."""
+    module: bool = False
+    """Whether `file` is what `python -m` takes."""
+    args: list[Text] = field(default_factory=list[Text])
+    """Its arguments, one word each; no shell reads them."""
+    resume_args: list[Text] = field(default_factory=list[Text])
+    """More of them, from the second attempt on."""
+    stop_signal: Text = "TERM"
+    """TERM | INT | USR1 | USR2 | HUP. What it gets when the run is to stop: from a person, or because its time or its place ends."""
+    progress: Text | None = None
+    """A regular expression with a group `step`, and perhaps `total` and others, that finds how far it is in its output; null: it says so
+    itself, or nobody knows."""
+
+
+@dataclass
 class Config:
     name: Text = "run"
     """What this run is called; the directory between runs_dir and id."""
@@ -128,6 +147,8 @@ class Config:
     cluster: Any = MISSING
     task: Any = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
+    script: ScriptConfig = field(default_factory=ScriptConfig)
+    """Only in the config of a run that has one, which has none of the groups but `cluster`, and no `train`."""
 
 
 GROUPS = ("model", "data", "loader", "optim", "schedule", "strategy", "cluster", "task", "exp")

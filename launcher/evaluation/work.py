@@ -19,6 +19,7 @@ from launcher.evaluation.findings import Findings, Gallery, Metric, Picture, Tex
 from launcher.evaluation.pictures import png
 from launcher.evaluation.robustness import Shaken
 from launcher.evaluation.taken import Nothing, Rows, Taker, Watched, fingerprint, joined
+from launcher.node.entry import enter, read_config
 from launcher.node.place import Place
 from launcher.node.pulse import END, EVALUATION
 from launcher.plan import Plan
@@ -32,7 +33,7 @@ from launcher.train.checkpoint.state import restore
 from launcher.train.checkpoint.stored import record_in, state_of
 from launcher.train.job import Job
 from launcher.train.record.board import Board, grid
-from launcher.train.work import enter, join, read_config
+from launcher.train.work import join
 from launcher.train.world import world
 from launcher.train.world.ranks import Ranks
 

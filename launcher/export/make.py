@@ -17,11 +17,11 @@ from launcher.export.forms import Failed
 from launcher.export.source import Source, as_json
 from launcher.exported import folder
 from launcher.exported.draft import Draft, drafted
+from launcher.node.entry import read_config
 from launcher.plan import Plan
 from launcher.predict import guards
 from launcher.rundir.rundir import RunDir
 from launcher.train.checkpoint.manifest import Checkpoint
-from launcher.train.work import read_config
 from launcher.trust import vault_key
 
 

@@ -20,7 +20,7 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     `outcome`: the word for the batch shell, None where it is to find out itself. `fields`: rank, host, step, exception, message,
     exit_code, traceback (None for what is the user's to read).
     """
-    name = "error.json" if restart == 0 else f"error.{restart}.json"
+    name = name_of(restart)
     place = run.attempt(attempt)
     spare = place / f".{name}.{os.getpid()}.{fields['rank']}"
     try:
@@ -34,6 +34,10 @@ def leave(run: RunDir, attempt: int, restart: int, outcome: str | None, **fields
     finally:
         spare.unlink(missing_ok=True)
     return True
+
+
+def name_of(restart: int) -> str:
+    return "error.json" if restart == 0 else f"error.{restart}.json"
 
 
 def _put(spare: Path, place: Path) -> None:

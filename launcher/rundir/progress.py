@@ -24,6 +24,12 @@ def step_line(step: int, steps: int, metrics: dict[str, float], speed: float, et
     return f"step {step}/{steps}  {100 * step / steps:.1f}%  {shown}  {speed:,.0f} samples/s  eta {duration(eta)}"
 
 
+def told_line(step: int, steps: int, metrics: dict[str, float], eta: float) -> str:
+    """The same of a program that says nothing of samples."""
+    shown = "".join(f"{name} {value:.4g}  " for name, value in metrics.items())
+    return f"step {step}/{steps}  {100 * step / steps:.1f}%  {shown}eta {duration(eta)}"
+
+
 def parse(line: str) -> Progress | None:
     match = _LINE.fullmatch(line.rstrip())
     return Progress(int(match[1]), int(match[2]), match[3]) if match else None

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, RunError
 from launcher.predict.predictor import Predictor
 from launcher.serve.app import Limits, application
 
@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 def serve(predictors: Sequence[Predictor], host: str, port: int, limits: Limits) -> None:
     """Until it is told to end (Ctrl-C, TERM): what is being answered is answered first. Prints its address once it listens. Raises
-    ConfigError where it cannot."""
+    ConfigError where it cannot, RunError where nobody would learn where it is."""
     listening = _listening(host, port)
     at = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
@@ -49,6 +49,9 @@ def serve(predictors: Sequence[Predictor], host: str, port: int, limits: Limits)
         print("ended", file=sys.stderr)
     finally:
         listening.close()
+    if server.unheard is not None:
+        why = server.unheard.strerror or server.unheard
+        raise RunError(f"its address cannot be written to where its output goes ({why}); make room, or send the output elsewhere")
 
 
 class _Announced(uvicorn.Server):
@@ -57,10 +60,15 @@ class _Announced(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, line: str) -> None:
         super().__init__(config)
         self._line = line
+        self.unheard: OSError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(self._line, flush=True)
+        try:
+            print(self._line, flush=True)
+        except OSError as error:
+            self.unheard, self.should_exit = error, True
+            await self.shutdown(sockets)  # uvicorn does not, of one that is to end before it has begun
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from launcher.clusters import kinds, queues, submit
 from launcher.clusters.protocol import Cluster, Part
 from launcher.code import packages
-from launcher.compose import check, trusted
+from launcher.compose import check, scripted, trusted
 from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
 from launcher.config import pretrained, targets
@@ -49,7 +49,7 @@ def launch(members: Sequence[Member]) -> None:
     sweep_id = time_id() if first["id"] is None else str(first["id"]).rpartition("-")[0]
     here = sweep.where(runs_dir(first), sweep_id)
     packages.take_in(first["trust"])
-    frozen = _freeze(members, sweep_id, Code.now(first["trust"], str(here.code)))
+    frozen = _freeze(members, sweep_id, Code.now(first, str(here.code)))
     _refuse_a_mixture(frozen)
     parts = [Part(RunDir(each.plan.run_dir), each.plan, each.cluster) for each in frozen]
     start = max(group[0].cluster.check(frozen[parts.index(group[0])]) for group in _alike(parts))
@@ -80,6 +80,10 @@ def _freeze(members: Sequence[Member], sweep_id: str, code: Code) -> list[Frozen
     for number, member in enumerate(members):
         config = member.config
         config.id = f"{sweep_id}-{number}"
+        if scripted.is_one(config):
+            torch_words.check()
+            found.append(freeze(config, member.overrides, code))
+            continue
         data = resolve(config)["data"]
         key = json.dumps(data, sort_keys=True, default=str)
         if key not in prepared:

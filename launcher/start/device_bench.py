@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from launcher.clusters import submit
 from launcher.clusters.local import choice
-from launcher.compose import check
+from launcher.compose import check, scripted
 from launcher.compose.freeze import freeze, resolve
 from launcher.config.targets import nearest
 from launcher.devices import CPU, KINDS
@@ -111,6 +111,7 @@ def prices(text: str) -> dict[str, float]:
 
 def measured(config: DictConfig, overrides: list[str]) -> list[Contender]:
     """Raises ConfigError or RunError; and where no device can make an update."""
+    scripted.refuse(config, "bench device")
     frozen = freeze(config, overrides)  # every mistake in the config surfaces before any data are touched
     if not frozen.cluster.attached:
         raise ConfigError("bench device times the machine it is typed on; type cluster=local, on a node that a run would have")

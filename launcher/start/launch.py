@@ -19,7 +19,7 @@ from launcher.clusters import submit
 from launcher.clusters.batch import already
 from launcher.clusters.protocol import Cluster
 from launcher.code import code_hash
-from launcher.compose import check, trusted
+from launcher.compose import check, scripted, trusted
 from launcher.compose.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
 from launcher.config import dialect, pretrained, references
 from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
@@ -42,13 +42,7 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     values = resolve(config)
     unlocked.check(values)
     trusted.note(values["trust"])
-    data = values["data"]
-    found = submit.prepare_data(data)
-    pin(config, data, found.pinned)
-    check.check_held(values, found.holds)
-    if pretrained.is_named(values["model"]) and not Path(frozen.plan.run_dir).exists():
-        submit.try_model(values["model"])
-    chosen = device_probe.settle(config, overrides, frozen)
+    chosen = "" if scripted.is_one(values) else _prepared(config, overrides, frozen)
     while True:
         frozen = freeze(config, overrides, chosen=chosen)
         try:
@@ -78,6 +72,19 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
             _discard(here)
         raise
     return here
+
+
+def _prepared(config: DictConfig, overrides: list[str], frozen: Frozen) -> str:
+    """The data are ready, and the model can be made: nobody waits in a queue for what lacks. Returns why that device, where it was
+    measured. Raises any LaunchError."""
+    values = resolve(config)
+    data = values["data"]
+    found = submit.prepare_data(data)
+    pin(config, data, found.pinned)
+    check.check_held(values, found.holds)
+    if pretrained.is_named(values["model"]) and not Path(frozen.plan.run_dir).exists():
+        submit.try_model(values["model"])
+    return device_probe.settle(config, overrides, frozen)
 
 
 def pin(config: DictConfig, data: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -27,12 +27,10 @@ def closing(run: RunDir, summary: dict[str, Any]) -> str:
         "steps": lambda: f"{summary['steps']:,} ({summary['samples']:,} samples)",
     }
     rows += [(name, text) for name, figure in figures.items() if (text := _of(figure))]
-    rows += [
-        ("metrics", str(run.metrics)),
-        ("checkpoints", str(run.checkpoints)),
-        ("logs", str(run.attempts)),
-        ("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"),
-    ]
+    places = {"metrics": run.metrics, "checkpoints": run.checkpoints, "logs": run.attempts}
+    rows += [(name, str(path)) for name, path in places.items() if path.exists()]  # a script of the user's own need not have them all
+    if run.tensorboard.exists():
+        rows.append(("TensorBoard", f"python -m launcher tensorboard {shlex.quote(str(run))}"))
     width = max(12, *(len(name) for name, _ in rows)) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
 

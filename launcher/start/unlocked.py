@@ -17,7 +17,7 @@ from launcher.trust import vault, vault_key
 def check(config: Mapping[str, Any], here: RunDir | None = None) -> None:
     """`here`: where the run goes on that has the config. Raises KeyFault or RunError in one line; nothing has changed then."""
     environment = {**os.environ, **_of_the_job(config)}
-    if config["train"].get("encrypt"):
+    if config.get("train", {}).get("encrypt"):
         vault_key.needed("train.encrypt=true", environment)
         vault.check()
     marks = dict(_marks(here.checkpoints)) if here is not None else {}

@@ -1,8 +1,8 @@
 """torchrun, with two places of ours to meet: `python -m launcher.train.torchrun` and torchrun's own words.
 
-`--rdzv-backend=one-node` needs no port, `--rdzv-backend=sealed` a key (launcher/train/world/meeting.py). torch's own listens on every
-interface, asks nobody who he is, and unpickles what it finds. torch would also load a handler by its entry point: that takes a launcher
-which is installed, and a job runs a copy of its code, in a container maybe.
+`--rdzv-backend=one-node` needs no port (`one-node-port` has one, for scripts), `--rdzv-backend=sealed` a key
+(launcher/train/world/meeting.py). torch's own listens on every interface, asks nobody who he is, and unpickles what it finds. torch would
+also load a handler by its entry point: that takes a launcher which is installed, and a job runs a copy of its code, in a container maybe.
 """
 
 from __future__ import annotations
@@ -62,6 +62,21 @@ class OneNode(RendezvousHandler):
         return True
 
 
+class OneNodePort(OneNode):
+    """Its workers know nothing of ours: the agent's store listens for them on the loopback, as torchrun's own does on all interfaces."""
+
+    def get_backend(self) -> str:
+        return "one-node-port"
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        self._tcp = _on_loopback()  # another at each restart: what the processes before have left in one would mislead the next
+        return super().next_rendezvous()
+
+    @property
+    def use_agent_store(self) -> bool:
+        return True
+
+
 class _SealedBackend(C10dRendezvousBackend):
     @property
     def name(self) -> str:
@@ -97,6 +112,7 @@ def keep_compiled() -> None:
 
 def register() -> None:
     rendezvous_handler_registry.register("one-node", OneNode)
+    rendezvous_handler_registry.register("one-node-port", OneNodePort)
     rendezvous_handler_registry.register("sealed", sealed)
 
 

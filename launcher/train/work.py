@@ -10,14 +10,13 @@ from typing import Any
 
 import accelerate
 import torch
-from omegaconf import OmegaConf
 
-from launcher.config import dialect, home, references, targets
-from launcher.config.config import OLDER, TrainConfig
+from launcher.config import dialect, targets
+from launcher.config.config import TrainConfig
+from launcher.node.entry import enter, read_config
 from launcher.node.place import Place
 from launcher.node.pulse import END
 from launcher.plan import Plan
-from launcher.rundir import lock
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir, read_text, write_atomic
 from launcher.strategies import draws
@@ -37,8 +36,6 @@ from launcher.train.record.told import told
 from launcher.train.world import world
 from launcher.train.world.patience import Patience
 from launcher.trust import vault, vault_key
-
-LOCK_PATIENCE_SECONDS = 10.0
 
 
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
@@ -63,22 +60,6 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     _close(run, plan, place, job, process.precision, stopped, test)
     del job
     world.leave(process.accelerator, process.ranks)
-
-
-def enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
-    """Be the one that writes to the run. Raises RunError where another is."""
-    claim = Claim(run, place.attempt)
-    if place.rank == 0:
-        job_id = os.environ.get("LAUNCHER_JOB")
-        where["refused"] = (
-            True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/clusters/local/attend.py)
-        )
-        lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS, job_id)
-        if job_id is None:  # a batch job's shell has claimed the run already
-            claim.take()
-        claim.check()
-        where["refused"] = False
-    return claim
 
 
 def join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str, Any], where: dict[str, Any], checkpoints: Path) -> Process:
@@ -107,14 +88,6 @@ def join(run: RunDir, plan: Plan, place: Place, claim: Claim, config: dict[str, 
 def _is_done(run: RunDir) -> bool:
     summary = run.read_summary()
     return summary is not None and summary["state"] == "done"
-
-
-def read_config(run: RunDir) -> dict[str, Any]:
-    """The frozen config, with `${oc.env:…}` read here. Raises ConfigError for a target outside the allowlist."""
-    values: Any = {**OLDER, **home.everywhere(references.resolved(OmegaConf.create(dialect.read(read_text(run.config)))))}
-    targets.check_trust(values["trust"])
-    targets.check(values, values["trust"])
-    return values
 
 
 def _end_of_job() -> float | None:

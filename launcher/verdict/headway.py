@@ -37,7 +37,7 @@ _FOREIGN = ("requeued-preempted", "requeued-node", "requeued-doctor", "taken", "
 class Attempt:
     ended: str
     gained: bool
-    """It left a newer checkpoint than there was."""
+    """It left a newer checkpoint than there was, or whoever stays with a script has seen that it saved."""
     lasted: float | None
     """Seconds; None: nobody has noted it."""
     trained: float
@@ -122,7 +122,7 @@ def _backwards(run: RunDir, numbers: Sequence[int], ended: str) -> Iterator[Atte
         before, trained = _step(_word(place / "checkpoint")), _numbers(place / "trained")
         yield Attempt(
             ended=_word(place / "ended") or ended,
-            gained=after > before,
+            gained=after > before or _word(place / "gained") == "yes",
             lasted=next(iter(_numbers(place / "lasted")), None),
             trained=next(iter(trained), 0.0),
             slowest=trained[1] if len(trained) > 1 else 0.0,

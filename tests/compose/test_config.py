@@ -17,8 +17,8 @@ from launcher.compose.freeze import Frozen, freeze, stored_config
 from launcher.config.config import GROUPS, OLDER
 from launcher.config.targets import signature
 from launcher.errors import ConfigError
+from launcher.node.entry import read_config
 from launcher.rundir.rundir import create
-from launcher.train.work import read_config
 
 Command = Callable[..., Answer]
 
@@ -169,7 +169,7 @@ SECRET = "hunter2-correct-horse"
 def test_a_secret_is_written_nowhere_and_read_by_the_worker(
     spelling: str, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from launcher.train.work import read_config
+    from launcher.node.entry import read_config
 
     command("--version")
     monkeypatch.setenv("TEST_SECRET", SECRET)
@@ -197,7 +197,7 @@ def test_a_number_from_the_environment_stays_a_number(command: Command, monkeypa
 
 
 def test_a_config_that_was_changed_by_hand_to_name_other_code_is_refused(command: Command, tmp_path: Path) -> None:
-    from launcher.train.work import read_config
+    from launcher.node.entry import read_config
 
     command("--version")
     frozen = _frozen(*TOY, "runs_dir=runs")

@@ -56,7 +56,7 @@ def test_nor_with_a_trust_that_is_none(trust: str, launch: Launch, tmp_path: Pat
 
 
 def test_a_process_of_a_run_builds_nothing_of_that(tmp_path: Path) -> None:
-    from launcher.train.work import read_config
+    from launcher.node.entry import read_config
 
     run = copy_of(tmp_path, "model: {_target_: subprocess.Popen, args: [touch, canary]}\ncluster: {}\ntrust: [subprocess]\n")
     with pytest.raises(ConfigError, match="trust: subprocess is not a package of your own"):

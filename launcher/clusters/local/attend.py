@@ -173,7 +173,8 @@ def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signa
         return summary
     if summary is not None and summary["state"] == "stopped" and summary.get("attempt") == attempt:
         _note_end(run, attempt, "stopped")
-        raise signals.error(f"stopped at step {summary.get('steps')} and saved; go on with: python -m launcher resume {run}")
+        at = f" at step {summary['steps']} and saved" if summary.get("steps") is not None else ""
+        raise signals.error(f"stopped{at}; go on with: python -m launcher resume {run}")
     if signals.interrupts > 1:
         _note_end(run, attempt, "interrupted")
         raise Interrupted(f"stopped at once; {_go_on(run)}")

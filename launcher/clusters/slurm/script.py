@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, ONE_NODE, SAFE_PATH, SCRUB, TORCHRUN, command_option
+from launcher.clusters.script import LOOPBACK, NEXT_ATTEMPT, SAFE_PATH, SCRUB, TORCHRUN, command_option, meeting_on_one_node
 from launcher.clusters.slurm import environment, prelude
 from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on
 from launcher.devices import CPU, KINDS
@@ -126,7 +126,7 @@ def _gpus(cluster: Slurm) -> dict[str, str]:
     return {"gres": f"gpu:{count}"} if cluster.gpu_request == "gres" else {"gpus-per-node": count}
 
 
-def _srun(cluster: Slurm, plan: Plan, module: str = "launcher.train.worker") -> list[object]:
+def _srun(cluster: Slurm, plan: Plan, module: str = "") -> list[object]:
     options = passed_on("srun", cluster.srun, cluster.site_options)
     return [
         "srun",
@@ -136,7 +136,7 @@ def _srun(cluster: Slurm, plan: Plan, module: str = "launcher.train.worker") -> 
         *_inside(cluster, plan),
         Raw('"$python" -m launcher.node "$run"'),
         *_torchrun(cluster, plan),
-        command_option("-m", module),
+        command_option("-m", module or plan.program),
         Raw('"$run"'),
     ]
 
@@ -146,7 +146,7 @@ def _examine(cluster: Slurm, plan: Plan) -> list[object]:
 
 
 def _torchrun(cluster: Slurm, plan: Plan) -> list[object]:
-    meeting = f"--rdzv-backend={ONE_NODE}"
+    meeting = f"--rdzv-backend={meeting_on_one_node(plan)}"
     if plan.world.nodes > 1:
         meeting = '--rdzv-backend=sealed --rdzv-endpoint="$head:$port" --rdzv-id="$SLURM_JOB_ID.$LAUNCHER_ATTEMPT"'
     return [

@@ -27,7 +27,7 @@ def unfold(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         items = [unfold(f"{name}/{place}", each, tensors) for place, each in enumerate(cast("list[Any]", value))]
         return items if isinstance(value, list) else {_TUPLE: items}
     raise CheckpointError(
-        f"the optimizer's state {name} is a {type(value).__name__}, which a checkpoint cannot hold; it holds tensors, numbers, texts, "
+        f"the state {name} is a {type(value).__name__}, which a checkpoint cannot hold; it holds tensors, numbers, texts, "
         "and lists, tuples and dicts of them"
     )
 

@@ -23,6 +23,7 @@ from toyproject.net import Net
 
 from launcher.config import targets
 from launcher.errors import CheckpointError, RunError
+from launcher.node.entry import read_config
 from launcher.plan import Mesh
 from launcher.rundir.rundir import RunDir
 from launcher.strategies.ddp import DDP
@@ -35,7 +36,6 @@ from launcher.train.checkpoint.stored import TrainState
 from launcher.train.ema import Ema
 from launcher.train.optimizers import Optimizers
 from launcher.train.record.meter import Meter
-from launcher.train.work import read_config
 
 CPU = torch.device("cpu")
 

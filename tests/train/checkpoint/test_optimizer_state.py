@@ -92,7 +92,7 @@ def test_what_is_nested_comes_back_as_it_was(value: Any) -> None:
 
 
 def test_what_no_file_can_hold_is_named() -> None:
-    with pytest.raises(CheckpointError, match=r"the optimizer's state w\|a/1 is a set, which a checkpoint cannot hold"):
+    with pytest.raises(CheckpointError, match=r"the state w\|a/1 is a set, which a checkpoint cannot hold"):
         nested.unfold("w|a", [1, {2}], {})
     with pytest.raises(ValueError, match="pickle is no kind of state"):
         nested.fold({"pickle": "x"}, {}.pop)
