@@ -31,6 +31,7 @@ from launcher.errors import CheckpointError, RunError
 from launcher.rundir import progress
 from launcher.rundir.claim import Claim
 from launcher.rundir.rundir import RunDir
+from launcher.verdict import headway
 
 if TYPE_CHECKING:
     from launcher.train.checkpoint.checkpoint import CheckpointStore
@@ -92,7 +93,7 @@ class Run:
             return
         self._told = step, total, numbers
         if self._first_step is None:
-            self._first_step = step - 1
+            self._first_step, self._began = step - 1, time.monotonic()
         if time.monotonic() - self._written > _WRITTEN_SECONDS or step == total:
             self._write()
 
@@ -116,6 +117,8 @@ class Run:
         is_other = self._rank == 0 or digests[self._rank] != digests[0]
         self._write()
         self._checkpoints().save(step, {f"{name}.json": (told,), f"{name}.safetensors": (data,)} if is_other else {})
+        if self._rank == 0:
+            headway.note(self._here, self._attempt, trained=f"{time.monotonic() - self._began:.1f} 0")
 
     def load(self) -> tuple[Any, int] | None:
         """(state, step) of the newest good checkpoint, on the CPU; None where there is none. A rank that there was not then has rank 0's.

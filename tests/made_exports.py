@@ -38,10 +38,17 @@ _KINDS: dict[str, Callable[[], Made]] = {
 KINDS = tuple(_KINDS)
 
 
-def write(place: Path, kind: str) -> Path:
-    """Of a model that predicts this. Raises KeyError where there is none."""
+TABLE = {"kind": "table", "columns": [{"column": "age", "equals": None, "mean": 40.0, "std": 10.0, "fill": None}]}
+TABLE["columns"] += [{"column": "a 'b' <i>", "equals": None, "mean": 1.23456, "std": 1.0, "fill": 0.0}]
+TABLE["columns"] += [{"column": "colour", "equals": each, "mean": 0.5, "std": 0.5, "fill": None} for each in ("blue", "<red>")]
+"""For the models of four numbers."""
+
+
+def write(place: Path, kind: str, given: dict[str, Any] | None = None, name: str = "") -> Path:
+    """Of a model that predicts this; `given`: other preprocessing, `name`: of the run. Raises KeyError where there is none."""
     torch.manual_seed(0)
     model, example, preprocessing, predicting = _KINDS[kind]()
+    preprocessing = given or preprocessing
     model.eval()
     with drafted(place) as draft, torch.no_grad():
         save_file(model.state_dict(), draft.at(folder.WEIGHTS))
@@ -59,7 +66,7 @@ def write(place: Path, kind: str) -> Path:
                 ],
                 "differences": {},
                 "missing": {},
-                "run": {"name": kind, "id": "made", "step": 0},
+                "run": {"name": name or kind, "id": "made", "step": 0},
             }
         )
     return place

@@ -47,7 +47,7 @@ class Newcomer:
         self.env = environment(self.home, **runs.env)
         # `python` is this one, as in an environment that is active
         self.env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), self.env["PATH"]))
-        for words in (["+exp=cifar", "name=cifar-2", "id=b", "train.steps=40"], ["evaluate", "cifar-2"]):
+        for words in (["+exp=cifar", "name=resnet18", "id=b", "train.steps=40"], ["evaluate", "resnet18"]):
             made = finish(self.home, words, timeout=600, **runs.env)
             assert made.returncode == 0, made.stderr
         (self.home / "pictures").mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ class Newcomer:
 
     def words(self, line: str) -> str:
         """Only what the README cannot know is put in its place: where the run is, and where other data are."""
-        for told, here in (("RUN", str(self.run)), ("/path/to/others", str(self.data)), (r"cifar-1", str(self.run))):
+        for told, here in (("RUN", str(self.run)), ("/path/to/others", str(self.data))):
             line = re.sub(rf"(?<![\w-]){re.escape(told)}(?![\w-])", here, line)
         return line
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, RunError
+from launcher.rundir.rundir import write_atomic
 
 TO = "to="
 _DPI = 110
@@ -35,11 +37,34 @@ def png(inches: tuple[float, float], fill: Callable[[Any], None], verb: str) -> 
 
 
 def place(asked: str, name: str) -> Path:
-    """The file that `to=` means, `name` in a directory. Raises ConfigError where there can be none."""
+    """The file that `to=` means, `name` in a directory, which need not be there yet. Raises ConfigError where there can be none."""
     path = Path(asked).expanduser().absolute()
-    path = path / name if path.is_dir() else path
+    path = path / name if is_folder(asked) else path
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"{TO}{asked}: the picture is a PNG; type {TO}{path.with_suffix('.png').name}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{TO}{asked}: there is no directory {path.parent}; make it, or type another")
+        raise ConfigError(f"{TO}{asked}: the picture is a PNG; type {TO}{path.with_suffix('.png').name}, or a directory with / at its end")
+    check(asked, path)
     return path
+
+
+def is_folder(asked: str) -> bool:
+    """Whether `to=` means a directory: one that is there, or what is called as none of the files."""
+    path = Path(asked).expanduser()
+    return path.is_dir() or asked.endswith("/") or not path.suffix
+
+
+def check(asked: str, path: Path) -> None:
+    """That a file may come to be there. Raises ConfigError."""
+    if path.is_dir():
+        raise ConfigError(f"{TO}{asked}: there is a directory of that name; type another")
+    there = next(each for each in path.parents if os.path.lexists(each))
+    if not there.is_dir():
+        raise ConfigError(f"{TO}{asked}: {there} is a file, and no directory; type another")
+
+
+def put(path: Path, content: str | bytes) -> None:
+    """A whole file or nothing; its directory is made, as that of an export is. Raises RunError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{TO}{path}: {path.parent} cannot be made ({error.strerror}); type another directory") from error
+    write_atomic(path, content)

@@ -64,10 +64,10 @@ def _name_of(file: str) -> str:
     return stem[:64] or "script"
 
 
-def refuse(values: Mapping[str, Any], verb: str) -> None:
-    """Raises ConfigError where a verb needs a model of the trainer's, and the run is a script's."""
-    if is_one(values):
-        raise ConfigError(f"{verb}: this run is of script={values['script']['file']}, which has its own model; name a run of the trainer")
+def refuse(values: Mapping[str, Any] | DictConfig, verb: str) -> None:
+    """Raises ConfigError where a verb needs what the trainer alone has, and the run is a script's."""
+    if "script" in values:
+        raise ConfigError(f"{verb}: script={values['script']['file']} has a model, data and steps of its own; name a run of the trainer")
 
 
 def is_one(values: Mapping[str, Any]) -> bool:

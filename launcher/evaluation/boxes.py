@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from launcher.answers.boxes import area
+from launcher.answers.colours import css
 from launcher.answers.finder import Finder
 from launcher.evaluation import pictures
 from launcher.evaluation.bootstrap import Numbers, intervals
@@ -112,7 +113,8 @@ def findings(rows: Rows, values: dict[str, float], names: Sequence[str]) -> Find
     result.parts.append(Table("Sizes", ("size", "square pixels", "boxes", "AP, 0.5 to 0.95"), lines, note))
     known = [label for label in range(kinds) if sought[label]]
     bars = Series("AP at 0.5", [float(label) for label in known], [metrics[2 + label].value for label in known], "bars")
-    result.parts.append(Chart("by_class", "Average precision at 0.5 by class", "class, by its number", "AP", [bars]))
+    called = [titles[label] for label in known]
+    result.parts.append(Chart("by_class", "Average precision at 0.5 by class", "class", "AP at 0.5", [bars], names=called))
     result.parts += _shown(rows, titles)
     result.details = {
         "classes": [
@@ -137,5 +139,6 @@ def _shown(rows: Rows, titles: Sequence[str]) -> list[Gallery]:
     made: list[Picture] = []
     for wanted, found, place, by in zip(*(best.get(name, ()) for name in ("wanted", "found", "place", "by")), strict=True):
         made.append(Picture(pictures.png(torch.cat((wanted, found), 2)), f"picture {int(place)}: AP at 0.5 {1 - float(by):.2f}"))
-    note = f"Left what there is, right what was found with a score above {SHOWN_SCORE}; a colour is a class: " + ", ".join(titles[:20])
-    return [Gallery("Pictures found worst", made, note, is_broad=True)] if made else []
+    note = f"Left what there is, right what was found with a score above {SHOWN_SCORE}; a colour is a class."
+    keys = [(title, css(label)) for label, title in enumerate(titles)]
+    return [Gallery("Pictures found worst", made, note, is_broad=True, keys=keys)] if made else []

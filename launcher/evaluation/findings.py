@@ -33,6 +33,8 @@ class Chart:
     diagonal: bool = False
     """With the line on which both are the same."""
     note: str = ""
+    names: Sequence[str] = ()
+    """Of what the bars of the one series are; without, `x` are numbers."""
 
 
 @dataclass
@@ -68,6 +70,8 @@ class Gallery:
     pictures: Sequence[Picture]
     note: str = ""
     is_broad: bool = False
+    keys: Sequence[tuple[str, str]] = ()
+    """Names, and the colours that stand for them, as CSS has them."""
 
 
 @dataclass

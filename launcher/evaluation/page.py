@@ -35,13 +35,20 @@ svg .axis{fill:var(--ink)}
 .dot.c0,.bar.c0,.cell,svg .key.c0{fill:var(--c0)}.dot.c1,.bar.c1,svg .key.c1{fill:var(--c1)}
 .dot.c2,.bar.c2,svg .key.c2{fill:var(--c2)}.dot.c3,.bar.c3,svg .key.c3{fill:var(--c3)}
 .cell{stroke:var(--line);stroke-width:.5}svg .count{font-size:9px;fill:var(--ink)}svg .count.on{fill:var(--paper)}
-.gallery{display:grid;gap:10px;grid-template-columns:repeat(auto-fill,minmax(min(100%,132px),1fr))}
-.gallery.broad{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}
+.gallery{display:grid;gap:10px;grid-template-columns:repeat(2,minmax(0,1fr))}.gallery.broad{grid-template-columns:minmax(0,1fr)}
+@media(min-width:480px){.gallery{grid-template-columns:repeat(4,minmax(0,1fr))}}
+@media(min-width:720px){.gallery{grid-template-columns:repeat(6,minmax(0,1fr))}.gallery.broad{grid-template-columns:repeat(2,minmax(0,1fr))}}
+@media(min-width:1080px){.gallery{grid-template-columns:repeat(8,minmax(0,1fr))}.gallery.broad{grid-template-columns:repeat(3,minmax(0,1fr))}}
+.keys{list-style:none;display:flex;flex-wrap:wrap;gap:2px 14px;margin:0 0 10px;padding:0;font-size:.87rem}
+.keys span{display:inline-block;width:.9em;height:.9em;margin-right:.4em;border-radius:2px;vertical-align:-.1em}
 figure{margin:0}figure img{width:100%;display:block;border-radius:4px;image-rendering:pixelated}figcaption{font-size:.75rem;
 color:var(--soft)}
 pre{white-space:pre-wrap;margin:.2em 0 1em;padding:8px;border:1px solid var(--line);border-radius:6px;max-height:22em;
 overflow:auto;font-size:.82rem}
 """
+
+_TITLES = {"text": "A text that the model goes on with"}
+"""In words, of what a task shows in TensorBoard (launcher/train/tasks/language.py)."""
 
 
 def page(title: str, facts: Mapping[str, str], findings: Findings, warning: str = "") -> str:
@@ -50,7 +57,7 @@ def page(title: str, facts: Mapping[str, str], findings: Findings, warning: str 
         f'<div class="figure"><span>{escape(name)}</span><b>{shown(metric.value)}</b><span>{between(metric) or "no interval"}</span></div>'
         for name, metric in findings.metrics.items()
     )
-    told = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+    told = " · ".join(f"{escape(name)} {escape(_fact(name, value))}" for name, value in facts.items())
     warned = f'<p class="warning">{escape(warning)}</p>' if warning else ""
     parts = "\n".join(map(_part, findings.parts))
     return f"""<!doctype html>
@@ -76,10 +83,15 @@ def page(title: str, facts: Mapping[str, str], findings: Findings, warning: str 
 """
 
 
+def _fact(name: str, value: str) -> str:
+    """Of the data the name of their class: in which module it lies is in evaluation.json."""
+    return value.rpartition(".")[2] if name == "data" else value
+
+
 def _part(part: Part) -> str:
     wide = isinstance(part, Gallery | Texts) or (isinstance(part, Table) and part.is_broad)
     note = f'<p class="note">{escape(part.note)}</p>' if part.note else ""
-    return f"<section{' class=wide' if wide else ''}><h2>{escape(part.title)}</h2>{_inner(part)}{note}</section>"
+    return f"<section{' class=wide' if wide else ''}><h2>{escape(_TITLES.get(part.title, part.title))}</h2>{_inner(part)}{note}</section>"
 
 
 def _inner(part: Part) -> str:
@@ -102,4 +114,6 @@ def _gallery(part: Gallery) -> str:
         f"<figcaption>{escape(picture.text)}</figcaption></figure>"
         for picture in part.pictures
     )
-    return f'<div class="gallery{" broad" if part.is_broad else ""}">{shown_}</div>'
+    keys = "".join(f'<li><span style="background:{escape(colour)}"></span>{escape(name)}</li>' for name, colour in part.keys)
+    listed = f'<ul class="keys">{keys}</ul>' if keys else ""
+    return f'{listed}<div class="gallery{" broad" if part.is_broad else ""}">{shown_}</div>'

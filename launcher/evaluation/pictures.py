@@ -54,7 +54,7 @@ def sheet(images: Mapping[str, Sequence[bytes]]) -> dict[str, bytes]:
     for name, each in images.items():
         opened = [Image.open(io.BytesIO(data)) for data in each]
         width, height = max(one.width for one in opened) + 4, max(one.height for one in opened) + 4
-        columns = min(8, len(opened))
+        columns = even(len(opened))
         whole = Image.new("RGB", (columns * width, -(-len(opened) // columns) * height), "white")
         for place, one in enumerate(opened):
             whole.paste(one, (place % columns * width + 2, place // columns * height + 2))
@@ -62,3 +62,9 @@ def sheet(images: Mapping[str, Sequence[bytes]]) -> dict[str, bytes]:
         whole.save(into, "png")
         made[name] = into.getvalue()
     return made
+
+
+def even(count: int) -> int:
+    """Columns, at most eight, of which the last row has as many as the others, or nearly so."""
+    rows = -(-count // 8)
+    return -(-count // rows)

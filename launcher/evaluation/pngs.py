@@ -23,8 +23,11 @@ def pngs(findings: Findings, say: Callable[[str], None]) -> dict[str, bytes]:
     made = {f"{name}.png": data for name, data in pictures.sheet(galleries).items()}
     for part in findings.parts:
         if isinstance(part, Chart | Heat):
+            width, height = _INCHES
+            if isinstance(part, Chart) and part.names:
+                height = 1.0 + 0.22 * len(part.names)
             try:
-                made[f"{part.key}.png"] = canvas.png(_INCHES, functools.partial(_drawn, part), "evaluate")
+                made[f"{part.key}.png"] = canvas.png((width, height), functools.partial(_drawn, part), "evaluate")
             except ConfigError:
                 say(MISSING)
                 break
@@ -35,8 +38,9 @@ def _drawn(part: Chart | Heat, figure: Any) -> None:
     axes = figure.add_subplot()
     _chart(axes, part) if isinstance(part, Chart) else _heat(figure, axes, part)
     axes.set_title(part.title, parse_math=False)
-    axes.set_xlabel(part.x, parse_math=False)
-    axes.set_ylabel(part.y, parse_math=False)
+    x, y = (part.y, part.x) if isinstance(part, Chart) and part.names else (part.x, part.y)
+    axes.set_xlabel(x, parse_math=False)
+    axes.set_ylabel(y, parse_math=False)
 
 
 def _name(title: str) -> str:
@@ -44,6 +48,9 @@ def _name(title: str) -> str:
 
 
 def _chart(axes: Any, part: Chart) -> None:
+    if part.names:
+        _bars(axes, part)
+        return
     for series in part.series:
         if series.kind == "bars":
             steps = sorted(series.x)
@@ -52,10 +59,23 @@ def _chart(axes: Any, part: Chart) -> None:
         elif series.kind == "points":
             axes.plot(series.x, series.y, linestyle="", marker=".", markersize=3, alpha=0.6)
         else:
-            axes.plot(series.x, series.y, marker="o" if len(series.x) <= 40 else "")
+            axes.plot(series.x, series.y, marker="o" if len(series.x) <= 40 else "", label=f" {series.name}")
     if part.diagonal:
         axes.axline((0, 0), slope=1, linestyle="--", color="gray", linewidth=1)
     axes.grid(alpha=0.3)
+    if len(part.series) > 1:
+        for text in axes.legend(fontsize="small").get_texts():
+            text.set_parse_math(False)
+
+
+def _bars(axes: Any, part: Chart) -> None:
+    """As on the page: they lie, with the first one above."""
+    places = range(len(part.names))
+    axes.barh(places, part.series[0].y)
+    axes.invert_yaxis()
+    for label in axes.set_yticks(places, [name[:20] for name in part.names], fontsize=8):
+        label.label1.set_parse_math(False)
+    axes.grid(axis="x", alpha=0.3)
 
 
 def _heat(figure: Any, axes: Any, part: Heat) -> None:

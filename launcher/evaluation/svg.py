@@ -23,6 +23,8 @@ def chart(of: Chart) -> str:
     ys = [y for series in of.series for y in series.y if math.isfinite(y)]
     if not xs or not ys:
         raise ValueError(f"{of.title} has no value")
+    if of.names:
+        return _named(of)
     has_bars = any(series.kind == "bars" for series in of.series)
     if of.diagonal:
         xs, ys = [*xs, *ys], [*xs, *ys]
@@ -38,6 +40,23 @@ def chart(of: Chart) -> str:
     if len(of.series) > 1:
         body += [_key(number, series.name) for number, series in enumerate(of.series)]
     return _svg(of.title, HEIGHT, body)
+
+
+def _named(of: Chart) -> str:
+    """Bars that lie, a name and a number each: of any number of them the names can be read."""
+    values = of.series[0].y
+    left, right, row = 104, 44, 18
+    x = _Axis((min(0.0, *values), max(0.0, *values) or 1.0), left, WIDTH - right)
+    bottom = _TOP + row * len(values)
+    body = [f'<line class="grid" x1="{x(0):.1f}" y1="{_TOP}" x2="{x(0):.1f}" y2="{bottom}"/>']
+    for place, (name, value) in enumerate(zip(of.names, values, strict=True)):
+        top, said = _TOP + row * place, f"<title>{escape(name)}: {shown(value)}</title>"
+        at = f'x="{min(x(0), x(value)):.1f}" y="{top + 3}" width="{abs(x(value) - x(0)):.1f}" height="{row - 6}"'
+        body.append(f'<text x="{left - 5}" y="{top + 13}" text-anchor="end">{escape(_short(name))}</text>')
+        body.append(f'<rect class="mark bar c0" {at}>{said}</rect>')
+        body.append(f'<text x="{max(x(0), x(value)) + 4:.1f}" y="{top + 13}">{shown(value)}</text>')
+    body.append(f'<text class="axis" x="{(x.begin + x.end) / 2}" y="{bottom + 16}" text-anchor="middle">{escape(of.y)}</text>')
+    return _svg(of.title, bottom + 22, body)
 
 
 def heat(of: Heat) -> str:

@@ -15,8 +15,7 @@ import torch
 from launcher.errors import ConfigError
 from launcher.predict.images import Refused
 from launcher.predict.predictor import Predictor, Ready
-from launcher.predict.rows import SUFFIXES
-from launcher.predict.sources import Item
+from launcher.predict.sources import ROWS, Item
 from launcher.trust import reading
 
 _AHEAD = 3
@@ -121,8 +120,8 @@ def _one(predictor: Predictor, item: Item | Refused) -> Ready | Refused:
 
 def _of_table(path: Path, predictor: Predictor) -> Iterator[Item | Refused]:
     assert predictor.rows is not None, "it takes rows"
-    if path.suffix.lower() not in SUFFIXES:
-        yield _named(Refused(f"it is no table or array ({', '.join(SUFFIXES)})"), str(path))
+    if path.suffix.lower() not in ROWS:
+        yield _named(Refused(f"it is no table or array ({', '.join(ROWS)})"), str(path))
         return
     try:
         for number, row in enumerate(predictor.rows.of(path), 1):

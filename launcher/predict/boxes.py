@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from launcher.answers.colours import colour_of
 from launcher.errors import RunError
+
+_LONGEST = 60
+"""Characters of a picture's name that are kept: of some scripts each is four bytes, and a name has 255."""
 
 
 def made(to: str) -> Path:
@@ -24,19 +29,36 @@ def made(to: str) -> Path:
 def drawn(answers: Iterable[dict[str, Any]], into: tuple[Path, list[str]]) -> Iterator[dict[str, Any]]:
     """Each answer with the path of its picture as `drawn`. Raises RunError where there is no room."""
     place, labels = into
-    for number, answer in enumerate(answers):
+    met: dict[str, int] = {}
+    for answer in answers:
         if "error" not in answer:
-            path = place / f"{number:06d}.png"
+            path = place
             try:
-                _draw(Path(answer["input"]), answer["prediction"], labels, path)
+                descriptor, path = _new(place, Path(answer["input"]).stem, met)
+                with os.fdopen(descriptor, "wb") as file:
+                    _draw(Path(answer["input"]), answer["prediction"], labels, file)
             except OSError as error:
-                path.unlink(missing_ok=True)
+                if path != place:
+                    path.unlink(missing_ok=True)
                 raise RunError(f"{path} cannot be written ({error.strerror or error}); make room, or type another draw=") from error
             answer = {**answer, "drawn": str(path)}
         yield answer
 
 
-def _draw(picture: Path, found: Iterable[dict[str, Any]], labels: list[str], to: Path) -> None:
+def _new(place: Path, stem: str, met: dict[str, int]) -> tuple[int, Path]:
+    """A file called as the picture, with a number where there is one of that name already: it may be the picture itself. `met`: the last
+    number of those. Raises OSError."""
+    safe = re.sub(r"[^\w .+-]", "_", stem).strip(" .")[:_LONGEST] or "picture"
+    while True:
+        number = met.get(safe, 1)
+        path = place / (f"{safe}.png" if number == 1 else f"{safe}-{number}.png")
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
+        except FileExistsError:
+            met[safe] = number + 1
+
+
+def _draw(picture: Path, found: Iterable[dict[str, Any]], labels: list[str], to: IO[bytes]) -> None:
     from PIL import Image, ImageDraw
 
     from data.vision.fitted import FORMATS, rgb

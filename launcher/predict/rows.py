@@ -14,7 +14,6 @@ import torch
 from launcher.predict.images import Refused
 from launcher.trust import reading
 
-SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
 _MOST_AT_ONCE = 4096
 
 

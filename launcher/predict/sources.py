@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import ConfigError
-from launcher.predict import rows
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 TEXTS = (".txt",)
+ROWS = (".csv", ".parquet", ".npy", ".npz")
 
 
 class Item(NamedTuple):
@@ -60,7 +60,7 @@ def count(words: Sequence[str], kind: str) -> int:
 
 
 def _suffixes(kind: str) -> Sequence[str]:
-    return {"image": PICTURES, "text": TEXTS}.get(kind, rows.SUFFIXES)
+    return {"image": PICTURES, "text": TEXTS}.get(kind, ROWS)
 
 
 def _matched(pattern: str) -> list[str]:

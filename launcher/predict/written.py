@@ -116,11 +116,32 @@ def _cell(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def counted(answers: Iterable[dict[str, Any]], told: dict[str, int], is_strict: bool) -> Iterator[dict[str, Any]]:
-    """`told` grows: `inputs`, `errors`. Raises ConfigError where a guard is an error, and there was one."""
+class Counts:
+    """Of answers that have gone by."""
+
+    def __init__(self) -> None:
+        self.inputs = self.errors = self.guarded = self.unsure = self.boxes = 0
+
+    def line(self, predicts: str, seconds: float) -> str:
+        """How it went, for a person."""
+        kinds = {"with a guard": self.guarded, "unsure": self.unsure, "without an answer": self.errors}
+        shown = [f"{count:,} {what}" for what, count in kinds.items() if predicts == "classes" or what != "unsure"]
+        if predicts == "boxes":
+            shown.insert(0, f"{self.boxes:,} boxes")
+        elif predicts == "tokens":
+            shown = shown[1:]  # a text has no guards
+        return f"{self.inputs:,} {'input' if self.inputs == 1 else 'inputs'} in {seconds:.3g} s: {', '.join(shown)}"
+
+
+def counted(answers: Iterable[dict[str, Any]], counts: Counts, is_strict: bool) -> Iterator[dict[str, Any]]:
+    """`counts` grows. Raises ConfigError where a guard is an error, and there was one."""
     for answer in answers:
-        told["inputs"] += 1
-        told["errors"] += "error" in answer
-        if is_strict and answer["guards"]:
-            raise ConfigError(f"{plain(answer['input'])}: {answer['guards'][0]} (--strict)")
+        guards = answer.get("guards", ())
+        counts.inputs += 1
+        counts.errors += "error" in answer
+        counts.guarded += bool(guards) and "error" not in answer
+        counts.unsure += "class" in answer and answer["prediction"] != answer["class"]
+        counts.boxes += sum(isinstance(each, dict) for each in found) if isinstance(found := answer.get("prediction"), list) else 0
+        if is_strict and guards:
+            raise ConfigError(f"{plain(answer['input'])}: {guards[0]} (--strict)")
         yield answer

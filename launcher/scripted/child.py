@@ -51,15 +51,18 @@ class Child:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def wait(self, is_to_stop: Callable[[], bool], beside: Callable[[], None]) -> tuple[int, str]:
-        """Until it has ended: its exit code, below zero the signal it died of; and what asked it to stop, `signal`, `file` or nothing.
-        `is_to_stop` and `beside` are called meanwhile."""
+        """Until it has ended: its exit code, below zero the signal it died of; and what asked it to stop: `signal`, `file`, `peer` where
+        torchrun ends us because another process has failed, or nothing. `is_to_stop` and `beside` are called meanwhile."""
         asked, due = "", 0.0
         while (code := self._process.poll()) is None:
             heard = self._ears.listen(POLL_SECONDS)
             beside()
-            if not asked and (asked := "signal" if heard else "file" if is_to_stop() else ""):
+            if heard is not None and not heard.is_to_all:
+                asked = "peer"
+                self._process.send_signal(self._signal)
+            elif not asked and (asked := "signal" if heard else "file" if is_to_stop() else ""):
                 print(f"launcher: {self.name} is asked to stop ({self._signal.name}) and has all the time there is", flush=True)
-                has_it = heard is not None and heard.number == self._signal and heard.is_to_all
+                has_it = heard is not None and heard.number == self._signal
                 due = time.monotonic() + (_PATIENCE_SECONDS if has_it else 0.0)
             if due and time.monotonic() >= due:
                 due = 0.0

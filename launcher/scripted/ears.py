@@ -32,6 +32,6 @@ class Ears:
         """The next of them, or None after that time."""
         if not hasattr(signal, "sigtimedwait"):
             time.sleep(seconds)
-            return Heard(self._noted.pop(0), is_to_all=False) if self._noted else None
+            return Heard(self._noted.pop(0), is_to_all=True) if self._noted else None
         found = signal.sigtimedwait(STOPS, seconds)
         return Heard(found.si_signo, is_to_all=found.si_pid != os.getppid()) if found is not None else None

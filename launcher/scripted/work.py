@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; {script['file']}")
     child = Child(run, plan, script, goes_on=bool(earlier))
     code, asked = child.wait(_Stop(run).is_there, headway.look if headway is not None else lambda: None)
+    if asked == "peer":
+        sys.exit(1 if code else 0)  # whatever it said, another has failed before, and is to be named
     where["step"] = headway.step if headway is not None else 0
     if code and not (asked and child.was_ended_by(code)):
         if code < 0:

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from launcher.errors import RunError
 from launcher.predict.images import Refused
 from launcher.predict.predictor import Predictor, Ready
+from launcher.serve import example
 from launcher.serve.batcher import Batcher, Full
 from launcher.serve.metrics import Metrics
 from launcher.serve.page import page
@@ -110,12 +111,11 @@ class Service:
         if not body:
             return _error(400, "there is no body; send a picture, or JSON")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        at = request.headers.get("host", "127.0.0.1")
         try:
             if kind == "application/json":
-                return await asyncio.wait_for(self._of_json(body), limits.seconds)
-            loop = asyncio.get_running_loop()
-            ready = await loop.run_in_executor(self._readers, self._predictors[0].picture, body)
-            return self._told(await asyncio.wait_for(self._running.answer(ready), limits.seconds))
+                return await asyncio.wait_for(self._of_json(body, at), limits.seconds)
+            return await self._of_picture(body, kind, at)
         except Refused as error:
             return _error(422, str(error))
         except Full:
@@ -138,18 +138,37 @@ class Service:
                 raise HTTPException(413, f"it has more than {most:,} bytes")
         return bytes(body)
 
-    async def _of_json(self, body: bytes) -> Response:
+    async def _of_picture(self, body: bytes, kind: str, at: str) -> Response:
+        """`at`: this server's address, as the client knows it. Raises Refused, Full, TimeoutError."""
+        first = self._predictors[0]
+        if first.images is None:
+            raise Refused(example.takes(first, at))
+        if kind == "multipart/form-data":
+            raise Refused(f"it is a form (curl -F), which is not read here; {example.takes(first, at)}")
+        try:
+            ready = await asyncio.get_running_loop().run_in_executor(self._readers, first.picture, body)
+        except Refused as error:
+            if kind == _FORM:  # of curl -d, which leaves line breaks out
+                raise Refused(f"{error}; {example.takes(first, at)}") from error
+            raise
+        return self._told(await asyncio.wait_for(self._running.answer(ready), self._limits.seconds))
+
+    async def _of_json(self, body: bytes, at: str) -> Response:
         """`{"rows": […]}` or `{"text": …}`. Raises Refused, Full."""
+        first = self._predictors[0]
         try:
             given = reading.record(body)
         except ValueError as error:
-            return _error(400, f"the body is no JSON object ({error})")
-        first = self._predictors[0]
-        if isinstance(given.get("text"), str):
+            return _error(400, f"the body is no JSON object ({error}); {example.takes(first, at)}")
+        if first.preprocessing["kind"] == "text":
+            if not isinstance(given.get("text"), str):
+                raise Refused(example.takes(first, at))
             return await self._of_text(given["text"])
         rows = given.get("rows")
+        if first.rows is None or rows is None:
+            raise Refused(example.takes(first, at))
         if not isinstance(rows, list) or not 1 <= len(rows) <= self._limits.rows:
-            return _error(400, f'send {{"rows": [...]}}, from 1 to {self._limits.rows:,} of them, or {{"text": "..."}}')
+            return _error(400, f'"rows" is to be a list, from 1 to {self._limits.rows:,} of them; {example.takes(first, at)}')
         ready: list[Ready] = [first.row(row) for row in rows]
         found = await asyncio.gather(*(self._running.answer(each) for each in ready), return_exceptions=True)
         if failed := next((each for each in found if isinstance(each, BaseException)), None):
@@ -177,6 +196,7 @@ class Service:
         return JSONResponse(answer)
 
 
+_FORM = "application/x-www-form-urlencoded"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 
 from launcher.clusters import submit
 from launcher.clusters.local import choice
-from launcher.compose import check
+from launcher.compose import check, scripted
 from launcher.compose.freeze import freeze, resolve
 from launcher.config.targets import nearest
 from launcher.devices import CPU, KINDS
@@ -24,6 +25,8 @@ from launcher.start.launch import pin
 
 ROUNDS = 3
 """Processes on each device: one after another on all of them, then again the other way round."""
+PROCESS_SECONDS = (3.0, 15.0)
+"""That one takes: its start, and updates for eight seconds at most, but where eight of them take longer."""
 
 
 @dataclass
@@ -108,10 +111,13 @@ def prices(text: str) -> dict[str, float]:
 
 def measured(config: DictConfig, overrides: list[str]) -> list[Contender]:
     """Raises ConfigError or RunError; and where no device can make an update."""
+    scripted.refuse(config, "bench device")
     frozen = freeze(config, overrides)  # every mistake in the config surfaces before any data are touched
     if not frozen.cluster.attached:
         raise ConfigError("bench device times the machine it is typed on; type cluster=local, on a node that a run would have")
     found = choice.choose(str(config.cluster.device))
+    if found.device == CPU:
+        _say("the CPU is the only device to be timed here: there is nothing to compare it with")
     values = resolve(config)
     prepared = submit.prepare_data(values["data"])
     pin(config, values["data"], prepared.pinned)
@@ -138,16 +144,32 @@ def _plan(one: Contender, config: DictConfig, overrides: list[str]) -> None:
 
 
 def _race(contenders: Sequence[Contender]) -> None:
+    """Says at first, and then by what those before took, how long it will take about."""
+    able = [one for one in contenders if not one.why]
+    count, began, done = ROUNDS * len(able), time.monotonic(), 0
+    short, long = (_span(count * seconds) for seconds in PROCESS_SECONDS)
+    _say(f"{count} processes, one after another: from {short} to {long}, more where an update takes seconds")
     for number in range(ROUNDS):
-        for one in contenders if number % 2 == 0 else [*reversed(contenders)]:
+        for one in able if number % 2 == 0 else [*reversed(able)]:
             if one.why or one.config is None or one.plan is None:
+                count -= 1
                 continue
-            print(f"round {number + 1} of {ROUNDS}: {one.label}", file=sys.stderr, flush=True)
+            left = f"; about {_span((count - done) * (time.monotonic() - began) / done)} to go" if done else ""
+            _say(f"round {number + 1} of {ROUNDS}: {one.label}{left}")
             try:
                 answer = device_probe.timed(one.config, one.plan, one.index, energy=True)
             except ConfigError as error:  # torch sees no such device, or it is not trusted
                 answer = {"failed": str(error)}
+            done += 1
             if "failed" in answer:
                 one.why, one.rounds = str(answer["failed"]), []
             else:
                 one.rounds.append(answer)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

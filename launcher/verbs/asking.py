@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from launcher.exported.folder import KINDS, Folder
+from launcher.errors import ConfigError
+from launcher.exported.folder import KINDS, LABELS, Folder
 from launcher.verbs.words import Option, Typed, number, several, text, whole
 
 if TYPE_CHECKING:
@@ -29,14 +30,23 @@ def options(*, batch_size: int, top: int) -> dict[str, Option]:
     }
 
 
-def opened(name: str, typed: Typed) -> list[Predictor]:
-    """One on each device. Raises ConfigError, before anything is loaded for what does not go with this model; RunError."""
-    path, values = Path(name).expanduser(), typed.values
-    predicts = Folder(path).told["predicts"]
-    typed.check_model(predicts)
+def checked(name: str, typed: Typed) -> Folder:
+    """The export, whole and one that may be asked this: before torch is imported and its program loaded, for that takes seconds. Raises
+    ConfigError, RunError."""
+    found = Folder(Path(name).expanduser())
+    typed.check_model(found.told["predicts"])
+    labels: list[Any] = found.json(LABELS) if LABELS in found else []
+    if strange := [each for each in typed.values["classes"] if each not in labels]:
+        raise ConfigError(f"classes={strange[0]}: the model has {', '.join(map(str, labels[:20]))}; type some of those")
+    return found
+
+
+def opened(folder: Folder, typed: Typed) -> list[Predictor]:
+    """One on each device. Raises ConfigError, RunError."""
     from launcher.predict import ask
     from launcher.predict.predictor import Asked, Predictor
 
+    values = typed.values
     asked = Asked(values["unsure"], values["top"], values["classes"], values["tokens"])
     places = ask.devices(values["device"])
-    return [Predictor(path, place, asked) for place in (places[:1] if predicts in TOKENS else places)]
+    return [Predictor(folder.path, place, asked) for place in (places[:1] if folder.told["predicts"] in TOKENS else places)]

@@ -13,7 +13,6 @@ from launcher.beside.differences import Section
 from launcher.charts import canvas
 from launcher.compose.compose import compose
 from launcher.errors import ConfigError
-from launcher.rundir.rundir import write_atomic
 from launcher.start import device_bench
 from launcher.start.device_bench import Contender
 from launcher.verbs.words import Words, text
@@ -24,7 +23,7 @@ _OF_WHAT = (
     "Memory: of the CPU all that the process has, of another device what torch has there. Energy: of the CPU all of the processor, of "
     "another device its own board."
 )
-_WORDS = Words("bench device", "+exp=cifar", {"price": text("cpu:0.10"), "to": text("FILE.png")})
+_WORDS = Words("bench device", "+exp=cifar", {"price": text("cpu:0.10"), "to": text("DIR|FILE.png")})
 
 
 def bench(words: list[str]) -> int:
@@ -44,7 +43,7 @@ def bench(words: list[str]) -> int:
 
     compose(config_words, run)
     if path:
-        write_atomic(path, _drawn([each for each in found if each.rounds], prices))
+        canvas.put(path, _drawn([each for each in found if each.rounds], prices))
     _print(found, prices)
     if path:
         print(path)

@@ -18,7 +18,6 @@ from launcher.charts import canvas, curves
 from launcher.config import tree
 from launcher.errors import ConfigError, readable
 from launcher.rundir import lookup, sweep
-from launcher.rundir.rundir import write_atomic
 from launcher.trust.secret import mask
 from launcher.verbs.words import Words, text
 
@@ -46,7 +45,7 @@ def compare(words: list[str]) -> int:
     written = [path for path, content in contents if content]
     for path, content in contents:
         if content:
-            write_atomic(path, content)
+            canvas.put(path, content)
     _print(read, warned, sections, tests)
     drawn = "" if len(written) == len(files) else "; no curves: no run has metrics yet"
     print(f"\nwritten: {', '.join(map(str, written)) or 'nothing'}{drawn}" if files else f"\n{canvas.TO}DIR: curves and table as files")
@@ -56,13 +55,15 @@ def compare(words: list[str]) -> int:
 def _places(asked: str) -> list[Path]:
     """Raises ConfigError."""
     path = Path(asked).expanduser().absolute()
-    if path.is_dir():
-        return [path / f"{_NAME}{suffix}" for suffix in _WRITERS]
-    if path.suffix.lower() not in _WRITERS:
-        raise ConfigError(f"{canvas.TO}{asked}: there is no such directory, and no file but .png, .csv and .json; make it, or type another")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{canvas.TO}{asked}: there is no directory {path.parent}; make it, or type another")
-    return [path]
+    if canvas.is_folder(asked):
+        found = [path / f"{_NAME}{suffix}" for suffix in _WRITERS]
+    elif path.suffix.lower() in _WRITERS:
+        found = [path]
+    else:
+        raise ConfigError(f"{canvas.TO}{asked}: files are .png, .csv and .json; type one of those, or a directory with / at its end")
+    for each in found:
+        canvas.check(asked, each)
+    return found
 
 
 def _print(runs: Sequence[Member], warned: Sequence[str], sections: Sequence[Section], tests: Sequence[Tested]) -> None:

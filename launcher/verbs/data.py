@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from launcher.clusters import submit
-from launcher.compose import check
+from launcher.compose import check, scripted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze, resolve, runs_dir
 from launcher.errors import ConfigError, plain
@@ -28,6 +28,7 @@ def data(words: list[str]) -> int:
 
 
 def _show(config: DictConfig, overrides: list[str]) -> None:
+    scripted.refuse(config, "data")
     freeze(config, overrides)  # every mistake in the config surfaces before any data are touched
     values = resolve(config)
     found = submit.prepare_data(values["data"])

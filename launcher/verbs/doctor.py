@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher.compose import check
+from launcher.compose import check, scripted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import Frozen, build_cluster, freeze, resolve
 from launcher.config import targets
@@ -46,6 +46,7 @@ def doctor(words: list[str]) -> int:
 
 def _frozen(config: DictConfig, overrides: list[str]) -> Frozen:
     """The command's own plan, with the examination instead of the training."""
+    scripted.refuse(config, "doctor")
     values = resolve(config)
     check.check_keys(values)
     check.check_values(values)

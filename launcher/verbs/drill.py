@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from launcher.clusters import queues
 from launcher.clusters.protocol import Cluster
+from launcher.compose import scripted
 from launcher.compose.compose import compose
 from launcher.compose.freeze import freeze
 from launcher.errors import ConfigError, TrainingFailed
@@ -56,6 +57,7 @@ def drill(words: list[str]) -> int:
 
 def _submit(kind: str, config: DictConfig, overrides: list[str]) -> tuple[RunDir, Cluster]:
     """The user's run with steps to spare and checkpoints close together."""
+    scripted.refuse(config, "drill")
     config.name = f"drill-{config.name}"[:64]
     config.train.steps, config.train.save_every, config.train.log_every, config.train.eval_every = STEPS, SAVE_EVERY, 1, 0
     cluster = freeze(config, overrides).cluster

@@ -14,11 +14,11 @@ _VERBS = """\
   why RUN       what became of a run: why it failed, waits or was stopped, and what to type next
   cancel RUN    end it: a batch job is never requeued, a run here saves and stops
   collect SWEEP final metrics by override, best first, as a table, CSV and JSON
-  plot RUN…     the curves of runs, or of a sweep, as one PNG (to=FILE.png)
+  plot RUN…     the curves of runs, or of a sweep, as one PNG (to=DIR or FILE.png)
   evaluate RUN  look closely at a done run: intervals, classes, calibration, mistakes; a page, PNGs, JSON (split=…, data=…, cluster=…)
   compare RUN RUN…  what differs between runs, their metrics side by side, and tested where predictions are (to=DIR)
   export RUN    its model as one folder that needs none of its code (to=DIR, checkpoint=best, hf=true, encrypt=true)
-  predict EXPORT INPUT…  what an export says of pictures, rows or texts (to=FILE.csv, top=5, draw=DIR, --strict)
+  predict EXPORT INPUT…  what an export says of pictures, rows or texts (to=FILE.csv, top=5, unsure=0.5, draw=DIR, --strict)
   serve EXPORT  the same over HTTP on this machine, with a page to try it (port=8000)
   drill KIND    preempt, timeout, nodefail or crash a short batch run of this config; see it go on
   tensorboard [RUN]   open TensorBoard on localhost

@@ -8,12 +8,12 @@ from pathlib import Path
 from launcher.charts import canvas, curves
 from launcher.errors import RunError
 from launcher.rundir import lookup, sweep
-from launcher.rundir.rundir import RunDir, write_atomic
+from launcher.rundir.rundir import RunDir
 from launcher.trust import owner
 from launcher.verbs.words import Words, text
 
-_NAME = "charts.png"
-_WORDS = Words("plot", "RUN…", {"to": text("FILE.png")}, takes="runs, or a sweep, and where the picture is to be")
+_NAME, _SEVERAL = "charts.png", "charts-of-{}-runs.png"
+_WORDS = Words("plot", "RUN…", {"to": text("DIR|FILE.png")}, takes="runs, or a sweep, and where the picture is to be")
 
 
 def plot(words: list[str]) -> int:
@@ -25,15 +25,14 @@ def plot(words: list[str]) -> int:
     found = {run: drawn for run in runs if (drawn := curves.of(run))}
     if not found:
         raise RunError(f"{runs[0].metrics} has no metrics yet; they come every train.log_every steps")
-    write_atomic(path, curves.png(found, "plot"))
+    canvas.put(path, curves.png(found, "plot"))
     print(path)
     return 0
 
 
 def _path_of(runs: Sequence[RunDir]) -> Path:
-    """In the run, of several here."""
-    if len(runs) > 1:
-        return Path(_NAME).absolute()
-    if why := owner.fault(runs[0].path):
-        raise RunError(f"{runs[0].path}: {why}, and could lead a file elsewhere; type {canvas.TO}{_NAME}")
-    return runs[0].path / _NAME
+    """In the run, of several in the first one."""
+    first = runs[0].path
+    if why := owner.fault(first):
+        raise RunError(f"{first}: {why}, and could lead a file elsewhere; type {canvas.TO}{_NAME}")
+    return first / (_NAME if len(runs) == 1 else _SEVERAL.format(len(runs)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import ConfigError, TrainingFailed
-from launcher.predict import written
+from launcher.exported.folder import PREPROCESSING
+from launcher.predict import sources, written
 from launcher.verbs import asking
 from launcher.verbs.words import Words, text, whole
 
@@ -32,37 +34,49 @@ _BAR = 30
 
 
 def predict(words: list[str]) -> int:
-    """A line of JSON for each input on stdout, or a file. Exit code 1 where there was an input of which nothing could be said. Raises
-    ConfigError, RunError."""
+    """A line of JSON for each input on stdout, or a file; on stderr how it went. Exit code 1 where there was an input of which nothing
+    could be said. Raises ConfigError, RunError."""
     typed = _WORDS.read(words)
     values, (name, *inputs) = typed.values, typed.names
     to = written.check(values["to"])
-    predictors = asking.opened(name, typed)
-    from launcher.predict import ask, boxes, sources
-
-    first = predictors[0]
-    kind = first.preprocessing["kind"]
+    folder = asking.checked(name, typed)
+    kind = str(folder.json(PREPROCESSING)["kind"])
     sources.check(inputs, kind)
+    predictors = asking.opened(folder, typed)
+    from launcher.predict import ask, boxes
+
+    first, began, counts = predictors[0], time.perf_counter(), written.Counts()
     found = sources.paths(inputs, kind)
+    is_strict = "--strict" in typed.typed
     if first.predicts in asking.TOKENS:
         if to is None:
-            return _spoken(first, found, values["seed"])
+            _spoken(first, found, values["seed"], counts)
+            return _ended(first, counts, began)
         answers = _continued(first, found, values["seed"])
     else:
         answers = ask.answered(predictors, ask.items(found, first), values["batch_size"])
     if values["draw"]:
         answers = boxes.drawn(answers, (boxes.made(values["draw"]), first.labels))
-    told = {"inputs": 0, "errors": 0}
     columns = written.columns(first.told, has_top=values["top"] > 1, is_drawn=bool(values["draw"]))
-    written.write(_shown(written.counted(answers, told, "--strict" in typed.typed), inputs, kind, to is None), to, columns)
+    written.write(_shown(written.counted(answers, counts, is_strict), inputs, kind, to is None), to, columns)
     if to is not None:
         print(to)
-    if told["errors"]:
-        raise TrainingFailed(f"nothing can be said of {told['errors']:,} of {told['inputs']:,} inputs; their lines say why")
+    return _ended(first, counts, began)
+
+
+def _ended(predictor: Predictor, counts: written.Counts, began: float) -> int:
+    """Say how it went. Raises TrainingFailed where there was an input without an answer."""
+    print(counts.line(predictor.predicts, time.perf_counter() - began), file=sys.stderr)
+    if predictor.predicts == "boxes" and counts.inputs > counts.errors and not counts.boxes and predictor.asked.unsure:
+        limit = predictor.asked.unsure
+        less = "0.1" if limit > 0.1 else "0"
+        print(f"nothing was found with a score of {limit:g} or more; type unsure={less} to see what is less sure", file=sys.stderr)
+    if counts.errors:
+        raise TrainingFailed(f"nothing can be said of {counts.errors:,} of {counts.inputs:,} inputs; their lines say why")
     return 0
 
 
-def _spoken(predictor: Predictor, found: Iterable[Path | str], seed: int) -> int:
+def _spoken(predictor: Predictor, found: Iterable[Path | str], seed: int, counts: written.Counts) -> None:
     """Each text as it comes, then what the model goes on with, piece by piece."""
     from launcher.predict import ask
     from launcher.predict.images import Refused
@@ -79,7 +93,8 @@ def _spoken(predictor: Predictor, found: Iterable[Path | str], seed: int) -> int
         except Refused as error:
             raise ConfigError(f"{item.name}: {error}") from error
         sys.stdout.write("\n")
-    return 0
+        sys.stdout.flush()
+        counts.inputs += 1
 
 
 def _continued(predictor: Predictor, found: Iterable[Path | str], seed: int) -> Iterator[dict[str, Any]]:
@@ -102,8 +117,6 @@ def _shown(answers: Iterable[Mapping[str, Any]], inputs: Sequence[str], kind: st
     if not sys.stderr.isatty() or (is_on_screen and sys.stdout.isatty()):
         yield from answers
         return
-    from launcher.predict import sources
-
     count, number = sources.count(inputs, kind), 0
     for number, answer in enumerate(answers, 1):
         if number % 32 == 0:

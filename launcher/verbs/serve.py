@@ -27,6 +27,7 @@ def serve(words: list[str]) -> int:
     """Raises ConfigError, RunError."""
     typed = _WORDS.read(words)
     values = typed.values
+    folder = asking.checked(typed.names[0], typed)
     try:
         from launcher.serve import server
     except ImportError as error:
@@ -34,5 +35,5 @@ def serve(words: list[str]) -> int:
     from launcher.serve.app import Limits
 
     limits = Limits(values["batch_size"], values["wait_ms"] / 1000, values["queue"], values["max_mb"] << 20, values["seconds"])
-    server.serve(asking.opened(typed.names[0], typed), values["host"], values["port"], limits)
+    server.serve(asking.opened(folder, typed), values["host"], values["port"], limits)
     return 0

@@ -116,16 +116,19 @@ def _print_sweep(found: Sweep) -> None:
 def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
     started = [event for event in run.read_events() if event["event"] == "started"]
     last = _last_metrics(run)
+    summary, shown = run.read_summary() or {}, _shown(run) if started else None
     step = reading.whole_number(last.get("step")) or 0
     total = reading.whole_number(started[-1].get("steps")) or 0 if started else 0
-    loss = reading.number(last.get("loss"))
-    accuracy = reading.number((run.read_summary() or {}).get("test_accuracy"))
+    if shown is not None and not total:  # a script's: all that is known is what it has said
+        step, total = max(step, shown.step), shown.steps
+    loss = reading.number(last.get("loss", summary.get("loss")))
+    accuracy = reading.number(summary.get("test_accuracy"))
     return (
         run.label,
         now.word,
         f"{step}/{total or '?'}",
         f"{step / total:.0%}" if total else "",
-        _eta(run) if now.word == "running" else "",
+        shown.text.rpartition("eta ")[2] if shown is not None and now.word == "running" else "",
         str(len(started)),
         now.job.nodes if now.job is not None and now.alive else "",
         "" if loss is None else f"{loss:.4g}",
@@ -134,15 +137,11 @@ def _row(run: RunDir, now: Standing) -> tuple[str, ...]:
     )
 
 
-def _eta(run: RunDir) -> str:
-    """Out of the last line of progress in rank 0's log."""
+def _shown(run: RunDir) -> progress.Progress | None:
+    """The last line of progress in rank 0's log."""
     newest = run.newest_attempt()
     lines = [] if newest is None else reading.last_lines(run.rank_log(newest, 0), _TAIL_BYTES)
-    for line in reversed(lines):
-        shown = progress.parse(line)
-        if shown is not None:
-            return shown.text.rpartition("eta ")[2]
-    return ""
+    return next((shown for line in reversed(lines) if (shown := progress.parse(line)) is not None), None)
 
 
 def _last_metrics(run: RunDir) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def test_what_cannot_be_meant_is_one_line(here: Path, command: Command, words: l
     assert not (here / "runs").exists()
 
 
+@pytest.mark.parametrize("verb", [("data",), ("doctor",), ("drill", "crash"), ("bench", "device")])
+def test_a_verb_that_needs_the_trainer_says_so(here: Path, command: Command, verb: tuple[str, ...]) -> None:
+    refused(command(*verb, "script=train.py", "cluster.device=cpu"), 2, f"{' '.join(verb[: 2 if verb[0] == 'bench' else 1])}: script=")
+
+
 def test_its_config_has_nothing_of_the_trainer(here: Path, command: Command) -> None:
     answer = command("plan", "script=train.py", "script.args=[--lr,'${lr}',1e-3]", "+lr=0.5", "cluster.device=cpu")
     assert answer.code == 0, answer

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from launcher.answers.finder import Finder
-from launcher.evaluation import boxes, classes, numbers, pngs, svg, tokens
+from launcher.evaluation import boxes, classes, numbers, pictures, pngs, svg, tokens
 from launcher.evaluation.findings import Chart, Findings, Series, Texts
 from launcher.evaluation.page import page
 from launcher.evaluation.taken import Rows
@@ -105,6 +105,21 @@ def test_a_chart_of_nothing_is_refused_and_not_drawn_empty() -> None:
     assert float(re.findall(r'class="mark bar c0"[^>]* height="([0-9.]+)"', one)[0]) > 10
 
 
+def test_bars_of_classes_have_their_names_and_colours_are_shown() -> None:
+    chart = next(part for part in of_boxes().parts if isinstance(part, Chart))
+    assert list(chart.names) == list(HOSTILE[:2])
+    drawn_ = svg.chart(chart)
+    assert len(re.findall(r'class="mark bar c0"', drawn_)) == 2
+    assert "a &amp; b" in drawn_
+    text = page("runs/a, test", {"data": "data.voc.VOC"}, of_boxes())
+    assert re.findall(r'<li><span style="background:(#[0-9a-f]{6})"></span>([^<]*)</li>', text)[1] == ("#004aff", "a &amp; b")
+    assert "data VOC<" in text
+
+
+def test_rows_of_pictures_come_out_even() -> None:
+    assert [pictures.even(count) for count in (1, 7, 8, 9, 12, 16, 24)] == [1, 7, 8, 5, 6, 8, 8]
+
+
 def test_a_hundred_classes_have_a_table_of_what_is_mixed_up_and_no_matrix() -> None:
     titles = [part.title for part in of_classes(100, ()).parts]
     assert "Confusion matrix" not in titles
@@ -147,6 +162,11 @@ LOOK = """() => ({
     pictures: [...document.images].map(image => image.naturalWidth),
     texts: [...document.querySelectorAll('pre')].map(pre => pre.textContent.trim().length),
     rows: [...document.querySelectorAll('table')].map(table => table.rows.length),
+    stubs: [...document.querySelectorAll('.gallery')].map(all => {
+        const tops = [...all.children].map(each => each.getBoundingClientRect().top);
+        return tops.filter(top => top === tops[0]).length - tops.filter(top => top === tops.at(-1)).length;
+    }),
+    swatches: [...document.querySelectorAll('.keys span')].map(each => each.getBoundingClientRect().width),
 })"""
 
 
@@ -156,6 +176,7 @@ def faults(seen: dict[str, Any]) -> list[str]:
     found += [f"{chart['title']}: beyond its frame" for chart in seen["charts"] if not chart["inside"]]
     found += [f"{chart['title']}: {chart['width']} pixels" for chart in seen["charts"] if chart["width"] < 250]
     found += ["a picture is broken"] * (0 in seen["pictures"]) + ["a text is empty"] * (0 in seen["texts"])
+    found += ["a row of pictures is a stub"] * any(seen["stubs"]) + ["a colour is not shown"] * any(each < 5 for each in seen["swatches"])
     found += ["a table has no row"] * any(rows < 2 for rows in seen["rows"])
     return found + ["it is wider than the screen"] * (seen["wide"] > 0)
 

@@ -173,7 +173,12 @@ def test_a_model_that_cannot_be_traced_says_where_and_the_rest_is_exported(tmp_p
     assert "program" in Folder(place).told["missing"]
     assert "program.pt2" not in files(place)
     assert load_file(place / "model.safetensors")
-    refused(command("predict", str(place), str(place)), 3, "it has no program that could be run (torch.export cannot trace", "net.py")
+    refused(
+        command("predict", str(place), str(place / "export.json")),
+        3,
+        "it has no program that could be run (torch.export cannot trace",
+        "net.py",
+    )
 
 
 def test_a_form_that_computes_something_else_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,12 @@ def test_every_form_says_the_same_of_every_kind(
     found: dict[str, list[dict[str, Any]]] = {}
     for suffix in ("jsonl", "csv", "parquet"):
         to = tmp_path / f"a.{suffix}"
+        shutil.rmtree(tmp_path / "drawn", ignore_errors=True)  # what is there would not be drawn over
         answer = command("predict", str(made[kind]), *given[kind], *more, f"to={to}")
         assert (answer.code, answer.out) == (1, f"{to}\n"), answer
-        assert answer.lines == ["launcher: nothing can be said of 1 of 2 inputs; their lines say why"]
+        assert answer.lines[0].startswith("2 inputs in "), answer
+        assert answer.lines[0].endswith("1 without an answer"), answer
+        assert answer.lines[-1:] == ["launcher: nothing can be said of 1 of 2 inputs; their lines say why"]
         if suffix == "jsonl":
             found[suffix] = [json.loads(line) for line in to.read_text().splitlines()]
         elif suffix == "csv":

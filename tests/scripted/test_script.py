@@ -75,6 +75,9 @@ def test_stopped_by_the_signal_it_names_and_gone_on_with_more_words(tmp_path: Pa
         assert "iter 120/120" in text
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["state"], summary["steps"], summary["attempts"], summary["loss"]) == ("done", 120, 2, 0.0083)
+    told = finish(tmp_path, ["status"])
+    assert "120/120  100%" in told.stdout
+    assert "0.0083" in told.stdout
 
 
 def test_a_process_that_is_killed_is_tried_again_and_one_that_fails_is_not(tmp_path: Path) -> None:

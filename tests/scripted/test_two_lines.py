@@ -54,12 +54,12 @@ def test_killed_again_and_again_it_comes_to_the_same_losses(tmp_path: Path, kill
     done = finish(tmp_path, [*words, f"script.args=[{steps},0]", "id=whole"], timeout=200)
     assert done.returncode == 0, done.stderr
     run, killed = tmp_path / "runs/train/killed", 0
-    with running(tmp_path, [*words, f"script.args=[{steps},0.03]", "id=killed"]) as process:
+    with running(tmp_path, [*words, f"script.args=[{steps},0.05]", "id=killed"]) as process:
         while killed < kills and process.poll() is None:
             before = newest(run)
             while newest(run) <= before and process.poll() is None:
                 time.sleep(0.05)
-            time.sleep(draw.uniform(0, 0.5))
+            time.sleep(draw.uniform(1, 3))  # an attempt that trains for less than a tenth of its time counts for nothing
             if victims := theirs(process.pid, file):
                 draw.choice(victims).kill()
                 killed += 1

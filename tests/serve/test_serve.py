@@ -90,13 +90,15 @@ def _counted(server: Server) -> Counter[str]:
         (b"hello", "image/png", 422, "it is no picture that can be read"),
         (b"{", "application/json", 400, "the body is no JSON object"),
         (b"[]", "application/json", 400, "the body is no JSON object"),
-        (b"{}", "application/json", 400, 'send {"rows": [...]}'),
-        (b'{"rows": [[1, 2]]}', "application/json", 422, "it is a row, and the model takes image"),
-        (b'{"text": "hello"}', "application/json", 422, "it is a text, and the model takes image"),
+        (b"{}", "application/json", 422, "this model takes a picture, as its bytes: curl --data-binary @picture.png http://"),
+        (b'{"rows": [[1, 2]]}', "application/json", 422, "this model takes a picture"),
+        (b'{"text": "hello"}', "application/json", 422, "this model takes a picture"),
+        (b"--x", "multipart/form-data; boundary=x", 422, "it is a form (curl -F), which is not read here; this model takes a picture"),
+        (b"PNG", "application/x-www-form-urlencoded", 422, "JPEG, PNG and such); this model takes a picture, as its bytes: curl --data-"),
         (b"[" * 100_000, "application/json", 400, "the body is no JSON object"),
         (bytes(2 << 20), "image/png", 413, "are more than 1,048,576"),
     ],
-    ids=["empty", "words", "half", "list", "nothing", "row", "text", "deep", "large"],
+    ids=["empty", "words", "half", "list", "nothing", "row", "text", "form", "cut", "deep", "large"],
 )
 def test_what_is_no_request_is_said(server: Server, body: bytes, kind: str, status: int, said: str) -> None:
     found, answer = server.ask(body, kind=kind)
@@ -171,7 +173,7 @@ def test_a_text_is_not_gone_on_with_for_who_has_left() -> None:
             yield "x"
             time.sleep(0.01)
 
-    predictor: Any = SimpleNamespace(text=text)
+    predictor: Any = SimpleNamespace(text=text, preprocessing={"kind": "text"})
     service = Service([predictor], Limits(seconds=0.3))
 
     async def ask() -> int:

@@ -103,13 +103,13 @@ def test_a_model_is_told_of_documents_where_the_batch_has_them() -> None:
     assert told == [[]]
 
 
-@pytest.mark.parametrize(("names", "text"), [((), "    \x01\x02"), ("wxyz", "    xy"), ("wx", "    x\ufffd")])
-def test_the_text_is_shown_by_the_names_of_its_tokens_or_as_bytes(names: Any, text: str) -> None:
+@pytest.mark.parametrize(("names", "given", "more"), [((), "\x01", "\x01\x02"), ("wxyz", "x", "xy"), ("wx", "x", "x\ufffd")])
+def test_the_text_is_shown_by_the_names_of_its_tokens_or_as_bytes(names: Any, given: str, more: str) -> None:
     task, shown = NextToken(sample=2), Shown()
     metrics = task.metrics()
-    metrics.text = torch.tensor([1, 2])
+    metrics.text = torch.tensor([1, 1, 2])
     task.show_evaluation(shown, metrics, "val", names, 30)
-    assert shown.texts == [("val/text", text, 30)]
+    assert shown.texts == [("val/text", f"    [given]\n    {given}\n    [the model goes on]\n    {more}", 30)]
 
 
 def test_without_a_sample_nothing_is_drawn_and_nothing_shown() -> None:

@@ -4,6 +4,7 @@ said in its place; the CPU is timed for real."""
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,18 @@ def test_each_device_is_timed_in_turn_and_the_quickest_is_named(machine: Machine
     assert rows["an epoch"] == ["10 s", "2 s", "2 s"]
     assert "an epoch costs" not in rows
     assert not Path("runs").exists()
+    assert answer.lines[0] == "9 processes, one after another: from 27 s to 2 min, more where an update takes seconds"
+    assert answer.lines[1] == "round 1 of 3: cpu"
+    assert answer.lines[2] == "round 1 of 3: cuda:0; about 0 s to go"
+
+
+def test_that_there_is_nothing_to_compare_is_said_first(
+    monkeypatch: pytest.MonkeyPatch, command: Command, toy_words: tuple[str, ...]
+) -> None:
+    Machine(monkeypatch, gpus=1)
+    answer = command("bench", "device", *toy_words, "cluster.device=cpu")
+    assert answer.lines[0].startswith("the CPU is the only device to be timed here: there is nothing to compare it with")
+    assert answer.lines[1] == "3 processes, one after another: from 9 s to 45 s, more where an update takes seconds"
 
 
 def test_two_that_cannot_be_told_apart_are_not(machine: Machine, command: Command, toy_words: tuple[str, ...]) -> None:
@@ -137,7 +150,9 @@ def test_a_device_without_numbers_is_told_with_its_reason(machine: Machine, comm
 
 def quiet(answer: Answer) -> Answer:
     """Without the lines of what is being timed."""
-    return answer._replace(err="".join(line for line in answer.err.splitlines(keepends=True) if not line.startswith("round ")))
+    return answer._replace(
+        err="".join(line for line in answer.err.splitlines(keepends=True) if not re.match("round |[0-9]+ processes", line))
+    )
 
 
 def test_many_devices_go_down(monkeypatch: pytest.MonkeyPatch, command: Command, toy_words: tuple[str, ...]) -> None:

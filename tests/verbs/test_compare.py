@@ -275,8 +275,8 @@ def test_what_files_say_reaches_the_terminal_as_text(tmp_path: Path, command: Co
         (("{a}", "{b}", "to=x", "to=y"), ("to=y: to=x is there already; type to= once",)),
         (("{a}", "{b}", "too=x"), ("compare too=: there is no such option; did you mean to=?",)),
         (("{a}", "{b}", "to="), ("to=: there is nothing after it; type to=DIR|FILE.png|.csv|.json, or leave it out",)),
-        (("{a}", "{b}", "to=x.jpg"), ("to=x.jpg: there is no such directory, and no file but .png, .csv and .json",)),
-        (("{a}", "{b}", "to=none/x.png"), ("to=none/x.png: there is no directory",)),
+        (("{a}", "{b}", "to=x.jpg"), ("to=x.jpg: files are .png, .csv and .json", "or a directory with / at its end")),
+        (("{a}", "{b}", "to={a}/plan.json/x.png"), ("plan.json is a file, and no directory",)),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(tmp_path: Path, command: Command, words: tuple[str, ...], parts: tuple[str, ...]) -> None:
@@ -288,8 +288,7 @@ def test_files_have_what_the_screen_shortens(tmp_path: Path, command: Command) -
     pytest.importorskip("matplotlib", reason="the extra plot is not installed")
     value = "/".join(map(str, range(100)))
     one, other = member(tmp_path, "a", {"root": value}, val_loss=1 / 3), member(tmp_path, "b", val_loss=float("nan"))
-    to = tmp_path / "to"
-    to.mkdir()
+    to = tmp_path / "new" / "to"
     empty = command("compare", str(one), str(other), f"to={to}")
     assert "no curves: no run has metrics yet" in empty.out
     assert not (to / "compared.png").exists()

@@ -54,8 +54,10 @@ class NextToken(Quiet):
     def show_evaluation(self, board: Any, metrics: Nats, split: str, names: Sequence[str], step: int) -> None:
         """`names`: what each token stands for, but for those that a model has and no text; without them they are bytes."""
         if metrics.text is not None:
-            text = written(metrics.text.tolist(), names)
-            board.text(f"{split}/text", "\n".join(f"    {line}" for line in text.splitlines()), step)
+            tokens, given = metrics.text.tolist(), len(metrics.text) - self._sample
+            parts = {"[given]": tokens[:given], "[the model goes on]": tokens[given:]}
+            lines = [line for what, part in parts.items() if part for line in (what, *written(part, names).splitlines())]
+            board.text(f"{split}/text", "\n".join(f"    {line}" for line in lines), step)
 
     def _go_on(self, model: Model, batch: Batch) -> torch.Tensor:
         length = batch[0].shape[1]
