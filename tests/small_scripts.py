@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 SAYS = """
-import json, os, sys
+import json, os, subprocess, sys
+import launcher.script
+import models
+assert models.WHOSE == "the user's", "a package of ours is in the way of one with its name"
+subprocess.Popen(["sleep", "300"])  # left behind
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LAUNCHER_ATTEMPT", "LAUNCHER_RUN_DIR", "LAUNCHER_CHECKPOINT_DIR")
 print("said", json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), **{name: os.environ[name] for name in names}}))
 """

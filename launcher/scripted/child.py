@@ -32,7 +32,7 @@ class Child:
         self._signal = signal.Signals[f"SIG{script['stop_signal']}"]
         self._ears = Ears()
         words = [str(word) for word in (*script["args"], *(script["resume_args"] if goes_on else ()))]
-        argv, environment = _command(plan, script, words)
+        argv, environment = _command(run, plan, script, words)
         environment |= {"LAUNCHER_RUN_DIR": str(run), "LAUNCHER_CHECKPOINT_DIR": str(run.checkpoints)}
         environment["LAUNCHER_STOP_SIGNAL"] = str(script["stop_signal"])
         run.checkpoints.mkdir(exist_ok=True)
@@ -45,6 +45,7 @@ class Child:
     def _as_child(self) -> None:
         """Between fork and exec. The signals of the job may reach it by themselves, before ours and of another kind: only the one that it
         asks for has an effect."""
+        os.setpgid(0, 0)
         die_with_parent()
         for number in STOPS:
             signal.signal(number, signal.SIG_DFL if number == self._signal else signal.SIG_IGN)
@@ -67,6 +68,8 @@ class Child:
             if due and time.monotonic() >= due:
                 due = 0.0
                 self._process.send_signal(self._signal)
+        with contextlib.suppress(OSError):  # what it has started and left: the next attempt would meet it
+            os.killpg(self._process.pid, signal.SIGKILL)
         return code, asked
 
     def was_ended_by(self, code: int) -> bool:
@@ -85,19 +88,34 @@ def die_alike(code: int) -> None:
     os.kill(os.getpid(), -code)
 
 
-def _command(plan: Plan, script: Mapping[str, Any], words: list[str]) -> tuple[list[str], dict[str, str]]:
+def _command(run: RunDir, plan: Plan, script: Mapping[str, Any], words: list[str]) -> tuple[list[str], dict[str, str]]:
     """What is executed and its environment. Python finds what lies beside a file, as always; of a module, what lies in the directory that
     the command was typed in, or the copy of it."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if plan.world.device == CPU:  # Accelerate would train one model in each process, and another program take the GPU that is there
         environment |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     copied = Path(plan.project, SCRIPT)
+    places = [_ours_alone(run, plan) if place == plan.project else place for place in environment.get("PYTHONPATH", "").split(os.pathsep)]
     if script["module"]:
-        place = str(copied if copied.is_dir() else plan.directory)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (place, environment.get("PYTHONPATH"))))
+        places.insert(0, str(copied if copied.is_dir() else plan.directory))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    if script["module"]:
         return [sys.executable, "-m", str(script["file"]), *words], environment
     environment.pop("PYTHONSAFEPATH", None)
     file = Path(script["file"])
     if (copied / file.name).is_file():
         file = copied / file.name
     return [*([sys.executable] if file.suffix == ".py" else []), str(file), *words], environment
+
+
+def _ours_alone(run: RunDir, plan: Plan) -> str:
+    """A directory that has `launcher` and nothing else: our `models` and `data` would be found before packages of the script's own with
+    those names. The project itself where there are no links."""
+    place = run.attempts / ".path"
+    try:
+        place.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another rank's
+            (place / "launcher").symlink_to(Path(plan.project, "launcher"))
+        return str(place)
+    except OSError:
+        return plan.project

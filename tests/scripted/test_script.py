@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import small_scripts as scripts
-from helpers import run_dir
+from helpers import REPO, run_dir
 from processes import descendants, events, finish, running, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -31,7 +31,10 @@ def test_it_gets_its_words_as_they_are_torchruns_variables_and_a_place(tmp_path:
     words = ["--lr", "1e-3", "07", "true", "null", "a b", "$(touch x)", "`x`", "-oProxyCommand=x", 'a"b', "it's", "ä", "--", "2024_11"]
     plain = re.compile(r"(?!null$)[\w.-]+", re.ASCII)
     quoted = ",".join(word if plain.fullmatch(word) else "'" + word.replace("'", "\\'") + "'" for word in words)
-    done = finish(tmp_path, [f"script={file}", f"script.args=[{quoted}]", "cluster.processes_per_node=2", "id=a", "+lr=0.5"])
+    scripts.written(tmp_path / "theirs", "models.py", 'WHOSE = "the user\'s"')
+    path = os.pathsep.join((str(REPO), str(tmp_path / "theirs")))
+    given = [f"script={file}", f"script.args=[{quoted}]", "cluster.processes_per_node=2", "id=a", "+lr=0.5"]
+    done = finish(tmp_path, given, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     run = run_dir(done)
     assert run == tmp_path / "runs" / "it-s-a-script-1-2" / "a"
@@ -43,6 +46,8 @@ def test_it_gets_its_words_as_they_are_torchruns_variables_and_a_place(tmp_path:
         assert (found["LAUNCHER_RUN_DIR"], found["LAUNCHER_CHECKPOINT_DIR"]) == (str(run), str(run / "checkpoints"))
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["state"], summary["attempts"]) == ("done", 1)
+    left = [process for process in psutil.process_iter(["environ"]) if (process.info["environ"] or {}).get("LAUNCHER_RUN_DIR") == str(run)]
+    assert left == [], "what it has started ends with it"
     again = finish(tmp_path, ["resume", str(run)])
     assert again.returncode == 0
     assert "this run is done already" in again.stdout
