@@ -47,7 +47,7 @@ def place() -> Generator[tuple[Sandbox, FakeSlurm]]:
     stub = root / "python"
     stub.write_text(_STUB)
     stub.chmod(0o755)
-    environment, code = sandbox.environment(), freeze.Code.now([])
+    environment, code = sandbox.environment(), freeze.Code.now({"trust": []})
     environment |= {"FUZZ_PATH": environment["PATH"], "PATH": f"{fake.bin}:{environment['PATH']}"}
     with ExitStack() as patched:
         for one in (
