@@ -72,10 +72,6 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         return code, asked
 
-    def was_ended_by(self, code: int) -> bool:
-        """Whether that is how a program ends that knows nothing of the signal for a stop; in a shell's words too."""
-        return code in (-self._signal, 128 + self._signal)
-
 
 def die_alike(code: int) -> None:
     """Of the signal that it died of, so that torchrun and whoever reads its table see what a process without us would have shown."""

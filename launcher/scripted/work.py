@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -39,13 +40,14 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     if asked == "peer":
         sys.exit(1 if code else 0)  # whatever it said, another has failed before, and is to be named
     where["step"] = headway.step if headway is not None else 0
-    if code and not (asked and child.was_ended_by(code)):
+    if code and not asked:
         if code < 0:
             die_alike(code)
         which = f"rank {place.rank}: " if place.world > 1 else ""
         raise TrainingFailed(f"{which}{child.name} ended with exit code {code}{_last_words(run, place)}")
     if code:
-        print(f"launcher: {child.name} does nothing at the signal for a stop and has ended by it", flush=True)
+        how = f"by {signal.strsignal(-code) or f'signal {-code}'}" if code < 0 else f"with exit code {code}"
+        print(f"launcher: asked to stop, {child.name} has ended {how}; what it has saved is all that is known of", flush=True)
     _leave_word(run, place, f"stopped {asked}" if asked else "done")
     if headway is not None:
         headway.end(has_stopped=bool(asked) and not code)

@@ -114,7 +114,8 @@ def test_one_that_is_deaf_to_the_signal_ends_by_it_and_is_no_failure(tmp_path: P
         (run / "STOP").touch()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert "does nothing at the signal" in log.read_text()
+    assert "asked to stop, " in log.read_text()
+    assert "deaf.py has ended by Terminated; what it has saved is all that is known of" in log.read_text()
     assert json.loads((run / "summary.json").read_text())["state"] == "stopped"
 
 
