@@ -56,11 +56,11 @@ def upper_left(picture: Image, size: int, fill: tuple[int, ...]) -> NDArray[np.u
 def rgb(image: Image) -> Image:
     """As it is shown; itself, decoded, where that is what it is. Raises ValueError where nobody knows what is white: Pillow takes whatever
     is above 255 for it."""
-    from PIL import Image
-
     if image.mode == "RGB":
         image.load()
         return image
+    from PIL import Image
+
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

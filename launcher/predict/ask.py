@@ -20,6 +20,8 @@ from launcher.trust import reading
 
 _AHEAD = 3
 """Batches that are being read while others are answered."""
+_FEW_CORES = 2
+"""With no more of them, what is read beside a program takes its cores from it, and each waits for the other."""
 _TOGETHER = 8
 """Inputs that a thread reads at once: threads that hand over each one by itself wait for each other."""
 
@@ -64,6 +66,9 @@ def items(found: Iterable[Path | str], predictor: Predictor) -> Iterator[Item | 
 def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], batch_size: int) -> Iterator[dict[str, Any]]:
     """A dict for each, `input` first; of one of which nothing can be said, `error`."""
     first = predictors[0]
+    if first.device.type == "cpu" and len(predictors) == 1 and (os.cpu_count() or 1) <= _FEW_CORES:
+        yield from _in_turn(first, given, batch_size)
+        return
     readers = ThreadPoolExecutor(os.cpu_count() or 1)
     runners = [ThreadPoolExecutor(1) for _ in predictors]
     turns = itertools.cycle(zip(runners, predictors, strict=True))
@@ -89,8 +94,18 @@ def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], b
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _in_turn(predictor: Predictor, given: Iterable[Item | Refused], batch_size: int) -> Iterator[dict[str, Any]]:
+    """Read, then answered, in one thread."""
+    source = iter(given)
+    while some := [*itertools.islice(source, batch_size)]:
+        yield from _answers(predictor, _ready(predictor, some))
+
+
 def _batch(predictor: Predictor, part: Sequence[Future[Chunk]]) -> list[dict[str, Any]]:
-    found = [each for chunk in part for each in chunk.result()]
+    return _answers(predictor, [each for chunk in part for each in chunk.result()])
+
+
+def _answers(predictor: Predictor, found: Chunk) -> list[dict[str, Any]]:
     ready = [each for _, each in found if isinstance(each, Ready)]
     answers = iter(predictor.predict(ready) if ready else [])
     return [

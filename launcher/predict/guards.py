@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from launcher.predict.room import Room
+
 QUANTILE = 0.997
 """Of held-out training samples that are nearer than the limit."""
 _HELD_OUT = 5
@@ -32,11 +34,12 @@ def fit(batches: Iterable[torch.Tensor]) -> dict[str, Any]:
     what training draws. Raises ValueError where they are too few, or no numbers."""
     told: list[torch.Tensor] = []
     kind, names = "", [""]
+    room = Room()
     for batch in batches:
         if not batch.is_floating_point() or batch.ndim < 2:
             raise ValueError(f"there are no statistics of inputs of {batch.dtype} {tuple(batch.shape)}")
         kind = kind or _kind(batch)
-        found, names = statistics(batch, kind)
+        found, names = statistics(batch, kind, room)
         told.append(found.cpu())
     values = torch.cat(told) if told else torch.zeros(0, 1)
     values = values[values.isfinite().all(1)]
@@ -59,7 +62,7 @@ def fit(batches: Iterable[torch.Tensor]) -> dict[str, Any]:
 
 
 class Nearness:
-    """Of samples, whether they are as those of training were."""
+    """Of samples, whether they are as those of training were. One thread may ask at a time."""
 
     def __init__(self, made: Mapping[str, Any]) -> None:
         """`made` by `fit`, perhaps by a stranger. Raises KeyError, TypeError, ValueError where it is not."""
@@ -68,6 +71,7 @@ class Nearness:
             raise ValueError(f"statistics of the kind {self._kind!r:.40}")
         steps, self._spread, self._whitening = (torch.tensor(made[name], dtype=torch.float64) for name in ("steps", "spread", "whitening"))
         self.limit, self._quantile = float(made["limit"]), float(made["quantile"])
+        self._room = Room()
         count = len(self._names)
         if steps.shape != (count, _STEPS) or self._spread.shape != (count,) or self._whitening.shape != (count, count):
             raise ValueError("statistics of another number of columns")
@@ -80,7 +84,7 @@ class Nearness:
         """Of each sample its distance in units of the limit, and a line of what is unlike training where it is above 1, else empty."""
         if self._kind != ("summary" if self._kind == "summary" else _kind(batch)):
             return [(0.0, "")] * len(batch)
-        values, names = statistics(batch, self._kind)
+        values, names = statistics(batch, self._kind, self._room)
         if names != self._names:
             return [(math.inf, "it has another number of values than the training inputs had")] * len(batch)
         off = _scores(values.cpu(), self._steps, self._spread)
@@ -111,10 +115,10 @@ def _scores(values: torch.Tensor, steps: torch.Tensor, spread: torch.Tensor) -> 
     return (inside + beyond / spread[:, None]).T.nan_to_num(nan=math.inf, posinf=math.inf)
 
 
-def statistics(batch: torch.Tensor, kind: str) -> tuple[torch.Tensor, list[str]]:
+def statistics(batch: torch.Tensor, kind: str, room: Room) -> tuple[torch.Tensor, list[str]]:
     """Of samples (N, …): (N, k) float64, and what each of the k is."""
     if kind == "image":
-        found, names = _of_images(batch.float())
+        found, names = _of_images(batch.float(), room)
         return found.double(), names
     rows = batch.flatten(1).double()
     if kind == "row":
@@ -131,19 +135,21 @@ def _kind(batch: torch.Tensor) -> str:
     return "row" if batch.ndim == 2 and batch.shape[1] <= _WIDE else "summary"
 
 
-def _of_images(images: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
-    channels, mean = images.shape[1], images.mean((2, 3))
-    centred = images - mean[..., None, None]
-    power = centred.square().mean((2, 3))
-    spread = power.sqrt()
-    right, below = images.diff(dim=3), images.diff(dim=2)
-    across, down, bent = (each.abs().mean((1, 2, 3)) for each in (right, below, right.diff(dim=3)))
-    alike = (centred[..., 1:] * centred[..., :-1]).mean((1, 2, 3)) / (power.mean(1) + _TINY)
-    colour = (images - images.mean(1, keepdim=True)).abs().mean((1, 2, 3))
-    least, most = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+def _of_images(images: torch.Tensor, room: Room) -> tuple[torch.Tensor, list[str]]:
+    channels, mean, whole = images.shape[1], images.mean((2, 3)), (1, 2, 3)
+    one, other = (room.of(name, images.shape, images.device) for name in ("one", "other"))
     # Shares by signs, which are floats: what compares makes booleans, and those are summed at a tenth of the pace.
-    ends = 1 - ((images - least) * (most - images)).sign().mean((1, 2, 3))
-    even = 1 - right.sign().abs().mean((1, 2, 3))
+    centred = torch.sub(images, mean[..., None, None], out=one)
+    spread = torch.linalg.vector_norm(centred, dim=(2, 3)) / math.sqrt(images[0, 0].numel())
+    alike = torch.mul(centred[..., 1:], centred[..., :-1], out=other[..., 1:]).mean(whole) / (spread.square().mean(1) + _TINY)
+    right = torch.sub(images[..., 1:], images[..., :-1], out=one[..., 1:])
+    bent = torch.sub(right[..., 1:], right[..., :-1], out=other[..., 2:]).abs_().mean(whole)
+    even = 1 - torch.sign(right, out=other[..., 1:]).abs_().mean(whole)
+    across = right.abs_().mean(whole)
+    down = torch.sub(images[:, :, 1:], images[:, :, :-1], out=other[:, :, 1:]).abs_().mean(whole)
+    colour = torch.sub(images, images.mean(1, keepdim=True), out=other).abs_().mean(whole)
+    least, most = images.amin(whole, keepdim=True), images.amax(whole, keepdim=True)
+    ends = 1 - torch.sub(images, least, out=one).mul_(torch.sub(most, images, out=other)).sign_().mean(whole)
     names = [f"the brightness of channel {number + 1}" for number in range(channels)]
     names += [f"the contrast of channel {number + 1}" for number in range(channels)]
     names += ["the change across", "the change downwards", "the grain", "the share of fine detail", "how alike neighbours are"]

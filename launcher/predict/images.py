@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 
 from data.vision import fitted
+from launcher.predict.room import Room
 
 MOST_PIXELS = 89_478_485
 """Of a picture: Pillow's own mark, above which a file of kilobytes may be meant to take gigabytes."""
@@ -41,6 +43,9 @@ class Images:
 
     def __init__(self, told: Mapping[str, Any], shape: Sequence[Any]) -> None:
         """`shape`: of what the program takes, ("batch", C, H, W). Raises ValueError where they have no sense, or do not agree."""
+        from PIL import Image
+
+        self._pillow, self._room = Image, Room()
         self._mode, self._fit = str(told["mode"]), str(told["fit"])
         self._height, self._width = (int(side) for side in told["size"])
         if self._fit not in ("stretch", "middle", "upper_left") or self._mode not in ("RGB", "L"):
@@ -57,33 +62,33 @@ class Images:
         self._fill = tuple(int(each) for each in told.get("fill", (0, 0, 0)))
 
     def standardised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Of (N, H, W, C) uint8 what the program takes: (N, C, H, W) float32, by the arithmetic of training to the last bit."""
+        """Of (N, H, W, C) uint8 what the program takes: (N, C, H, W) float32, by the arithmetic of training to the last bit. The next call
+        writes over it."""
         most = torch.full_like(self._mean, 255)  # by a number a GPU would multiply with its inverse
         most, mean, std = (each.to(pixels.device) for each in (most, self._mean, self._std))
-        return pixels.float().div_(most).sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
+        number, height, width, channels = pixels.shape
+        taken = self._room.of("pixels", pixels.shape, pixels.device).copy_(pixels).div_(most).sub_(mean).div_(std)
+        return self._room.of("inputs", (number, channels, height, width), pixels.device).copy_(taken.permute(0, 3, 1, 2))
 
     def __call__(self, raw: bytes) -> Prepared:
         """Raises Refused."""
-        import numpy as np
-        from PIL import Image, UnidentifiedImageError
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with Image.open(io.BytesIO(raw), formats=fitted.FORMATS) as image:
+                with self._pillow.open(io.BytesIO(raw), formats=fitted.FORMATS) as image:
                     if image.width * image.height > MOST_PIXELS:
                         raise Refused(f"it has {image.width:,}×{image.height:,} pixels, and {MOST_PIXELS:,} are the most")
                     guards, size = _noticed(image, self._mode), image.size
                     shown = self._shown(image)
             except Refused:
                 raise
-            except Image.DecompressionBombError as error:
+            except self._pillow.DecompressionBombError as error:
                 raise Refused(f"it has more than {2 * MOST_PIXELS:,} pixels, and {MOST_PIXELS:,} are the most") from error
-            except UnidentifiedImageError as error:  # which says where its bytes lie
+            except self._pillow.UnidentifiedImageError as error:  # which says where its bytes lie
                 raise Refused("it is no picture that can be read (of no kind that is read: JPEG, PNG and such)") from error
             except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
                 raise Refused(f"it is no picture that can be read ({_first_line(error)})") from error
-        pixels = np.array(shown, np.uint8)  # a copy: Pillow's own cannot be written to
+        pixels = numpy.array(shown, numpy.uint8)  # a copy: Pillow's own cannot be written to
         return Prepared(torch.from_numpy(pixels.reshape(self._height, self._width, -1)), size, guards)
 
     def _shown(self, image: Any) -> Any:
@@ -93,10 +98,8 @@ class Images:
         picture = fitted.rgb(image)
         if self._fit == "upper_left":
             return fitted.upper_left(picture, self._width, self._fill)
-        from PIL import Image
-
         picture = picture if picture.mode == self._mode else picture.convert(self._mode)
-        return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR)
+        return picture if picture.size == size else picture.resize(size, self._pillow.Resampling.BILINEAR)
 
     def read(self, path: Path) -> bytes:
         """Raises Refused: of a pipe or a device nothing is read."""
