@@ -1,4 +1,4 @@
-"""A script of the user's own on a real scheduler: preempted, at its time limit, on a lost node; nothing is typed but the first command."""
+"""A script of the user's own on a real scheduler: preempted, at its time limit, and nothing is typed but the first command. `make test-slurm`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batch_jobs import Batch
 from processes import events, finish, wait_for
 from test_slurm_night import preempt
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROGRESS = r'script.progress="iter (?P<step>\d+)/(?P<total>\d+) loss (?P<loss>\S+)"'
 
@@ -43,7 +43,7 @@ def test_a_plain_script_is_preempted_and_meets_its_limit_and_loses_no_step(batch
     (tmp_path / "train.py").write_text("raise SystemExit('the file of today, not the one that was submitted')")
     wait_for(lambda: len(iterations(run)) > 60, 120, "sixty steps")
     preempt(batch, run)
-    summary = batch.finish(run)
+    summary = batch.finish(run, 480)
     assert summary["steps"] == steps
     assert summary["attempts"] >= 3, "the preemption and the limit"
     reasons = {str(event["reason"]) for event in events(run, "requeued")}
