@@ -1,4 +1,4 @@
-"""A script of the user's own on a real scheduler: preempted, at its time limit, and nothing is typed but the first command. `make test-slurm`."""
+"""A script of the user's own on a real scheduler: preempted, at its time limit; one command is typed, no more. `make test-slurm`."""
 
 from __future__ import annotations
 
