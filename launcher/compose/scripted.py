@@ -66,11 +66,11 @@ def _name_of(file: str) -> str:
 
 def refuse(values: Mapping[str, Any] | DictConfig, verb: str) -> None:
     """Raises ConfigError where a verb needs what the trainer alone has, and the run is a script's."""
-    if "script" in values:
+    if is_one(values):
         raise ConfigError(f"{verb}: script={values['script']['file']} has a model, data and steps of its own; name a run of the trainer")
 
 
-def is_one(values: Mapping[str, Any]) -> bool:
+def is_one(values: Mapping[str, Any] | DictConfig) -> bool:
     return "script" in values
 
 

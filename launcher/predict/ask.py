@@ -1,4 +1,4 @@
-"""Many inputs through one export: read and decoded by threads, answered in batches on every device, in their order."""
+"""Many inputs through one export, in their order: answered in batches on every device, and read beside that where cores are left."""
 
 from __future__ import annotations
 
@@ -72,22 +72,22 @@ def answered(predictors: Sequence[Predictor], given: Iterable[Item | Refused], b
     readers = ThreadPoolExecutor(os.cpu_count() or 1)
     runners = [ThreadPoolExecutor(1) for _ in predictors]
     turns = itertools.cycle(zip(runners, predictors, strict=True))
-    reading: deque[Future[Chunk]] = deque()
+    awaited: deque[Future[Chunk]] = deque()
     running: deque[Future[list[dict[str, Any]]]] = deque()
     source = iter(given)
     together = max(size for size in range(1, _TOGETHER + 1) if batch_size % size == 0)
     chunks = batch_size // together
     try:
         while True:
-            while len(reading) < (_AHEAD + len(predictors)) * chunks and (some := [*itertools.islice(source, together)]):
-                reading.append(readers.submit(_ready, first, some))
-            if not reading and not running:
+            while len(awaited) < (_AHEAD + len(predictors)) * chunks and (some := [*itertools.islice(source, together)]):
+                awaited.append(readers.submit(_ready, first, some))
+            if not awaited and not running:
                 return
-            if reading:
-                part = [reading.popleft() for _ in range(min(chunks, len(reading)))]
+            if awaited:
+                part = [awaited.popleft() for _ in range(min(chunks, len(awaited)))]
                 runner, predictor = next(turns)
                 running.append(runner.submit(_batch, predictor, part))
-            if len(running) > 2 * len(predictors) or not reading:
+            if len(running) > 2 * len(predictors) or not awaited:
                 yield from running.popleft().result()
     finally:
         for pool in (readers, *runners):

@@ -95,7 +95,7 @@ class Headway:
         for folder, _, names in os.walk(self._run.checkpoints):
             for name in names:
                 try:
-                    newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)  # noqa: PTH118
+                    newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)  # noqa: PTH118 - for each of many files
                 except OSError:
                     continue
                 if (count := count + 1) > _MOST_FILES:

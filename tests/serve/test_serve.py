@@ -30,9 +30,9 @@ from served import Server, serving
 Command = Callable[..., Answer]
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
-from starlette.requests import Request  # noqa: E402
+from starlette.requests import Request  # noqa: E402 - behind the skip
 
-from launcher.serve.app import Limits, Service  # noqa: E402
+from launcher.serve.app import Limits, Service  # noqa: E402 - behind the skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
