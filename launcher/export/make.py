@@ -60,12 +60,15 @@ def _forms(found: Source, draft: Draft, with_onnx: bool, precision: str) -> dict
     names = [f"input_{place}" for place in range(len(inputs))] if len(inputs) > 1 else ["input"]
     differences: dict[str, Any] = {}
     missing: dict[str, str] = {}
+    is_channels_last = False
     form, file = "program", folder.PROGRAM
     try:
         _say("making the program (torch.export)")
         made = forms.program(model, inputs, draft.at(file))
         _say("checking the program beside the model")
-        differences[form] = forms.checked("the program", forms.difference(model, _loaded(draft.at(file)), inputs)).told()
+        loaded = _loaded(draft.at(file))
+        differences[form] = forms.checked("the program", forms.difference(model, loaded, inputs)).told()
+        is_channels_last = forms.takes_channels_last(model, loaded, inputs)
         draft.done(file)
         if with_onnx:
             form, file = "onnx", folder.ONNX
@@ -89,6 +92,7 @@ def _forms(found: Source, draft: Draft, with_onnx: bool, precision: str) -> dict
         "predicting": dict(getattr(found.task, "predicting", {})),
         "inputs": [_shape(name, each, each[:1]) for name, each in zip(names, inputs, strict=True)],
         "outputs": [_shape(name, many[name], few[name]) for name in many],
+        "channels_last": is_channels_last,
         "differences": differences,
         "missing": missing,
     }

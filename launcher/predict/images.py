@@ -41,11 +41,12 @@ class Prepared(NamedTuple):
 class Images:
     """By the words of preprocessing.json."""
 
-    def __init__(self, told: Mapping[str, Any], shape: Sequence[Any]) -> None:
-        """`shape`: of what the program takes, ("batch", C, H, W). Raises ValueError where they have no sense, or do not agree."""
+    def __init__(self, told: Mapping[str, Any], shape: Sequence[Any], is_channels_last: bool = False) -> None:
+        """`shape`: of what the program takes, ("batch", C, H, W); `is_channels_last`: it may lie in memory as (N, H, W, C). Raises
+        ValueError where they have no sense, or do not agree."""
         from PIL import Image
 
-        self._pillow, self._room = Image, Room()
+        self._pillow, self._room, self._is_channels_last = Image, Room(), is_channels_last
         self._mode, self._fit = str(told["mode"]), str(told["fit"])
         self._height, self._width = (int(side) for side in told["size"])
         if self._fit not in ("stretch", "middle", "upper_left") or self._mode not in ("RGB", "L"):
@@ -66,9 +67,9 @@ class Images:
         writes over it."""
         most = torch.full_like(self._mean, 255)  # by a number a GPU would multiply with its inverse
         most, mean, std = (each.to(pixels.device) for each in (most, self._mean, self._std))
-        number, height, width, channels = pixels.shape
         taken = self._room.of("pixels", pixels.shape, pixels.device).copy_(pixels).div_(most).sub_(mean).div_(std)
-        return self._room.of("inputs", (number, channels, height, width), pixels.device).copy_(taken.permute(0, 3, 1, 2))
+        inputs = taken.permute(0, 3, 1, 2)
+        return inputs if self._is_channels_last else self._room.of("inputs", inputs.shape, pixels.device).copy_(inputs)
 
     def __call__(self, raw: bytes) -> Prepared:
         """Raises Refused."""

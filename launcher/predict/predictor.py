@@ -70,7 +70,7 @@ class Predictor:
             kind, shape = self.preprocessing["kind"], self.told["inputs"][0]["shape"]
             if kind not in ("image", "text", *_ROWS):
                 raise ValueError(f"inputs of the kind {kind!r:.40}")
-            self.images = Images(self.preprocessing, shape) if kind == "image" else None
+            self.images = Images(self.preprocessing, shape, self.told.get("channels_last") is True) if kind == "image" else None
             self.rows = Rows(self.preprocessing, shape) if kind in _ROWS else None
             self._nearness = Nearness(self.folder.json(folder.GUARDS)) if folder.GUARDS in self.folder else None
             self._finder = Finder(**self.told["predicting"]) if self.predicts == "boxes" else None

@@ -193,6 +193,21 @@ def test_a_form_that_computes_something_else_is_refused() -> None:
         forms.difference(model, lambda x: model(x)[:1], inputs)
 
 
+class Flat(torch.nn.Module):
+    """Which is traced with a view of what it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.shape[0], -1).cumsum(1)
+
+
+def test_channels_lie_last_where_the_program_takes_them_so() -> None:
+    pictures = (torch.randn(4, 3, 6, 6),)
+    for model, takes in ((torch.nn.Conv2d(3, 2, 3), True), (Flat(), False)):
+        made = torch.export.export(model, pictures, dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)).module()
+        assert forms.takes_channels_last(model, made, pictures) is takes
+    assert not forms.takes_channels_last(torch.nn.Linear(4, 3), torch.nn.Linear(4, 3), (torch.randn(8, 4),))
+
+
 def test_an_export_that_is_encrypted_is_opened_with_its_key(
     tmp_path: Path, run: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
