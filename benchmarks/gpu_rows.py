@@ -73,7 +73,7 @@ def card(device: str) -> str:
 
 @row("devices are counted as CUDA counts them", 90)
 def counting(device: str) -> str:
-    text = "import torch; from launcher.clusters.local.gpus import find; print(find().count, torch.cuda.device_count())"
+    text = "import torch; from launcher.clusters.gpus import find; print(find().count, torch.cuda.device_count())"
     seen = {}
     for visible in ("0", "0,0", "0,7", "-1,0", ""):
         done = program(text, CUDA_VISIBLE_DEVICES=visible)

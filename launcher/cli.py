@@ -113,7 +113,7 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt as told:
         return interrupted(told)
     except BrokenPipeError:
-        from launcher.clusters.local.screen import silence_stdout
+        from launcher.clusters.screen import silence_stdout
 
         silence_stdout()
         return 0

@@ -218,7 +218,7 @@ def test_what_is_reached_is_reached_by_whatever_way() -> None:
         ("launcher.rundir.sweep", "import omegaconf"),
         ("launcher.verdict.standing", "from launcher.clusters.slurm import scheduler"),
         ("launcher.clusters.submit", "def start():\n    import torch"),
-        ("launcher.clusters.slurm.batch", "from launcher.clusters.local import attend"),
+        ("launcher.clusters.slurm.batch", "from launcher.clusters.local import choice"),
         ("launcher.clusters.slurm", "from launcher.start.launch import launch"),
         ("launcher.strategies.fsdp", "import torch"),
         ("launcher.strategies.fsdp", "class A:\n    from torch import nn"),
@@ -277,8 +277,8 @@ KIND_OF_DEVICE = re.compile(r"cuda|xpu|\bmps\b")
 ASKS_TORCH = ("launcher.devices", "launcher.train.device")
 """Where kinds of device are named: their words, and what torch has of one kind alone. `data` and `models` need neither."""
 NO_KIND = {
-    "launcher.clusters.local.gpus": ["usr/lib/wsl/lib/libcuda.so*", "usr/lib/wsl/drivers/nv*/libcuda.so*"],  # the driver's files
-    "launcher.clusters.local.intel": ["+xpu"],  # in the name of torch's version
+    "launcher.clusters.gpus": ["usr/lib/wsl/lib/libcuda.so*", "usr/lib/wsl/drivers/nv*/libcuda.so*"],  # the driver's files
+    "launcher.clusters.intel": ["+xpu"],  # in the name of torch's version
     "launcher.compose.check": ["max-autotune-no-cudagraphs"],  # a mode of torch.compile
     "launcher.verdict.signatures": ["cuda_oom", "no_cuda"],  # what words in logs are evidence of
 }

@@ -30,9 +30,7 @@ def enter(run: RunDir, place: Place, where: dict[str, Any]) -> Claim:
     claim = Claim(run, place.attempt)
     if place.rank == 0:
         job_id = os.environ.get("LAUNCHER_JOB")
-        where["refused"] = (
-            True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/clusters/local/attend.py)
-        )
+        where["refused"] = True  # whoever is refused here has begun nothing, and its attempt leaves no trace (launcher/clusters/attend.py)
         lock.hold(run.lock, f"attempt {place.attempt}", LOCK_PATIENCE_SECONDS, job_id)
         if job_id is None:  # a batch job's shell has claimed the run already
             claim.take()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, Answer
 
-from launcher.clusters.local import attend
+from launcher.clusters import attend
 from launcher.code import code_hash
 from launcher.compose import trusted
 from launcher.compose.compose import compose

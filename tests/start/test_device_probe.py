@@ -12,8 +12,8 @@ from helpers import Answer, Command, refused
 from processes import finish
 
 from launcher.clusters import submit
+from launcher.clusters.gpus import Gpus
 from launcher.clusters.local import choice
-from launcher.clusters.local.gpus import Gpus
 from launcher.rundir.rundir import RunDir
 from launcher.start.device_probe import Timed, decide
 

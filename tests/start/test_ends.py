@@ -13,7 +13,7 @@ from helpers import Answer
 from made_runs import Made
 from processes import assert_gone, descendants, finish, losses, running, start, toy_words, wait_for
 
-from launcher.clusters.local import attend
+from launcher.clusters import attend
 from launcher.errors import ConfigError, Interrupted, RankLost, RunError, Stopped
 from launcher.rundir import lock
 from launcher.rundir.rundir import RunDir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.clusters.local.screen import PlainScreen
+from launcher.clusters.screen import PlainScreen
 from launcher.rundir import progress
 from launcher.train.record import pace
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import TOY, Answer, environment_in
 from made_runs import Made
 
-from launcher.clusters.local.screen import Screen, tell
+from launcher.clusters.screen import Screen, tell
 from launcher.trust import terminal
 
 Command = Callable[..., Answer]

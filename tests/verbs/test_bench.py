@@ -14,8 +14,8 @@ from helpers import Answer, Command, Launch, refused
 from PIL import Image
 
 from launcher.clusters import submit
+from launcher.clusters.gpus import Gpus
 from launcher.clusters.local import choice
-from launcher.clusters.local.gpus import Gpus
 
 MIB = 1 << 20
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
 
-from launcher.clusters.local import choice, machine
-from launcher.clusters.local.gpus import Gpus
-from launcher.clusters.protocol import Cluster
+from launcher.clusters import machine
+from launcher.clusters.attended import Attended
+from launcher.clusters.gpus import Gpus
+from launcher.clusters.local import choice
 from launcher.clusters.script import LOOPBACK, environment, torchrun_here
 from launcher.devices import CPU, MPS, check_processes, check_trusted, counted
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
 from launcher.shell import Raw, block, command, export
 
-if TYPE_CHECKING:
-    from launcher.rundir.rundir import RunDir
-
 LEAST_FILES = 64
 """That torchrun and a worker have open, and some more."""
 
 
 @dataclass(frozen=True)
-class Local(Cluster):
+class Local(Attended):
     """One node: this one."""
 
     nodes: int = 1
@@ -42,8 +38,6 @@ class Local(Cluster):
 
     interface: str | None = None
     """Network interface by which its processes talk to each other; null: loopback, which nobody else reaches."""
-
-    attached: ClassVar[bool] = True
 
     def world(self) -> World:
         """Resolve `auto` by looking at this machine. Raises ConfigError."""
@@ -104,33 +98,6 @@ class Local(Cluster):
             "exec " + block(torchrun_here(plan)) + ' \\\n    >"$run/attempts/$LAUNCHER_ATTEMPT/agent_0.log" 2>&1',
         ]
         return "\n".join(lines) + "\n"
-
-    def submit_argv(self, plan: Plan) -> list[str]:
-        """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
-        return ["bash", "-p", f"{plan.run_dir}/job.sh"]
-
-    def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
-        from launcher.clusters.local import attend
-
-        return attend.alone(here)
-
-    def start(self, here: RunDir, when: str = "") -> dict[str, Any]:
-        from launcher.clusters.local.attend import attend
-
-        return attend(here, here.read_plan(), self)
-
-    def see_through(self, here: RunDir) -> dict[str, Any]:
-        from launcher.clusters.local import through
-
-        return through.see(here, self.submit_argv(here.read_plan()))
-
-    def examination(self) -> Mapping[str, Any]:
-        return {"max_restarts": 0}
-
-    def examine(self, here: RunDir, when: str) -> int:
-        from launcher.clusters import examined
-
-        return examined.here_and_now(here, self.submit_argv(here.read_plan()))
 
 
 def _by(interface: str) -> list[str]:

@@ -6,8 +6,8 @@ import platform
 from typing import NamedTuple
 
 from launcher import devices
-from launcher.clusters.local import gpus, intel
-from launcher.clusters.local.gpus import Gpus
+from launcher.clusters import gpus, intel
+from launcher.clusters.gpus import Gpus
 from launcher.devices import CPU, CUDA, MPS, XPU
 from launcher.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""How far a long walk over batches is, now and then, for whoever watches it on a terminal (launcher/clusters/local/screen.py)."""
+"""How far a long walk over batches is, now and then, for whoever watches it on a terminal (launcher/clusters/screen.py)."""
 
 from __future__ import annotations
 

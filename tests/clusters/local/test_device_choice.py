@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import TOY, Command, refused
 
-from launcher.clusters.local import choice, gpus
+from launcher.clusters import gpus
+from launcher.clusters.local import choice
 from launcher.clusters.local.choice import choose
 from launcher.errors import ConfigError
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import Command
 
-from launcher.clusters.local import Local, machine
+from launcher.clusters import machine
+from launcher.clusters.local import Local
 from launcher.clusters.script import LOOPBACK
 from launcher.errors import ConfigError
 from launcher.node import __main__ as node

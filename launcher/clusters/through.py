@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from launcher.clusters import submit
-from launcher.clusters.local.screen import Screen
+from launcher.clusters.screen import Screen
 from launcher.errors import Interrupted, TrainingFailed
 from launcher.rundir.progress import FAILED
 from launcher.rundir.rundir import RunDir

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import TOY, Answer
 
-from launcher.clusters.local import gpus
+from launcher.clusters import gpus
 
 Command = Callable[..., Answer]
 NVIDIA = tuple(f"proc/driver/nvidia/gpus/0000:0{number}:00.0/information" for number in range(4))

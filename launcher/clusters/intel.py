@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from launcher.clusters.local import gpus
+from launcher.clusters import gpus
 
 VENDOR = "0x8086"
 _INSIDE = re.compile(r"0000:00:[0-9a-f]{2}\.[0-9a-f]")

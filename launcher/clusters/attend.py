@@ -1,4 +1,4 @@
-"""Staying with a local run: show it, pass signals on, say how it ended."""
+"""Staying with a run that was started here: show it, pass signals on, say how it ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from launcher.clusters import submit
-from launcher.clusters.local.screen import Screen, tell
+from launcher.clusters.screen import Screen, tell
 from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.plan import Plan
 from launcher.rundir import lock
@@ -25,7 +25,7 @@ from launcher.verdict.diagnose import failure
 from launcher.verdict.evidence import newest_report
 
 if TYPE_CHECKING:
-    from launcher.clusters.local import Local
+    from launcher.clusters.attended import Attended
 
 POLL_SECONDS = 0.1
 
@@ -70,7 +70,7 @@ def alone(run: RunDir) -> contextlib.AbstractContextManager[None]:
     return lock.alone(run.lock, run.launcher)
 
 
-def attend(run: RunDir, plan: Plan, cluster: Local) -> dict[str, Any]:
+def attend(run: RunDir, plan: Plan, cluster: Attended) -> dict[str, Any]:
     """Start an attempt and stay until it ends; after a rank was killed or hung, start the next one. Returns the summary.
 
     Raises TrainingFailed or the error a rank reported; Stopped when it was asked to stop by a signal or the STOP file;
@@ -117,7 +117,7 @@ def _note_end(run: RunDir, attempt: int, word: str) -> None:
         write_atomic(run.attempt(attempt) / "ended", f"{word}\n")
 
 
-def _attempt(run: RunDir, plan: Plan, cluster: Local, signals: _Signals) -> dict[str, Any]:
+def _attempt(run: RunDir, plan: Plan, cluster: Attended, signals: _Signals) -> dict[str, Any]:
     run.stop.unlink(missing_ok=True)  # here and not in a worker: a STOP that arrives while processes start must count
     before = run.newest_attempt()
     process = submit.start(cluster.submit_argv(plan))
