@@ -26,13 +26,15 @@ class Kind:
     """What the environment of train.deterministic=true has to hold."""
     apptainer: tuple[str, ...] = ()
     """Options with which a container sees it."""
+    visible: str = ""
+    """The variable that lists those which a process sees."""
 
 
 KINDS: dict[str, Kind] = {
     CPU: Kind("CPU", "any build", "gloo"),
     # cuBLAS reads it once, at the first handle. To torch a GPU of AMD's (ROCm) is of this kind, and RCCL is called NCCL.
-    CUDA: Kind("CUDA device", "a CUDA or ROCm build", "nccl", (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),), ("--nv",)),
-    XPU: Kind("XPU device", "an XPU build", "xccl"),
+    CUDA: Kind("CUDA device", "a CUDA or ROCm build", "nccl", (("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),), ("--nv",), "CUDA_VISIBLE_DEVICES"),
+    XPU: Kind("XPU device", "an XPU build", "xccl", visible="ZE_AFFINITY_MASK"),
     MPS: Kind("MPS device", "a build for macOS on Apple's processors", None),
 }
 HOST_BACKEND = "gloo"

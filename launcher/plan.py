@@ -28,12 +28,16 @@ class World:
     processes_per_node: int
     device: str
     """One of launcher/devices.py."""
+    uneven: tuple[int, ...] = ()
+    """Processes of each node, where they have not all the same number; `processes_per_node` is the largest then."""
 
     @property
     def size(self) -> int:
-        return self.nodes * self.processes_per_node
+        return sum(self.uneven) or self.nodes * self.processes_per_node
 
     def __str__(self) -> str:
+        if self.uneven:
+            return f"{self.nodes} nodes with {', '.join(map(str, self.uneven))} processes on {self.device}"
         processes = "process" if self.processes_per_node == 1 else "processes"
         return f"{self.nodes} node{'s' * (self.nodes > 1)} x {self.processes_per_node} {processes} on {self.device}"
 
@@ -174,6 +178,7 @@ class Plan:
         """Read a plan back. Raises RunError where the text is not a plan of this version's shape."""
         try:
             raw = reading.record(text)
+            raw["world"]["uneven"] = tuple(raw["world"].get("uneven", ()))
             raw["world"] = world = World(**raw["world"])
             raw["mesh"] = Mesh(**raw["mesh"]) if "mesh" in raw else Mesh(dp_replicate=world.size)  # an older launcher knew no other
             raw["env"] = tuple((_text(name), _text(value)) for name, value in raw["env"])
@@ -214,6 +219,10 @@ def _check_counts(plan: Plan) -> None:
             raise ValueError(f"{key} is no number from 1 to {MOST_PROCESSES:,}")
     if plan.program not in (TRAINER, SCRIPTED):
         raise ValueError("program is none of the launcher's")
+    if world.uneven and len(world.uneven) != world.nodes:
+        raise ValueError("uneven has another number of nodes")
+    if any(type(each) is not int or not 0 < each <= world.processes_per_node for each in world.uneven):
+        raise ValueError("uneven has a node with another number of processes")
     if plan.max_restarts < 0 or world.device not in KINDS:
         raise ValueError("max_restarts or device is none")
     if plan.mesh.size != world.size:

@@ -46,5 +46,5 @@ GUARDS = (
           Cut("launcher/trust/secret.py", "        *vault_key.spellings(value),\n", ""),
           "test_vault::a_key_is_masked_however_it_is_written"),
     guard(14, "no config has a key",
-          Cut("launcher/clusters/slurm/env.py", "if name in _OURS or", "if"), "test_vault::a_key_is_no_value_of_a_config"),
+          Cut("launcher/clusters/env.py", "if name in _OURS or", "if"), "test_vault::a_key_is_no_value_of_a_config"),
 )  # fmt: skip

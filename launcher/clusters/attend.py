@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.clusters import submit
 from launcher.clusters.screen import Screen, tell
-from launcher.errors import Interrupted, RankLost, RunError, Stopped, TrainingFailed
+from launcher.errors import ClusterError, Interrupted, RankLost, RunError, Stopped, TrainingFailed
 from launcher.plan import Plan
 from launcher.rundir import lock
 from launcher.rundir.progress import FAILED
@@ -92,6 +92,7 @@ def attend(run: RunDir, plan: Plan, cluster: Attended) -> dict[str, Any]:
                 if stays or why:
                     raise RankLost(f"{why and why + '; the last of them: '}{lost}; {_go_on(run)}") from lost
                 _requeue(run, attempt, how, lost, signals)
+                _again(run, cluster, lost, signals)
 
 
 def _requeue(run: RunDir, attempt: int | None, how: str, lost: RankLost, signals: _Signals) -> None:
@@ -105,6 +106,16 @@ def _requeue(run: RunDir, attempt: int | None, how: str, lost: RankLost, signals
         )
     tell(f"launcher: {lost}\nlauncher: starting again from {run.newest_checkpoint() or 'the beginning'}")
     run.log_event("requeued", reason=str(lost))
+
+
+def _again(run: RunDir, cluster: Attended, lost: RankLost, signals: _Signals) -> None:
+    """What the next attempt needs is there, or the run ends. Raises ClusterError, Fewer, Stopped, Interrupted."""
+    try:
+        cluster.again(run, lambda: signals.asked or run.stop.exists())
+    except ClusterError as error:
+        raise ClusterError(f"{error}; {_go_on(run)}") from lost
+    if signals.asked or run.stop.exists():
+        raise signals.error(f"stopped between two attempts ({lost}); {_go_on(run)}")
 
 
 def _go_on(run: RunDir) -> str:

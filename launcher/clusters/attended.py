@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from launcher.clusters.protocol import Cluster
@@ -32,6 +32,10 @@ class Attended(Cluster, Protocol):
         from launcher.clusters.attend import attend
 
         return attend(here, here.read_plan(), self)
+
+    def again(self, here: RunDir, is_asked: Callable[[], bool]) -> None:
+        """Before another attempt, after one that was lost: wait for what it needs, until that `is_asked` to stop. Raises ClusterError where
+        it does not come, Fewer where the run is to go on without."""
 
     def see_through(self, here: RunDir) -> dict[str, Any]:
         from launcher.clusters import through

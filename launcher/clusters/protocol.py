@@ -49,6 +49,14 @@ class Account(NamedTuple):
     """The line that says so, and who says it."""
 
 
+class Fewer(Exception):
+    """The run is to go on in a smaller world: `words` are those that `resume` would be given."""
+
+    def __init__(self, why: str, words: Sequence[str]) -> None:
+        super().__init__(why)
+        self.words = [*words]
+
+
 class Cluster(Protocol):
     """Where processes start, and this run's options there."""
 
@@ -112,7 +120,7 @@ class Cluster(Protocol):
 
     def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:
         """Stay with the run until it ends and return its summary, or hand it over, say what to type next and return None. `when`: as
-        `check` had it. Raises any LaunchError; NoAnswer where it is not known whether there is a job now.
+        `check` had it. Raises any LaunchError; NoAnswer where it is not known whether there is a job now; Fewer.
         """
         ...
 

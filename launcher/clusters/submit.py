@@ -26,6 +26,38 @@ def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
     return _ours(argv, subprocess.DEVNULL)
 
 
+def linked(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A connection that is talked through: its three streams are pipes."""
+    import subprocess
+
+    from launcher.node.deathsig import die_with_parent
+
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=die_with_parent)
+
+
+def as_node(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """The processes of a node, on it; what they say before they have logs of their own goes into this one. Raises OSError."""
+    import subprocess
+
+    from launcher.node.deathsig import die_with_parent
+    from launcher.trust import writing
+
+    descriptor = writing.to_append(log)
+    try:
+        return subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    finally:
+        os.close(descriptor)
+
+
 def _ours(argv: Sequence[str], stdin: int, stdout: int | None = None, place: Path | None = None) -> subprocess.Popen[bytes]:
     """The kernel kills it when this process dies, however it dies; torchrun's workers ask the same of torchrun."""
     import subprocess

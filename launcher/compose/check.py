@@ -285,6 +285,10 @@ def check_world(config: Config, world: World, mesh: Mesh) -> None:
             f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
             f"train.batch_size={nearest_batch(batch, parts)}",
         )
+    if world.uneven and mesh.dp_replicate != world.size:
+        raise ConfigError(
+            f"{world}: what is split between processes takes as many on each node; type strategy=ddp, or give all hosts the same slots"
+        )
     if train["precision"] == "fp16" and world.device == CPU:
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
 

@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from launcher import PROJECT
 from launcher.clusters import submit
 from launcher.clusters.batch import already
-from launcher.clusters.protocol import Cluster
+from launcher.clusters.protocol import Cluster, Fewer
 from launcher.code import code_hash
 from launcher.compose import check, scripted, trusted
 from launcher.compose.freeze import NOT_COMPARED, Frozen, freeze, resolve, stored_cluster, stored_config
 from launcher.config import dialect, pretrained, references
-from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError
+from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError, readable
 from launcher.plan import Plan
 from launcher.rundir import lookup, rundir
 from launcher.rundir.rundir import RunDir
@@ -101,7 +101,12 @@ def _discard(here: RunDir) -> None:
 
 
 def _start(here: RunDir, cluster: Cluster, when: str = "") -> None:
-    summary = cluster.start(here, when)
+    try:
+        summary = cluster.start(here, when)
+    except Fewer as fewer:
+        print(readable(f"launcher: {fewer}; going on without: {' '.join(fewer.words)}"), file=sys.stderr)
+        _start(here, move(here, cluster, fewer.words))
+        return
     if summary is None:
         print(here, flush=True)
     else:

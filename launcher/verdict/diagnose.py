@@ -54,7 +54,7 @@ def failure(run: RunDir, attempt: int, status: int) -> LaunchError:
     report = evidence.newest_report(run, attempt)
     killed = next((death for death in evidence.deaths(run, attempt) if death.code < 0), None)
     if report is not None and not (killed and LOST_PEER.search(report.message)):
-        kind = RankLost if report.exception == "Hang" else BY_EXIT_CODE.get(report.exit_code, TrainingFailed)
+        kind = RankLost if report.exception in ("Hang", "HostLost") else BY_EXIT_CODE.get(report.exit_code, TrainingFailed)
         if not report.traceback:
             return kind(report.message)
         where = f"rank {report.rank} on {report.host} failed at step {report.step}"

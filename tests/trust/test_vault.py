@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO
 
-from launcher.clusters.slurm.env import check_env
+from launcher.clusters.env import check_env
 from launcher.errors import ConfigError, KeyFault
 from launcher.trust import vault, vault_key
 from launcher.trust.secret import Mask

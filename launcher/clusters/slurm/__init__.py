@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from launcher.clusters.batch import Batch
+from launcher.clusters.env import check_env
 from launcher.clusters.protocol import Account, Part
-from launcher.clusters.slurm.env import check_env
-from launcher.clusters.slurm.values import check_containers, check_text, passed_on, seconds_of
+from launcher.clusters.slurm.env import SLURM
+from launcher.clusters.slurm.values import check_containers, passed_on, seconds_of
+from launcher.clusters.texts import check_text
 from launcher.devices import CPU, CUDA, XPU, check_trusted
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
@@ -130,7 +132,7 @@ class Slurm(Batch):
         if self.prelude is not None:
             check_text("prelude", self.prelude)
         check_containers(self.container, self.image, self.mounts, self.container_python)
-        check_env(self.env, self.env_force)
+        check_env(self.env, self.env_force, SLURM)
         given = passed_on("sbatch", self.sbatch, self.site_options)
         if self.gpu_request == "gres" and "gres" in given:
             raise ConfigError("cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=gpus-per-node beside it")

@@ -1,95 +1,15 @@
-"""Which variables `cluster.env` may name: quoting keeps a value one word, and not what a name means to those who read it.
-
-bash evaluates what is assigned to RANDOM; the loader, Python and SLURM run or load what some of theirs name. The first kind nobody needs.
-The others have their uses, so `cluster.env_force` lets them through, by name; like `trust`, it does not count from just any file.
-"""
+"""Names in `cluster.env` that mean something to SLURM."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from launcher.clusters.env import Scheduler, family
 
-from launcher.clusters.slurm.values import check_text, options, texts
-from launcher.errors import ConfigError
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCRUBBED = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "TORCHELASTIC_", "PET_")
-_OURS = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK"), "cluster.cpus_per_process=…"),
-    **dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"), "nothing: leave it out"),
-    **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"), "cluster.processes_per_node=…"),
-    **dict.fromkeys(("MASTER_ADDR", "LAUNCHER_INTERFACE"), "cluster.interface=…"),
-    **dict.fromkeys(("MASTER_PORT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "PYTHONSAFEPATH"), "nothing: leave it out"),
-    **dict.fromkeys(("LAUNCHER_ATTEMPT", "LAUNCHER_AGENT_PID", "LAUNCHER_DEADLINE"), "nothing: leave it out"),
-    "LAUNCHER_KEY": "+cluster.env.LAUNCHER_KEY_FILE=… and the path of a file that has the key, for others read a config",
-    **dict.fromkeys(("LAUNCHER_HEAD", "LAUNCHER_JOB", "LAUNCHER_MEETING"), "nothing: leave it out"),
-}
-
-
-def _family(text: str) -> re.Pattern[str]:
-    return re.compile("|".join(text.split()))
-
-
-_OF_BASH = _family(r"""
-    IFS UID EUID PPID ENV GROUPS SHELLOPTS SHLVL PWD OLDPWD CDPATH HOSTNAME HOSTTYPE HOSTFILE MACHTYPE OSTYPE IGNOREEOF
-    S?RANDOM SECONDS EPOCH(SECONDS|REALTIME) LINENO FUNCNAME FUNCNEST DIRSTACK PIPESTATUS COPROC(_PID)? MAPFILE REPLY CHILD_MAX
-    OPT(ARG|ERR|IND) PS[0-9] PROMPT_\w+ POSIXLY_CORRECT TIMEFORMAT TMOUT LINES COLUMNS INPUTRC INSIDE_EMACS
-    BASH\w* COMP_\w+ COMPREPLY READLINE_\w+ HIST\w+ (GLOB|F|EXEC)IGNORE GLOBSORT [a-z_][a-z0-9_]*(?<!_proxy)
-""")
-"""Those in small letters are the script's own, or bash's (`auto_resume`); but for `http_proxy` and its like."""
-
-_OF_THE_JOB = _family(r"""
+SLURM = Scheduler(
+    "SLURM",
+    of_the_job=family(r"""
     SLURM_(ARRAY|JOB|STEP|HET|CLUSTER|SUBMIT|TASK)\w* SLURMD_\w+
     SLURM_(NODEID|PROCID|LOCALID|GTIDS|NODELIST|NNODES|NTASKS|NPROCS|RESTART_COUNT)
-""")
-"""What SLURM itself says to the job."""
-
-_POWERFUL = _family(r"""
-    PATH HOME SHELL XDG_(CONFIG|DATA)_\w+ LD_\w+ DYLD_\w+ \w+_PRELOAD\w* GLIBC_TUNABLES MALLOC_\w+ GCONV_PATH LOCPATH NLSPATH GETCONF_DIR
-    HOSTALIASES PYTHON\w* VIRTUAL_ENV CONDA_\w+ PIP_\w+ PMI\w* PRTE_\w+ OMPI_\w+
-    (SLURM|SBATCH|SRUN|SALLOC|SACCT|SQUEUE|SINFO|SCONTROL|SCANCEL|SPANK)_\w+
-    CC CXX LD AR CPP NVCC\w* CUDAHOSTCXX MPICC CUDA_(HOME|PATH|ROOT|INJECTION\w+) (ROCM|HIP)_\w*PATH
-    TORCH_EXTENSIONS_DIR TORCHINDUCTOR_\w*(DIR|PATH|CXX|CC|COMMAND|CACHE) TRITON_(CACHE_DIR|LIBCUDA_PATH|HOME|PTXAS\w*) NUMBA_CACHE_DIR
-    MPLBACKEND MPLCONFIGDIR MATPLOTLIBRC (KMP|OMP)_TOOL\w* NCCL_\w*(PLUGIN|CONF_FILE) UCX_MODULE\w* FI_PROVIDER_PATH (RDMAV|IBV)_DRIVERS
-    OCL_ICD\w* VK_\w+ OPENSSL_\w+ SSL_CERT_\w+ GIT_\w+ SSH_\w+ EDITOR VISUAL PAGER LESS(OPEN|CLOSE) BROWSER
-    PERL5\w+ RUBYOPT NODE_OPTIONS (JDK_|_)?JAVA_\w*OPTIONS APPTAINER\w*_\w+ SINGULARITY\w*_\w+ ENROOT_\w+ LMOD_\w+ MODULE(PATH|SHOME|S_\w+)
-""")
-"""By these the loader, Python, a compiler, a library or SLURM finds what it runs."""
-
-_HARMLESS = _family(r"""
-    PYTHON(UNBUFFERED|FAULTHANDLER|HASHSEED|DONTWRITEBYTECODE|UTF8|IOENCODING|OPTIMIZE|DEVMODE|TRACEMALLOC|MALLOC|MALLOCSTATS|NOUSERSITE)
-    PYTHON(VERBOSE|ASYNCIODEBUG|PROFILEIMPORTTIME|INTMAXSTRDIGITS|COERCECLOCALE|DUMPREFS|NODEBUGRANGES|_GIL|_CPU_COUNT)
-    SLURM_CPU_BIND\w* MALLOC_(ARENA_MAX|TRIM_THRESHOLD_|MMAP_THRESHOLD_|MMAP_MAX_|TOP_PAD_|PERTURB_|CONF)
-""")
-"""Of those families what only says how, or how much."""
-
-
-def check_env(env: object, force: object) -> None:
-    """Raises ConfigError for a variable that the script could not export, that would undo what the launcher decides, or that means
-    more than a value to who reads it and is not in `force`.
-    """
-    forced = texts("env_force", force)
-    known = options("env", env)
-    for name in forced:
-        if name not in known:
-            raise ConfigError(f"cluster.env_force: {name} is not in cluster.env; type +cluster.env.{name}=…, or leave it out here")
-    for name, value in known.items():
-        if not _VARIABLE.fullmatch(name):
-            raise ConfigError(f"cluster.env.{name}: {name!r} cannot name a variable; type letters, digits and _")
-        if name in _OURS or name.startswith(_SCRUBBED):
-            raise ConfigError(f"cluster.env.{name}: the launcher sets it itself; type {_OURS.get(name, 'nothing: leave it out')}")
-        if _OF_BASH.fullmatch(name) or _OF_THE_JOB.fullmatch(name):
-            whose = "SLURM, which tells it to the job" if _OF_THE_JOB.fullmatch(name) else "the shell that runs the job"
-            raise ConfigError(f"cluster.env.{name} belongs to {whose}; leave it out")
-        if value is None:
-            continue
-        check_text(f"env.{name}", value)
-        if name not in forced and _is_powerful(name, value):
-            every = ",".join([*forced, name])
-            raise ConfigError(f"cluster.env.{name} can change which code runs; if that is what you want, add 'cluster.env_force=[{every}]'")
-
-
-def _is_powerful(name: str, value: Any) -> bool:
-    if name.startswith("NCCL_") and name.endswith("_PLUGIN"):
-        return "/" in str(value)  # a name is looked for where libraries are
-    return bool(_POWERFUL.fullmatch(name)) and not _HARMLESS.fullmatch(name)
+"""),
+    powerful=family(r"(SLURM|SBATCH|SRUN|SALLOC|SACCT|SQUEUE|SINFO|SCONTROL|SCANCEL|SPANK)_\w+"),
+    harmless=family(r"SLURM_CPU_BIND\w*"),
+)

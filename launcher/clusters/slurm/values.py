@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, cast
+from typing import Any
 
 from launcher.clusters.slurm.options import OURS, OURS_OF_SBATCH, SBATCH, SRUN
+from launcher.clusters.texts import check_text, options, texts
 from launcher.errors import ConfigError
 from launcher.shell import Late
 
@@ -16,8 +17,6 @@ _TIME = re.compile(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;=@%+/*&|()\[\]-]+")
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_LONGEST = 4000
-"""Characters of one value: sbatch reads an option into a buffer of 8 KiB."""
 
 
 def seconds_of(time: str) -> int:
@@ -68,20 +67,6 @@ def literal_path(directory: str, name: str) -> str:
     return f"{escaped}/\\{name}"
 
 
-def check_text(key: str, value: object) -> str:
-    """A text below `cluster` that a script and a scheduler can carry. Raises ConfigError."""
-    text = str(value)
-    if isinstance(value, list | dict) or value is None:
-        raise ConfigError(f"cluster.{key}={value!r} cannot be; type one text")
-    if any(ord(mark) < 32 or ord(mark) == 127 for mark in text):
-        raise ConfigError(f"cluster.{key}={text!r} holds a line break or a control character; leave it out")
-    if any("\ud800" <= mark <= "\udfff" for mark in text):
-        raise ConfigError(f"cluster.{key}={text!r} is no text in UTF-8; leave out what is none")
-    if len(text) > _LONGEST:
-        raise ConfigError(f"cluster.{key}={text[:40]!r}… has {len(text)} characters; type at most {_LONGEST}")
-    return text
-
-
 def check_containers(kind: str | None, image: str | None, mounts: object, python: str) -> None:
     """Raises ConfigError."""
     if kind not in (None, "pyxis", "apptainer"):
@@ -98,20 +83,6 @@ def check_containers(kind: str | None, image: str | None, mounts: object, python
             raise ConfigError(f"cluster.mounts: {mount!r} holds a comma or a quote; mount a directory without")
         if not re.fullmatch(r"[^:]+:[^:]+(:[^:]+)?", mount):
             raise ConfigError(f"cluster.mounts: {mount!r} cannot be; type host:container, or host:container:ro")
-
-
-def options(key: str, value: object) -> dict[str, Any]:
-    """Name and value below `cluster.<key>`. Raises ConfigError."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"cluster.{key}={value!r} cannot be; type name and value, as in +cluster.{key}.NAME=VALUE")
-    return {str(name): item for name, item in cast("dict[Any, Any]", value).items()}
-
-
-def texts(key: str, value: object) -> list[str]:
-    """A list of texts. Raises ConfigError."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[Any]", value)):
-        raise ConfigError(f"cluster.{key}={value!r} cannot be; type a list of texts, as in 'cluster.{key}=[a,b]'")
-    return cast("list[str]", value)
 
 
 def passed_on(command: str, given: object, site: object) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_what_is_not_here_is_refused_in_one_line(root: Path, device: str, comman
 def test_of_mps_there_is_one_process(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     monkeypatch.setattr(choice, "_apple", lambda: gpus.Gpus(1))
     plan = json.loads(command("plan", *TOY, "cluster.device=mps").out)
-    assert plan["world"] == {"nodes": 1, "processes_per_node": 1, "device": "mps"}
+    assert plan["world"] == {"nodes": 1, "processes_per_node": 1, "device": "mps", "uneven": []}
     refused(
         command("plan", *TOY, "cluster.device=mps", "cluster.processes_per_node=2"),
         2,
