@@ -278,17 +278,12 @@ class NotDivisible(ConfigError):
 def check_world(config: Config, world: World, mesh: Mesh) -> None:
     """Raises ConfigError where the numbers do not fit the world."""
     train = config["train"]
-    batch, accumulate = train["batch_size"], train["accumulate"]
-    parts = mesh.dp_size * accumulate
+    batch, parts = train["batch_size"], mesh.dp_size * train["accumulate"]
     if batch % parts:
-        raise NotDivisible(
-            f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={accumulate}",
-            f"train.batch_size={nearest_batch(batch, parts)}",
-        )
+        what = f"train.batch_size={batch} is not divisible by {shares(mesh)} x train.accumulate={train['accumulate']}"
+        raise NotDivisible(what, f"train.batch_size={nearest_batch(batch, parts)}")
     if world.uneven and mesh.dp_replicate != world.size:
-        raise ConfigError(
-            f"{world}: what is split between processes takes as many on each node; type strategy=ddp, or give all hosts the same slots"
-        )
+        raise ConfigError(f"{world}: what is split takes as many processes on each node; type strategy=ddp, or slots that are the same")
     if train["precision"] == "fp16" and world.device == CPU:
         raise ConfigError("train.precision=fp16 is silently fp32 on a CPU; type train.precision=bf16 or fp32")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -104,7 +103,7 @@ def test_the_words_of_a_resume_mean_what_they_mean_at_a_start(command: Command, 
         assert str(caught.value).partition(";")[0] in start.err
         return
     moved = move(here, stored_cluster(here), [word])
-    assert dataclasses.asdict(here.read_plan().world) == json.loads(start.out)["world"]
+    assert json.loads(here.plan.read_text())["world"] == json.loads(start.out)["world"]
     assert moved == stored_cluster(here) == frozen_run(*words, word).cluster
 
 
