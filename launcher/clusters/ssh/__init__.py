@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +55,8 @@ class Ssh(Attended):
     """Seconds that a lost host is waited for before the run ends, which can be resumed then."""
     min_hosts: int | None = None
     """Go on without those that are lost where at least so many are left; the samples of each update stay the same."""
+    detach: bool = False
+    """Return at once: what stays with the run is on the first host then, and reaches the others from there."""
     busy: str = "refuse"
     """refuse | wait | share: where another run of the launcher has a host's devices. share takes no locks."""
     interface: str | None = None
@@ -135,6 +139,19 @@ class Ssh(Attended):
         if shutil.which("ssh") is None:
             raise NoScheduler("ssh: not found; install OpenSSH's client, or type cluster=local to train on this machine")
         return ""
+
+    def stay(self, here: RunDir) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._is_to_be_detached() else super().stay(here)
+
+    def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:
+        if not self._is_to_be_detached():
+            return super().start(here, when)
+        from launcher.clusters.ssh import detached
+
+        return detached.start(self, here)
+
+    def _is_to_be_detached(self) -> bool:
+        return self.detach and "LAUNCHER_DETACHED" not in os.environ
 
     def again(self, here: RunDir, is_asked: Callable[[], bool]) -> None:
         from launcher.clusters.ssh import absence

@@ -35,6 +35,12 @@ def main(header: dict[str, Any]) -> int:
         signal.signal(number, _leave)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.umask(int(header["umask"], 8))
+    if "detach" in header:
+        from launcher.clusters.ssh.detached import become
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        print(header["mark"] + json.dumps({"detached": become(header)}), flush=True)
+        return 0
     _adopt()
     agent = Agent(header)
     try:

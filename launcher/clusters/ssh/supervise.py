@@ -100,7 +100,7 @@ def start(run: RunDir, plan: Plan, attempt: int, asked: Asked, links: Sequence[L
     write_atomic(place / "meeting.key", secrets.token_hex(32))
     (place / "meeting.key").chmod(0o600)
     names = ",".join(host.name for host in asked.hosts)
-    own = _own_environment(run)
+    own = own_environment(run)
     for link, count in zip(links, processes, strict=True):
         environment = {
             **own,
@@ -117,7 +117,7 @@ def start(run: RunDir, plan: Plan, attempt: int, asked: Asked, links: Sequence[L
         link.send("start", argv=["bash", "-p", str(run.script)], env=environment, log=str(run.agent_log(attempt, link.number)))
 
 
-def _own_environment(run: RunDir) -> dict[str, str]:
+def own_environment(run: RunDir) -> dict[str, str]:
     """What the hosts' shells do not have: where this one finds packages, what the config calls `${oc.env:NAME}`, keys. It goes through the
     connection and is written nowhere."""
     named = re.findall(r"\$\{oc\.env:([A-Za-z_][A-Za-z0-9_]*)", read_text(run.config))

@@ -180,6 +180,24 @@ def test_it_goes_on_without_a_host_where_it_may(tmp_path: Path, hosts: Hosts) ->
     assert hosts.left() == []
 
 
+def test_one_that_is_detached_goes_on_by_itself_and_is_stopped_from_anywhere(tmp_path: Path, hosts: Hosts) -> None:
+    words = ["id=a", "train.steps=4000", BATCH, "cluster.processes_per_node=1", "cluster.detach=true", *hosts.words("gpu1", "gpu2")]
+    done = hosts.launcher(tmp_path, toy_words(tmp_path / "runs", *words))
+    run = run_of(done)
+    assert f"it goes on on gpu1; watch it with: python -m launcher logs {run} -f" in done.stdout
+    until(lambda: [*run.glob("attempts/000/rank_1.log")])
+    assert hosts.launcher(tmp_path, ["resume", str(run)]).returncode == 3, "there is a launcher at it"
+    until(lambda: "step" in (run / "attempts/000/rank_0.log").read_text())
+    assert hosts.launcher(tmp_path, ["status", str(run)]).stdout.count("running")
+    assert hosts.launcher(tmp_path, ["cancel", str(run)]).returncode == 0
+    until(lambda: (run / "summary.json").exists())
+    assert json.loads((run / "summary.json").read_text())["state"] == "stopped"
+    assert hosts.left(10) == []
+    said = refusal(hosts.launcher(tmp_path, toy_words(tmp_path / "runs", *words[1:], "cluster.python={gpu2:/no/python}")))
+    assert "on gpu1: 1 of 2 hosts cannot be used: gpu2: there is no Python at /no/python" in said
+    assert hosts.left(10) == []
+
+
 def test_nothing_is_left_after_an_end_of_any_kind(tmp_path: Path, hosts: Hosts, many: Callable[[int, int, int], int]) -> None:
     rng = random.Random(7)
     ends = ["launcher killed", "interrupted twice", "agent killed", "torchrun killed", "rank killed", "ssh killed", "supervisor killed"]
