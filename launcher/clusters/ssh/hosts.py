@@ -76,7 +76,7 @@ def _of_file(path: Path) -> Iterator[Host]:
 def _of_line(line: str, where: str) -> Iterator[Host]:
     found = _LINE.fullmatch(line)
     if found is None:
-        _checked(line, where)
+        _checked((line.split() or [line])[0] if "=" in line else line, where)
         raise ConfigError(f"{where}: {line!r:.80} is no line of a host; type its name, and how many processes it shall have: gpu1 slots=8")
     slots = _SLOTS.search(line)
     yield Host(_checked(found[1], where), _slots(int(slots[1]), f"{where}: {found[1]}") if slots else None)

@@ -127,6 +127,34 @@ def test_each_host_that_cannot_be_used_gets_its_reason(tmp_path: Path, hosts: Ho
     assert hosts.left() == []
 
 
+ECHOES = """
+import json, os, sys, time
+told = [sys.argv[1:], os.uname().nodename, os.environ.get("TOKEN"), os.environ.get("TEXT")]
+print("said", json.dumps(told), flush=True)
+time.sleep(2)
+"""
+
+
+def test_words_of_a_user_arrive_as_they_are(tmp_path: Path, hosts: Hosts) -> None:
+    """In a directory with a name that a shell would take apart."""
+    home = tmp_path / 'it\'s $(touch x) "here"; é'
+    home.mkdir()
+    (home / "my script.py").write_text(ECHOES)
+    odd = ["$(touch y)", "`id`", "a b", "'", '"', "-oProxyCommand=touch z", "é\u2028", "", "*", "\\", "!!", "%h"]
+    words = ["script='my script.py'", "id=a", *hosts.words("gpu1", "gpu2"), "cluster.processes_per_node=1"]
+    given = "[" + ",".join("'" + each.replace("\\", "\\\\").replace("'", "\\'") + "'" for each in odd) + "]"
+    words += [f"script.args={given}", "+cluster.env.TOKEN='${oc.env:SECRET}'", "+cluster.env.TEXT='$(touch w) \"x\"'"]
+    done = hosts.launcher(home, words, SECRET="s3cret' $x")
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.splitlines()[-1])
+    found = [json.loads((run / f"attempts/000/rank_{rank}.log").read_text().split("said ", 1)[1].splitlines()[0]) for rank in (0, 1)]
+    assert [each[0] for each in found] == [odd, odd]
+    assert {each[1] for each in found} == {"gpu1", "gpu2"}
+    assert [each[2:] for each in found] == [["***", '$(touch w) "x"']] * 2, "what is secret is hidden in a log"
+    assert not [path for path in home.rglob("*") if path.name in "xyzw"]
+    assert not [path for path in run.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes() and "rank_" not in path.name]
+
+
 @pytest.mark.parametrize("how", ["dies", pytest.param("is cut off", marks=pytest.mark.full)])
 def test_a_host_that_is_lost_and_comes_back(tmp_path: Path, hosts: Hosts, how: str) -> None:
     words = ["train.steps=200", BATCH, "train.log_every=1", "train.save_every=20"]
