@@ -18,9 +18,9 @@ from launcher.verdict.diagnose import failure
 POLL_SECONDS = 0.1
 
 
-def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
-    """Its summary. No process stays behind. Raises the error that a rank reported, TrainingFailed where none could, Interrupted after
-    Ctrl-C."""
+def see(here: RunDir, argv: Sequence[str], patience: float = 0.0) -> dict[str, Any]:
+    """Its summary. `patience`: as the cluster has it. No process stays behind. Raises the error that a rank reported, TrainingFailed where
+    none could, Interrupted after Ctrl-C."""
     with ending():
         process = submit.start(argv)
         screen = Screen()  # a thread: after the fork
@@ -29,8 +29,7 @@ def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
         except KeyboardInterrupt as told:
             raise Interrupted("stopped; nothing was written", told) from None
         finally:
-            process.kill()  # its processes die with it
-            process.wait()
+            submit.end(process, patience)  # its processes die with it
             screen.close()
     attempt = here.attempt_of(process.pid)
     if attempt is None:
