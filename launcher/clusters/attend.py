@@ -174,7 +174,7 @@ def _verdict(run: RunDir, plan: Plan, cluster: Attended, attempt: int, status: i
         raise Interrupted(f"stopped at once; {_go_on(run)}")
     error = cluster.explained(run, attempt, failure(run, attempt, status))
     if isinstance(error, Stopped):
-        _note_end(run, attempt, "stopped")
+        _note_end(run, attempt, "interrupted")
         raise error
     if isinstance(error, RankLost) and signals.asked:
         _note_end(run, attempt, "interrupted")

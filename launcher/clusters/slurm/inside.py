@@ -79,12 +79,12 @@ class Inside(Attended, Slurm):
         typed = [word.lstrip("+~").partition("=")[0].split(".")[:2] for word in frozen.plan.overrides]
         if told := sorted({key for group, *keys in typed if group == "cluster" for key in keys if key in OF_THE_JOB}):
             keys = ", ".join(f"cluster.{key}" for key in told)
-            _warn(f"{keys}: says nothing inside an allocation, which was asked for with its own; leave it out")
+            _warn(f"{keys}: not used inside an allocation, which was asked for with its own")
         return ""
 
     # ------------------------------------------------ begun, known, ended
 
-    def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:
+    def start(self, here: RunDir, when: str = "") -> dict[str, Any] | None:  # pyright: ignore[reportIncompatibleMethodOverride] # of a job
         found = _ready()
         print(f"launcher: runs in {found}", file=sys.stderr)
         self._begin(here)

@@ -28,7 +28,8 @@ OUTER = (
     '    *) unset "$name" ;;',
     "    esac",
     "done",
-    "unset LAUNCHER_JOB LAUNCHER_LIMIT LAUNCHER_HEAD LAUNCHER_MEETING LAUNCHER_DEADLINE LAUNCHER_RUN_DIR # of a run whose job this shell may be in",
+    "# A run's own, where this shell is in its job.",
+    "unset LAUNCHER_JOB LAUNCHER_LIMIT LAUNCHER_HEAD LAUNCHER_MEETING LAUNCHER_DEADLINE LAUNCHER_RUN_DIR",
 )
 SHARED = ("is_number", "say", "ask_job", "end_of_job", "find_head", "find_port", "make_key")
 WAIT_SECONDS = 30
