@@ -175,6 +175,7 @@ def _verdict(run: RunDir, plan: Plan, cluster: Attended, attempt: int, status: i
     error = cluster.explained(run, attempt, failure(run, attempt, status))
     if isinstance(error, Stopped):
         _note_end(run, attempt, "interrupted")
+    if isinstance(error, Stopped) or not run.attempt(attempt).exists():  # of what could not begin nothing is left
         raise error
     if isinstance(error, RankLost) and signals.asked:
         _note_end(run, attempt, "interrupted")

@@ -37,13 +37,14 @@ class Attended(Cluster, Protocol):
         return attend(here, here.read_plan(), self)
 
     def explained(self, here: RunDir, attempt: int, error: LaunchError) -> LaunchError:
-        """`error` is what the files of an attempt say of its end: that, or what is behind it. RankLost: another attempt may follow."""
+        """`error` is what the files of an attempt say of its end: that, or what is behind it. RankLost: another attempt may follow. Of an
+        attempt that could not begin it leaves nothing."""
         return error
 
     def see_through(self, here: RunDir) -> dict[str, Any]:
         from launcher.clusters import through
 
-        return through.see(here, self.submit_argv(here.read_plan()), self.patience)
+        return through.see(here, self)
 
     def examination(self) -> Mapping[str, Any]:
         return {"max_restarts": 0}

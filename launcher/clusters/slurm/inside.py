@@ -20,6 +20,7 @@ from launcher.clusters.slurm import Slurm, allocation
 from launcher.clusters.slurm.allocation import Allocation
 from launcher.errors import ClusterError, ConfigError, LaunchError, NoScheduler, RankLost, Stopped
 from launcher.plan import Plan, World
+from launcher.verdict import evidence
 from launcher.verdict.standing import Queue
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ class Inside(Attended, Slurm):
     def examine(self, here: RunDir, when: str) -> int:
         _ready()
         self._begin(here)
-        return super().examine(here, when)
+        attempt = super().examine(here, when)
+        if not evidence.rank_logs(here, attempt):
+            raise self.explained(here, attempt, ClusterError(f"the examination did not begin; see {here.log}"))
+        return attempt
 
     def _begin(self, here: RunDir) -> None:
         if here.log.is_symlink():
@@ -106,8 +110,6 @@ class Inside(Attended, Slurm):
 
     def explained(self, here: RunDir, attempt: int, error: LaunchError) -> LaunchError:
         """A step that could not begin, a node that was lost, an allocation that has ended: srun knows, or the controller."""
-        from launcher.verdict import evidence
-
         lines = evidence.job_lines(here, attempt)
         lost = [line for line in lines if _LOST.search(line)]
         if lost:
@@ -118,7 +120,7 @@ class Inside(Attended, Slurm):
         why = _refusal(lines)
         if why and not evidence.rank_logs(here, attempt) and not evidence.newest_report(here, attempt):
             here.forget_attempt(attempt)
-            return ClusterError(why)
+            return ClusterError(f"{why}; then go on with: python -m launcher resume {here}")
         return RankLost(f"{error}; {lost[-1].strip()}") if lost and not isinstance(error, RankLost) else error
 
     def array(self, here: Sweep, parts: Sequence[Part]) -> list[str]:

@@ -32,6 +32,8 @@ OUTER = (
     "unset LAUNCHER_JOB LAUNCHER_LIMIT LAUNCHER_HEAD LAUNCHER_MEETING LAUNCHER_DEADLINE LAUNCHER_RUN_DIR",
 )
 SHARED = ("is_number", "say", "ask_job", "end_of_job", "find_head", "find_port", "make_key")
+NO_GPU = {"gres": "none"}
+"""A step that asks for none has all of the allocation's, and no other step runs beside it."""
 WAIT_SECONDS = 30
 """For CPUs and GPUs that an earlier step is just leaving (KillWait); what has not gone then stays."""
 
@@ -86,7 +88,7 @@ def _resources(cluster: Slurm) -> list[object]:
         Raw('${share:+"$share"} --jobid="$SLURM_JOB_ID"'),
         Raw(f"--immediate={WAIT_SECONDS} --input=none --mem=0"),
         f"--cpus-per-task={script.cpus_per_node(cluster)}",
-        *(f"--{key}={value}" for key, value in script.gpus(cluster).items()),
+        *(f"--{key}={value}" for key, value in (script.gpus(cluster) or NO_GPU).items()),
     ]
 
 
