@@ -21,6 +21,7 @@ from launcher.clusters.slurm.allocation import Allocation
 from launcher.errors import ClusterError, ConfigError, LaunchError, NoScheduler, RankLost, Stopped
 from launcher.plan import Plan, World
 from launcher.verdict import evidence
+from launcher.verdict.signatures import LOST_PEER
 from launcher.verdict.standing import Queue
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _LOST = re.compile(
     r"NODE FAILURE|Node failure|Communication connection failure|nable to co(mmunicate|ntact)|Connection (refused|timed out)"
 )
 """What srun says of a step one of whose nodes is gone."""
+_TASK = re.compile(r"srun: error: \S+: tasks? \S+: (.+)")
+"""The first of these is of the task that ended first; all others are ended for it."""
 _OURS = re.compile(r"launcher: (?:refused: )?(?!attempt \d|warning: |in allocation |the step ended )(.+)")
 _SRUN = re.compile(r"srun: error: (?!\S+: tasks? )(.+)")
 
@@ -118,10 +121,14 @@ class Inside(Attended, Slurm):
             over = f"allocation {allocation.number()} is {state.lower()}, and the run has ended with it"
             return Stopped(f"{over}; type salloc, and in its shell: python -m launcher resume {here}")
         why = _refusal(lines)
-        if why and not evidence.rank_logs(here, attempt) and not evidence.newest_report(here, attempt):
+        if why and not evidence.rank_logs(here, attempt):
             here.forget_attempt(attempt)
             return ClusterError(f"{why}; then go on with: python -m launcher resume {here}")
-        return RankLost(f"{error}; {lost[-1].strip()}") if lost and not isinstance(error, RankLost) else error
+        ended = next((line for line in lines if _TASK.search(line)), "")
+        lost += [ended] if re.search(r": (Killed|Terminated)", ended) else []
+        report = evidence.newest_report(here, attempt)
+        known = isinstance(error, RankLost) or (report is not None and not LOST_PEER.search(report.message))
+        return RankLost(f"{error}; {lost[0].strip()}") if lost and not known else error
 
     def array(self, here: Sweep, parts: Sequence[Part]) -> list[str]:
         return Cluster.array(self, here, parts)

@@ -107,4 +107,5 @@ def _look(cluster: Slurm, plan: Plan) -> list[object]:
 def _functions() -> list[str]:
     text = script.BODY.read_text(encoding="utf-8")
     found = {name: re.search(rf"^{name}\(\) \{{(?:[^\n]* \}}$|[^\n]*\n.*?^\}}$)", text, re.MULTILINE | re.DOTALL) for name in SHARED}
-    return [each[0] for each in found.values() if each is not None]
+    far = "# shellcheck disable=SC2329 # the first node's shell calls it"
+    return [line for name, each in found.items() if each for line in ([far] if name.startswith("find_") else []) + [each[0]]]
