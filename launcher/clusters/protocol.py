@@ -72,9 +72,9 @@ class Cluster(Protocol):
 
     # ------------------------------------------------ planned
 
-    def meant(self) -> Cluster:
-        """What these options mean: this, or where one of them leads to another class of cluster, that. Asked once, before all else."""
-        return self
+    def meant(self) -> str:
+        """The target of another class of cluster, where one of these options leads to that; empty: this one. Asked before all else."""
+        return ""
 
     def world(self) -> World:
         """Check every option, resolve every `auto`. Raises ConfigError for what cannot be had."""

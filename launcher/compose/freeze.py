@@ -197,7 +197,8 @@ def build_cluster(node: Mapping[str, Any]) -> Cluster:
     cluster: Cluster = targets.build(node)
     if not hasattr(cluster, "attached"):
         raise ConfigError(f"cluster._target_={node['_target_']} is no cluster: it has to inherit launcher.clusters.protocol.Cluster")
-    return cluster.meant()
+    other = cluster.meant()
+    return targets.build({**node, "_target_": other}) if other else cluster
 
 
 def _class_of(cluster: Cluster, node: Mapping[str, Any]) -> str:

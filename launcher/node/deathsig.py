@@ -18,7 +18,7 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
 
 def main(argv: list[str]) -> int:
     """`python -m launcher.node.deathsig PARENT COMMAND…` becomes COMMAND, which gets TERM when the process PARENT dies: for a program that
-    ends others by it, as srun does."""
+    ends others by it, on whatever machine."""
     die_with_parent(signal.SIGTERM)
     if str(os.getppid()) != argv[1]:
         return 128 + signal.SIGTERM

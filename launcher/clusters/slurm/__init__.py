@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from launcher.clusters.batch import Batch
-from launcher.clusters.protocol import Account, Cluster, Part
+from launcher.clusters.protocol import Account, Part
 from launcher.clusters.slurm.env import check_env
 from launcher.clusters.slurm.values import check_containers, check_text, passed_on, seconds_of
 from launcher.devices import CPU, CUDA, XPU, check_trusted
@@ -104,17 +104,13 @@ class Slurm(Batch):
     told: ClassVar[Mapping[str, str]] = {"number": "SLURM_NODEID", "name": "SLURMD_NODENAME", "nodes": "SLURM_JOB_NODELIST"}
     drills: ClassVar[tuple[str, ...]] = ("preempt", "timeout", "nodefail", "crash")
 
-    def meant(self) -> Cluster:
-        if self.inside:
-            from launcher.clusters.slurm.inside import Inside  # which inherits this
-
-            return Inside(**{each.name: getattr(self, each.name) for each in fields(self)})
-        return replace(self, nodes=1) if self.nodes == "auto" else self
+    def meant(self) -> str:
+        return "launcher.clusters.slurm.inside.Inside" if self.inside else ""
 
     @property
     def count(self) -> int:
-        """Of nodes, once it has been checked."""
-        return int(self.nodes)
+        """Of nodes, once they have been checked."""
+        return 1 if self.nodes == "auto" else int(self.nodes)
 
     def world(self) -> World:
         """Check every option. Raises ConfigError that names the key and what to type."""
@@ -123,7 +119,7 @@ class Slurm(Batch):
                 f"cluster.device={self.device} cannot be on a cluster one does not see from here; type {CUDA}, {XPU} or {CPU}"
             )
         check_trusted(self.trusted_devices)
-        _whole("nodes", self.nodes, 1, "auto or a whole number from 1")
+        _whole("nodes", 1 if self.nodes == "auto" else self.nodes, 1, "auto or a whole number from 1")
         for key in ("processes_per_node", "cpus_per_process"):
             _whole(key, getattr(self, key), 1)
         _whole("max_restarts", self.max_restarts, 0)

@@ -14,6 +14,7 @@ from helpers import Answer, refused
 from test_render import GOLDENS, PLAN
 from test_slurm_render import RUN
 
+from launcher.clusters import kinds
 from launcher.clusters.slurm import Slurm, allocation
 from launcher.clusters.slurm.allocation import Allocation
 from launcher.clusters.slurm.inside import Inside
@@ -65,8 +66,8 @@ def test_outside_of_an_allocation_a_line_says_what_to_type(command: Command, toy
 def test_it_is_as_large_as_the_allocation_and_the_run_knows_its_class(command: Command, toy_words: tuple[str, ...], programs: Path) -> None:
     done = command("render", *toy_words, *WORDS)
     assert (done.code, "--nodes=2" in done.out) == (0, True), done.err
-    assert Slurm(nodes="auto").meant() == Slurm(nodes=1)
-    assert isinstance(Slurm(inside=True).meant(), Inside)
+    assert Slurm(nodes="auto", device="cpu").world() == World(1, 1, "cpu")
+    assert isinstance(kinds.named(Slurm(inside=True).meant(), "cluster")(), Inside)
     fields = {each.name for each in dataclasses.fields(Slurm)}
     assert (known := targets.signature("launcher.clusters.slurm.inside.Inside")) is not None
     assert known.annotations.keys() == fields
