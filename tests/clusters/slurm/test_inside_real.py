@@ -73,7 +73,7 @@ def test_a_rank_is_killed_and_the_losses_are_those_of_one_machine(room: Room, ba
     started = start(*room.words, *words, "id=a", env=room.env)
     wait_for(lambda: last_step(run) >= 20 and len(ranks(run)) == 2, 90, "step 20")
     ranks(run)[-1].kill()
-    assert "running" in batch("status", str(run)).stdout
+    assert {"running", "starting"} & set(batch("status", str(run)).stdout.split()), "it goes on, whatever the allocation does"
     assert started.wait(120) == 0, started.err.read_text()
     assert "was killed by SIGKILL" in started.err.read_text()
     assert losses(run) == losses(tmp_path / "here" / "toy" / "whole")
