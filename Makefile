@@ -64,7 +64,7 @@ check: $(READY)  ## lint, types, shell, spelling
 	$(BIN)/codespell
 
 goldens: $(READY)  ## rewrite slurm/examples; review the diff
-	$(BIN)/python -m pytest tests/clusters/local/test_render.py tests/clusters/slurm/test_slurm_render.py --goldens
+	$(BIN)/python -m pytest tests/clusters/local/test_render.py tests/clusters/slurm/test_slurm_render.py tests/clusters/slurm/test_inside_allocation.py --goldens
 
 bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-up times
 	$(BIN)/python benchmarks/step_overhead.py

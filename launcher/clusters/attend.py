@@ -136,7 +136,7 @@ def _attempt(run: RunDir, plan: Plan, cluster: Attended, signals: _Signals) -> d
     try:
         _watch(run, process, signals, screen, before)
     finally:
-        _kill(process)
+        submit.end(process, cluster.grace)  # torchrun first and last: its workers die with it (PR_SET_PDEATHSIG)
         screen.close()
     if not run.plan.exists():
         raise RunError(f"{run} is not there any more: moved while it trained, it has ended; go on with: python -m launcher resume PLACE")
@@ -146,7 +146,7 @@ def _attempt(run: RunDir, plan: Plan, cluster: Attended, signals: _Signals) -> d
         raise signals.error(f"stopped before its first process; go on with: python -m launcher resume {run}")
     if attempt is None:
         raise TrainingFailed(f"{run.script} ended with status {process.returncode} before its first process; run it by hand to see why")
-    return _verdict(run, plan, attempt, process.returncode, signals)
+    return _verdict(run, plan, cluster, attempt, process.returncode, signals)
 
 
 def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, screen: Screen, before: int | None) -> None:
@@ -171,25 +171,23 @@ def _watch(run: RunDir, process: subprocess.Popen[bytes], signals: _Signals, scr
         time.sleep(POLL_SECONDS)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """torchrun first and last: its workers die with it (PR_SET_PDEATHSIG)."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    process.wait()
-
-
-def _verdict(run: RunDir, plan: Plan, attempt: int, status: int, signals: _Signals) -> dict[str, Any]:
+def _verdict(run: RunDir, plan: Plan, cluster: Attended, attempt: int, status: int, signals: _Signals) -> dict[str, Any]:
     summary = run.read_summary()
     if summary is not None and summary["state"] == "done":
         return summary
     if summary is not None and summary["state"] == "stopped" and summary.get("attempt") == attempt:
         _note_end(run, attempt, "stopped")
         at = f" at step {summary['steps']} and saved" if summary.get("steps") is not None else ""
+        at += ", for the time here is nearly over" if summary.get("stopped_by") == "deadline" else ""
         raise signals.error(f"stopped{at}; go on with: python -m launcher resume {run}")
     if signals.interrupts > 1:
         _note_end(run, attempt, "interrupted")
         raise Interrupted(f"stopped at once; {_go_on(run)}")
-    error = failure(run, attempt, status)
+    error = cluster.explained(run, attempt, failure(run, attempt, status))
+    if isinstance(error, Stopped):
+        _note_end(run, attempt, "interrupted")
+    if isinstance(error, Stopped) or not run.attempt(attempt).exists():  # of what could not begin nothing is left
+        raise error
     if isinstance(error, RankLost) and signals.asked:
         _note_end(run, attempt, "interrupted")
         raise signals.error(f"stopped, but not saved: {error}; {_go_on(run)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from launcher.clusters.protocol import Cluster
 
 if TYPE_CHECKING:
+    from launcher.errors import LaunchError
     from launcher.plan import Plan
     from launcher.rundir.rundir import RunDir
 
@@ -18,6 +19,8 @@ class Attended(Cluster, Protocol):
     `agent.pid` there; whatever it has started ends with that process."""
 
     attached: ClassVar[bool] = True
+    grace: ClassVar[float] = 0.0
+    """Seconds, from TERM on, in which the script ends what it has started on other machines."""
 
     def submit_argv(self, plan: Plan) -> list[str]:
         """`-p`: what BASH_ENV and exported functions of the user's shell would change, they do not; what is started has them still."""
@@ -37,10 +40,15 @@ class Attended(Cluster, Protocol):
         """Before another attempt, after one that was lost: wait for what it needs, until that `is_asked` to stop. Raises ClusterError where
         it does not come, Fewer where the run is to go on without."""
 
+    def explained(self, here: RunDir, attempt: int, error: LaunchError) -> LaunchError:
+        """`error` is what the files of an attempt say of its end: that, or what is behind it. RankLost: another attempt may follow. Of an
+        attempt that could not begin it leaves nothing."""
+        return error
+
     def see_through(self, here: RunDir) -> dict[str, Any]:
         from launcher.clusters import through
 
-        return through.see(here, self.submit_argv(here.read_plan()))
+        return through.see(here, self)
 
     def examination(self) -> Mapping[str, Any]:
         return {"max_restarts": 0}
@@ -48,4 +56,4 @@ class Attended(Cluster, Protocol):
     def examine(self, here: RunDir, when: str) -> int:
         from launcher.clusters import examined
 
-        return examined.here_and_now(here, self.submit_argv(here.read_plan()))
+        return examined.here_and_now(here, self.submit_argv(here.read_plan()), self.grace)

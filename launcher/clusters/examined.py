@@ -26,7 +26,7 @@ POLL_SECONDS = 0.2
 ASK_EVERY_SECONDS = 3.0
 
 
-def here_and_now(here: RunDir, argv: Sequence[str]) -> int:
+def here_and_now(here: RunDir, argv: Sequence[str], grace: float = 0.0) -> int:
     """Start the script and wait for its processes. Returns the attempt."""
     with ending():
         process = submit.start(argv)
@@ -37,8 +37,7 @@ def here_and_now(here: RunDir, argv: Sequence[str]) -> int:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            process.kill()  # its processes die with it
-            process.wait()
+            submit.end(process, grace)  # its processes die with it
     attempt = here.attempt_of(process.pid)
     if attempt is None:
         raise ClusterError(f"{here.script} ended with status {process.returncode} before its first process; run it by hand to see why")

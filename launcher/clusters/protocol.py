@@ -1,6 +1,7 @@
 """A cluster: where processes start. `Cluster` is all that the launcher knows of one; a run's whole life there goes through it.
 
-    planned    world, threads, render     what it will be: pure, but for a look at this machine where that is the cluster
+    planned    meant, world, threads, render    what it will be: pure, but for a look at this machine, or the nodes one has already, where
+               those are the cluster
     before     check, prepare             what the scheduler says to it while nothing is written; what the job needs beside its script
     begun      stay, start, array, see_through, examine    stay with it, or hand it over; the members of a sweep; what is no training; an
                examination of the machines
@@ -78,6 +79,10 @@ class Cluster(Protocol):
     """Names and UUIDs of the devices that may compute (launcher/devices.py); empty: all."""
 
     # ------------------------------------------------ planned
+
+    def meant(self) -> str:
+        """The target of another class of cluster, where one of these options leads to that; empty: this one. Asked before all else."""
+        return ""
 
     def world(self) -> World:
         """Check every option, resolve every `auto`. Raises ConfigError for what cannot be had."""

@@ -67,6 +67,19 @@ def _ours(argv: Sequence[str], stdin: int, stdout: int | None = None, place: Pat
     return subprocess.Popen(argv, stdin=stdin, stdout=stdout, cwd=place, start_new_session=True, preexec_fn=die_with_parent)
 
 
+def end(process: subprocess.Popen[bytes], grace: float = 0.0) -> None:
+    """Of what `start` has started: told first where it needs `grace` seconds to end others, else at once."""
+    import subprocess
+
+    if grace and process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+
+
 TIDY_SECONDS = 10.0
 """From a signal to the end of a process of ours, which may be in the middle of a long call of a library."""
 _COMPLAINT = 1 << 14

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from launcher.clusters import submit
 from launcher.clusters.screen import Screen
@@ -15,29 +15,31 @@ from launcher.rundir.tail import Tail
 from launcher.trust.ending import ending
 from launcher.verdict.diagnose import failure
 
+if TYPE_CHECKING:
+    from launcher.clusters.attended import Attended
+
 POLL_SECONDS = 0.1
 
 
-def see(here: RunDir, argv: Sequence[str]) -> dict[str, Any]:
-    """Its summary. No process stays behind. Raises the error that a rank reported, TrainingFailed where none could, Interrupted after
-    Ctrl-C."""
+def see(here: RunDir, cluster: Attended) -> dict[str, Any]:
+    """Its summary. No process stays behind. Raises the error that a rank reported, TrainingFailed where
+    none could, Interrupted after Ctrl-C."""
     with ending():
-        process = submit.start(argv)
+        process = submit.start(cluster.submit_argv(here.read_plan()))
         screen = Screen()  # a thread: after the fork
         try:
             _show(here, process.pid, screen, lambda: process.poll() is not None)
         except KeyboardInterrupt as told:
             raise Interrupted("stopped; nothing was written", told) from None
         finally:
-            process.kill()  # its processes die with it
-            process.wait()
+            submit.end(process, cluster.grace)  # its processes die with it
             screen.close()
     attempt = here.attempt_of(process.pid)
     if attempt is None:
         raise TrainingFailed(f"{here.script} ended with status {process.returncode} before its first process; run it by hand to see why")
     summary = here.read_summary()
     if summary is None or summary["state"] != "done":
-        raise failure(here, attempt, process.returncode)
+        raise cluster.explained(here, attempt, failure(here, attempt, process.returncode))
     return summary
 
 

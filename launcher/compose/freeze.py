@@ -81,6 +81,7 @@ def freeze(config: DictConfig, overrides: list[str], code: Code | None = None, *
     known = {"id": run_id} if values["id"] is None else {}
     frozen = references.frozen({**written, **known}, {**values, **known})
     cluster = build_cluster(references.late(frozen["cluster"]))
+    frozen["cluster"] = {**frozen["cluster"], "_target_": _class_of(cluster, frozen["cluster"])}  # who reads it later asks that class
     text = frozen_text(frozen)
     run_dir = str(runs_dir(values) / name / run_id)
     mask.show(run_dir)
@@ -192,11 +193,18 @@ def stored_cluster(run: RunDir) -> Cluster:
 
 
 def build_cluster(node: Mapping[str, Any]) -> Cluster:
-    """Of options that have been checked. Raises ConfigError where the class is none of a cluster."""
+    """What options that have been checked mean. Raises ConfigError where the class is none of a cluster."""
     cluster: Cluster = targets.build(node)
     if not hasattr(cluster, "attached"):
         raise ConfigError(f"cluster._target_={node['_target_']} is no cluster: it has to inherit launcher.clusters.protocol.Cluster")
-    return cluster
+    other = cluster.meant()
+    return targets.build({**node, "_target_": other}) if other else cluster
+
+
+def _class_of(cluster: Cluster, node: Mapping[str, Any]) -> str:
+    """The target that makes it: the one in the config, unless its options lead to another class."""
+    made, real = targets.imported(node), type(cluster)
+    return str(node["_target_"]) if made is real or not isinstance(made, type) else f"{real.__module__}.{real.__qualname__}"
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

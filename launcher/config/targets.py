@@ -170,7 +170,7 @@ def signature(target: str) -> Signature | None:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _of_arguments(node.args, skip=0)
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _of_class(node)
+            return _of_class(node, module, tree)
     return None
 
 
@@ -186,15 +186,34 @@ def inputs(target: str) -> list[str] | None:
     return None
 
 
-def _of_class(node: ast.ClassDef) -> Signature:
+def _of_class(node: ast.ClassDef, module: str, tree: ast.Module | None) -> Signature:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _of_arguments(item.args, skip=1)
-    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+    if _is_dataclass(node):
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
         names = {_written(item.target): _written(item.annotation) for item in fields}
-        return Signature({name: kind for name, kind in names.items() if "ClassVar" not in kind}, open=False)
+        own = {name: kind for name, kind in names.items() if "ClassVar" not in kind}
+        return Signature({**_inherited(node, module, tree), **own}, open=False)
     return Signature({}, open=bool(node.bases))
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _inherited(node: ast.ClassDef, module: str, tree: ast.Module | None) -> dict[str, str]:
+    """The fields of a dataclass that its bases have, as long as those are dataclasses, of this module or imported into it by name."""
+    found: dict[str, str] = {}
+    for base in (each.id for each in reversed(node.bases) if isinstance(each, ast.Name)):
+        imports = (each for each in (tree.body if tree else ()) if isinstance(each, ast.ImportFrom) and each.module and not each.level)
+        places = {alias.asname or alias.name: f"{each.module}.{alias.name}" for each in imports for alias in each.names}
+        where, _, name = places.get(base, f"{module}.{base}").rpartition(".")
+        source = module_tree(where)
+        for other in source.body if source else ():
+            if isinstance(other, ast.ClassDef) and other.name == name and _is_dataclass(other):
+                found |= _of_class(other, where, source).annotations
+    return found
 
 
 def _of_arguments(args: ast.arguments, skip: int) -> Signature:

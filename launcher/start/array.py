@@ -15,7 +15,7 @@ from launcher.clusters import kinds, queues, submit
 from launcher.clusters.protocol import Cluster, Part
 from launcher.code import packages
 from launcher.compose import check, scripted, trusted
-from launcher.compose.freeze import Code, Frozen, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
+from launcher.compose.freeze import Code, Frozen, build_cluster, freeze, resolve, runs_dir, stored_cluster, stored_config, time_id
 from launcher.compose.members import Member
 from launcher.config import pretrained, targets
 from launcher.errors import ClusterError, ConfigError, LaunchError, RunError
@@ -30,12 +30,15 @@ from launcher.verdict import standing
 
 
 def is_for_a_scheduler(config: DictConfig) -> bool:
-    """By the class of its cluster. Where that cannot be told, its launch will say why."""
+    """By the class that its cluster's options mean. Where that cannot be told, its launch will say why."""
     with contextlib.suppress(LaunchError):
         values = resolve(config)
         targets.check_trust(values["trust"])
         target = values["cluster"]["_target_"]
         targets.check({"cluster": {"_target_": target}}, values["trust"])
+        with contextlib.suppress(LaunchError):  # of an option that is refused the sweep will say so once
+            targets.check({"cluster": values["cluster"]}, values["trust"])
+            return not build_cluster(values["cluster"]).attached
         return not kinds.named(target, "cluster").attached
     return False
 

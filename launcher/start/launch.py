@@ -26,7 +26,7 @@ from launcher.errors import ClusterError, ConfigError, NoAnswer, RunError, reada
 from launcher.plan import Plan
 from launcher.rundir import lookup, rundir
 from launcher.rundir.rundir import RunDir
-from launcher.start import device_probe, rendered, torch_words, unlocked
+from launcher.start import device_probe, inside, rendered, torch_words, unlocked
 from launcher.start.move import check as check_words
 from launcher.start.move import move
 from launcher.start.report import closing
@@ -38,6 +38,8 @@ def launch(config: DictConfig, overrides: list[str]) -> RunDir:
     """Freeze a config, make its run directory, start it. Raises any LaunchError."""
     frozen = freeze(config, overrides)  # every mistake, in the config or to the scheduler, surfaces before any data is touched
     when = frozen.cluster.check(frozen)
+    if frozen.cluster.attached:
+        inside.suggest(os.environ, frozen.plan)
     torch_words.check()
     values = resolve(config)
     unlocked.check(values)

@@ -6,13 +6,16 @@ is. So it is data, which costs no import of the cluster's code:
     variables   how names of its variables begin, which say what the machine is like and are no secret
     printed     a pattern of the files that its jobs print into where they were submitted
     starters    what starts several processes at once: its name, the variable that only those have, and in which they read how many they
-                are, which one each is, and how many of them are on this node
+                are, which one each is, and how many of them are on this node; and which they have where a person types to the first
+    room        the variables that tell the number of an allocation to whoever is in it, how many nodes that has, and to which of them this
+                shell belongs; and what one types to have it
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +30,18 @@ class Starter(NamedTuple):
     rank: tuple[str, ...]
     here: tuple[str, ...]
     """How many on this node."""
+    terminal: str = ""
+    """There where only the first of them has a terminal, at which a person types."""
+
+
+class Room(NamedTuple):
+    """What is there for who is in it."""
+
+    number: str
+    nodes: str
+    node: str
+    """Its name; not there on a login node."""
+    words: str
 
 
 def variables() -> list[str]:
@@ -39,7 +54,15 @@ def printed() -> list[str]:
 
 def starters() -> list[Starter]:
     raw = [each for found in _declared() for each in found["starters"]]
-    return [Starter(each["name"], each["mark"], *(tuple(each[key]) for key in ("size", "rank", "here"))) for each in raw]
+    return [_starter(**each) for each in raw]
+
+
+def _starter(size: Sequence[str], rank: Sequence[str], here: Sequence[str], **words: str) -> Starter:
+    return Starter(size=tuple(size), rank=tuple(rank), here=tuple(here), **words)
+
+
+def rooms() -> list[Room]:
+    return [Room(**found["room"]) for found in _declared()]
 
 
 @functools.cache

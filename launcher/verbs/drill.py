@@ -62,7 +62,7 @@ def _submit(kind: str, config: DictConfig, overrides: list[str]) -> tuple[RunDir
     config.train.steps, config.train.save_every, config.train.log_every, config.train.eval_every = STEPS, SAVE_EVERY, 1, 0
     cluster = freeze(config, overrides).cluster
     if cluster.attached:
-        raise ConfigError(f"drill: proves requeueing, which is a scheduler's; add cluster={batch()}")
+        raise ConfigError(f"drill: proves requeueing, which is a scheduler's; type cluster={batch()}, as a job of its own")
     if kind not in cluster.drills:
         raise ConfigError(f"drill {kind}: this cluster can be drilled by {', '.join(cluster.drills) or 'nothing'}; type another cluster=…")
     return launch(config, overrides), cluster

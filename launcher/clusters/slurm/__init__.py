@@ -38,7 +38,8 @@ _LONGEST_WARNING = 65_535
 class Slurm(Batch):
     """Nodes of a cluster, and how this site wants to be asked for them."""
 
-    nodes: int = 1
+    nodes: int | str = 1
+    """auto: one; of an allocation all that it has."""
     processes_per_node: int = 1
     """One per GPU; on `device=cpu` as many as the node shall run."""
     device: str = CUDA
@@ -98,10 +99,20 @@ class Slurm(Batch):
     """You vouch that the compute nodes see runs_dir, though it looks like a directory of this machine alone."""
     doctor: bool = False
     """Examine the nodes before training; leave a bad one out and requeue once."""
+    inside: bool = False
+    """Submit nothing, and run on the nodes of the allocation that this is typed in (launcher/clusters/slurm/inside.py)."""
 
     asked: ClassVar[str] = "squeue"
     told: ClassVar[Mapping[str, str]] = {"number": "SLURM_NODEID", "name": "SLURMD_NODENAME", "nodes": "SLURM_JOB_NODELIST"}
     drills: ClassVar[tuple[str, ...]] = ("preempt", "timeout", "nodefail", "crash")
+
+    def meant(self) -> str:
+        return "launcher.clusters.slurm.inside.Inside" if self.inside else ""
+
+    @property
+    def count(self) -> int:
+        """Of nodes, once they have been checked."""
+        return 1 if self.nodes == "auto" else int(self.nodes)
 
     def world(self) -> World:
         """Check every option. Raises ConfigError that names the key and what to type."""
@@ -110,7 +121,8 @@ class Slurm(Batch):
                 f"cluster.device={self.device} cannot be on a cluster one does not see from here; type {CUDA}, {XPU} or {CPU}"
             )
         check_trusted(self.trusted_devices)
-        for key in ("nodes", "processes_per_node", "cpus_per_process"):
+        _whole("nodes", 1 if self.nodes == "auto" else self.nodes, 1, "auto or a whole number from 1")
+        for key in ("processes_per_node", "cpus_per_process"):
             _whole(key, getattr(self, key), 1)
         _whole("max_restarts", self.max_restarts, 0)
         if self.throttle is not None:
@@ -137,7 +149,7 @@ class Slurm(Batch):
         if self.gpu_request == "gres" and "gres" in given:
             raise ConfigError("cluster.sbatch.gres would take the place of the GPUs; type cluster.gpu_request=gpus-per-node beside it")
         passed_on("srun", self.srun, self.site_options)
-        return World(self.nodes, self.processes_per_node, self.device)
+        return World(self.count, self.processes_per_node, self.device)
 
     def threads(self, world: World) -> int:
         return self.cpus_per_process

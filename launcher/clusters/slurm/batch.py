@@ -32,7 +32,7 @@ def check(cluster: Slurm, frozen: Frozen) -> str:
     """
     if shutil.which("sbatch") is None:
         raise NoScheduler("sbatch: not found; type this on a login node of the cluster, or cluster=local to train on this machine")
-    _check_shared(cluster, frozen.plan.run_dir)
+    check_shared(cluster, frozen.plan.run_dir)
     if cluster.prelude is not None:
         prelude_files.check(cluster.prelude)
     try:
@@ -55,7 +55,7 @@ def with_site(argv: Sequence[str], cluster: Slurm) -> list[str]:
     return [*argv[:-1], *more, argv[-1]]
 
 
-def _check_shared(cluster: Slurm, path: str) -> None:
+def check_shared(cluster: Slurm, path: str) -> None:
     """A run directory that the nodes do not see fails with no log anywhere: sbatch accepts it."""
     if cluster.shared_filesystem:
         return

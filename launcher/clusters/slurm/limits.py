@@ -56,21 +56,21 @@ def _check_one(cluster: Slurm, name: str, partition: Partition, counts_gpus: boo
         )
     total = _resources(partition.get("TRES", ""))
     most = min(_count(partition.get("MaxNodes")), _count(partition.get("TotalNodes")))
-    if cluster.nodes > most:
-        raise ClusterError(f"cluster.nodes={cluster.nodes} is more than partition {name} gives a job ({most:.0f}); type at most that")
-    if cluster.nodes < _count(partition.get("MinNodes"), 0):
-        raise ClusterError(f"cluster.nodes={cluster.nodes}: partition {name} gives no job fewer than {partition['MinNodes']}; type that")
+    if cluster.count > most:
+        raise ClusterError(f"cluster.nodes={cluster.count} is more than partition {name} gives a job ({most:.0f}); type at most that")
+    if cluster.count < _count(partition.get("MinNodes"), 0):
+        raise ClusterError(f"cluster.nodes={cluster.count}: partition {name} gives no job fewer than {partition['MinNodes']}; type that")
     if counts_gpus and cluster.device != CPU:
-        _within("cluster.processes_per_node", cluster.processes_per_node, cluster.nodes, total.get("gres/gpu", 0.0), "GPUs", name)
+        _within("cluster.processes_per_node", cluster.processes_per_node, cluster.count, total.get("gres/gpu", 0.0), "GPUs", name)
     cpus = cluster.cpus_per_process * cluster.processes_per_node
-    _within("cluster.cpus_per_process", cpus, cluster.nodes, _count(partition.get("TotalCPUs")), "CPUs", name)
+    _within("cluster.cpus_per_process", cpus, cluster.count, _count(partition.get("TotalCPUs")), "CPUs", name)
     if cpus > _count(partition.get("MaxCPUsPerNode")):
         raise ClusterError(
             f"cluster.cpus_per_process: {cpus} CPUs a node is more than partition {name} gives ({partition['MaxCPUsPerNode']}); type less"
         )
     if cluster.memory is not None:
         wanted = megabytes(str(cluster.memory))
-        allowed = min(_count(partition.get("MaxMemPerNode")), total.get("mem", float("inf")) / cluster.nodes)
+        allowed = min(_count(partition.get("MaxMemPerNode")), total.get("mem", float("inf")) / cluster.count)
         if wanted > allowed:
             raise ClusterError(
                 f"cluster.memory={cluster.memory} is more than partition {name} has for a node ({allowed:.0f}M); type less, or 0 for all"

@@ -7,6 +7,7 @@ starts that node's processes. Nothing a node knows better is decided here: launc
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,31 +35,23 @@ def job_script(cluster: Slurm, plan: Plan) -> str:
         command(["umask", plan.umask]),
         "",
         *SCRUB,
-        *_prelude(cluster, plan),
+        *prelude_lines(cluster, plan),
         "",
-        *(LOOPBACK if cluster.nodes == 1 else ()),
-        *environment.lines(cluster.env, (cluster.image, cluster.container_python, *cluster.mounts, *cluster.srun.values())),
-        f"run={command([plan.run_dir])}",
-        f"code={command([plan.project])}",
-        f"python={command([plan.python if cluster.container is None else cluster.container_python])}",
+        *(LOOPBACK if plan.world.nodes == 1 else ()),
+        *names(cluster, plan),
         f"limit={cluster.seconds}",
         f"requeue={'yes' if cluster.requeue else 'no'}",
         "",
-        export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
-        SAFE_PATH,
-        export("OMP_NUM_THREADS", plan.threads),
+        *settings(plan),
         "# Since 22.05 srun no longer takes this from the job.",
-        export("SRUN_CPUS_PER_TASK", _cpus_per_node(cluster)),
-        "# torchrun gives its workers this long when one of them has failed; the others hang in a collective by then.",
-        export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
-        *([export("LAUNCHER_INTERFACE", cluster.interface)] if cluster.interface else []),
-        *(export(name, value) for name, value in plan.env),
+        export("SRUN_CPUS_PER_TASK", cpus_per_node(cluster)),
+        *between_processes(cluster, plan),
         "",
         'cd "$code" # where -m looks first',
         *NEXT_ATTEMPT,
         "",
         "step() {",
-        "    " + block(_srun(cluster, plan)).replace("\n", "\n    "),
+        "    " + block(srun(cluster, plan)).replace("\n", "\n    "),
         "}",
         *(["examine() {", "    " + block(_examine(cluster, plan)).replace("\n", "\n    "), "}"] if cluster.doctor else []),
         "",
@@ -67,7 +60,34 @@ def job_script(cluster: Slurm, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prelude(cluster: Slurm, plan: Plan) -> list[str]:
+def names(cluster: Slurm, plan: Plan) -> list[str]:
+    """The variables of the script itself, and `cluster.env`."""
+    return [
+        *environment.lines(cluster.env, (cluster.image, cluster.container_python, *cluster.mounts, *cluster.srun.values())),
+        f"run={command([plan.run_dir])}",
+        f"code={command([plan.project])}",
+        f"python={command([plan.python if cluster.container is None else cluster.container_python])}",
+    ]
+
+
+def settings(plan: Plan) -> list[str]:
+    return [
+        export("PYTHONPATH", Raw('"$code${PYTHONPATH:+:$PYTHONPATH}"')),
+        SAFE_PATH,
+        export("OMP_NUM_THREADS", plan.threads),
+    ]
+
+
+def between_processes(cluster: Slurm, plan: Plan) -> list[str]:
+    return [
+        "# torchrun gives its workers this long when one of them has failed; the others hang in a collective by then.",
+        export("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 5),
+        *([export("LAUNCHER_INTERFACE", cluster.interface)] if cluster.interface else []),
+        *(export(name, value) for name, value in plan.env),
+    ]
+
+
+def prelude_lines(cluster: Slurm, plan: Plan) -> list[str]:
     if cluster.prelude is None:
         return []
     copied = f"{plan.run_dir}/prelude/{Path(cluster.prelude).name}"
@@ -93,10 +113,10 @@ def directives(cluster: Slurm, plan: Plan, *, name: str | None = None, array: st
     """The `#SBATCH` lines. `output` is relative to `--chdir`, which sbatch gets as an argument."""
     options: dict[str, Any] = {
         "job-name": f"{plan.name}.{plan.id}" if name is None else name,
-        "nodes": cluster.nodes,
+        "nodes": plan.world.nodes,
         "ntasks-per-node": 1,
-        "cpus-per-task": _cpus_per_node(cluster),
-        **_gpus(cluster),
+        "cpus-per-task": cpus_per_node(cluster),
+        **gpus(cluster),
         "mem": cluster.memory,
         "time": limit_text(cluster.seconds),
         "partition": cluster.partition,
@@ -114,11 +134,11 @@ def directives(cluster: Slurm, plan: Plan, *, name: str | None = None, array: st
     return [directive(key, value) for key, value in options.items() if value is not None]
 
 
-def _cpus_per_node(cluster: Slurm) -> int:
+def cpus_per_node(cluster: Slurm) -> int:
     return cluster.cpus_per_process * cluster.processes_per_node
 
 
-def _gpus(cluster: Slurm) -> dict[str, str]:
+def gpus(cluster: Slurm) -> dict[str, str]:
     """Per node: from 24.11 on, GPUs bound per task keep NCCL from peer-to-peer copies."""
     if cluster.device == CPU:
         return {}
@@ -126,11 +146,13 @@ def _gpus(cluster: Slurm) -> dict[str, str]:
     return {"gres": f"gpu:{count}"} if cluster.gpu_request == "gres" else {"gpus-per-node": count}
 
 
-def _srun(cluster: Slurm, plan: Plan, module: str = "") -> list[object]:
+def srun(cluster: Slurm, plan: Plan, module: str = "", resources: Sequence[object] = ()) -> list[object]:
+    """`resources`: what the step takes, where it is not all that the job has."""
     options = passed_on("srun", cluster.srun, cluster.site_options)
     return [
         "srun",
-        f"--nodes={cluster.nodes}",
+        *resources,
+        f"--nodes={plan.world.nodes}",
         Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
         *(f"--{key}" if value is True else glued(f"--{key}=", value) for key, value in options.items()),
         *_inside(cluster, plan),
@@ -142,7 +164,7 @@ def _srun(cluster: Slurm, plan: Plan, module: str = "") -> list[object]:
 
 
 def _examine(cluster: Slurm, plan: Plan) -> list[object]:
-    return _srun(cluster, dataclasses.replace(plan, max_restarts=0), "launcher.doctor.examine")
+    return srun(cluster, dataclasses.replace(plan, max_restarts=0), "launcher.doctor.examine")
 
 
 def _torchrun(cluster: Slurm, plan: Plan) -> list[object]:

@@ -104,4 +104,5 @@ def _tell_in_a_job(names: list[str]) -> None:
         return
     _told.add("")
     more = f", nor from {', '.join(names)}, which may be that job's" if names else ""
-    print(f"launcher: warning: typed inside job {os.environ['SLURM_JOB_ID']}; the new job takes nothing from it{more}", file=sys.stderr)
+    told = f"typed inside job {os.environ['SLURM_JOB_ID']}; the new job takes nothing from it{more} (cluster.inside=true runs in it)"
+    print(f"launcher: warning: {told}", file=sys.stderr)

@@ -74,6 +74,7 @@ class Ssh(Attended):
     ssh_config: str | None = None
     """Of ssh, in place of ~/.ssh/config."""
 
+    grace: ClassVar[float] = 15.0
     told: ClassVar[Mapping[str, str]] = {"number": "LAUNCHER_NODE", "name": "LAUNCHER_HOST", "nodes": "LAUNCHER_HOSTS"}
 
     def world(self) -> World:

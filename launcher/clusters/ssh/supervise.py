@@ -12,9 +12,11 @@ import json
 import os
 import re
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, NamedTuple
 
 from launcher.clusters.ssh import preflight
@@ -29,7 +31,8 @@ from launcher.rundir.rundir import RunDir, read_text, umask_of, write_atomic
 GRACE_SECONDS = 10.0
 """From the first node that fails to the end of the others, which may know more of why."""
 _BEAT_SECONDS = 2.0
-_CLOSE_SECONDS = 12.0
+CLOSE_SECONDS = 12.0
+"""For all hosts to end what they have started."""
 _HANDED_ON = ("PYTHONPATH", "LAUNCHER_KEY", "LAUNCHER_KEY_FILE", "LAUNCHER_DEBUG")
 LOST = "HostLost"
 """The exception in error.json of a host that does not answer any more: nothing says that it would happen again."""
@@ -52,6 +55,8 @@ class Asked(NamedTuple):
 
 def supervise(run: RunDir, attempt: int, asked: Asked) -> int:
     """Returns the exit status of the node that failed first, 0 where all came to their end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     plan = run.read_plan()
     os.umask(umask_of(run))
     place = run.attempt(attempt)
@@ -70,7 +75,12 @@ def supervise(run: RunDir, attempt: int, asked: Asked) -> int:
         blame.leave(run, attempt, 0, None, **_said(error, os.uname().nodename, error.exit_code), refused=True)
         return error.exit_code
     finally:
-        closed(links, _CLOSE_SECONDS)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        closed(links, CLOSE_SECONDS)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _tell(what: str) -> None:

@@ -79,7 +79,10 @@ def test_a_job_submitted_from_inside_a_job_takes_nothing_from_it(
     monkeypatch.setattr(site, "_told", set())
     answer = command(*on_slurm)
     assert (answer.code, answer.lines) == (0, [])
-    told = "typed inside job 9; the new job takes nothing from it, nor from SBATCH_ACCOUNT, SBATCH_PARTITION, which may be that job's"
+    told = (
+        "typed inside job 9; the new job takes nothing from it, "
+        "nor from SBATCH_ACCOUNT, SBATCH_PARTITION, which may be that job's (cluster.inside=true runs in it)"
+    )
     assert answer.err == f"launcher: warning: {told}\n"
     foreign = ("SLURM", "SBATCH", "SRUN", "SQUEUE")
     assert {name: value for name, value in fake.environment.items() if name.startswith(foreign)} == {"SLURM_CONF": "/etc/slurm.conf"}

@@ -66,7 +66,10 @@ def test_inside_a_job_it_is_nobodys_and_one_line_says_so(
     assert _seen(fake) == {}
     assert "--clusters=far" not in fake.calls[-1]
     names = ", ".join(sorted(OPEN))
-    told = f"launcher: warning: typed inside job 7; the new job takes nothing from it, nor from {names}, which may be that job's\n"
+    told = (
+        f"launcher: warning: typed inside job 7; "
+        f"the new job takes nothing from it, nor from {names}, which may be that job's (cluster.inside=true runs in it)\n"
+    )
     assert answer.err == told
     monkeypatch.setattr(site, "_told", set())
     assert command(*on_slurm, "-m", "seed=1,2").err.count(told) == 1

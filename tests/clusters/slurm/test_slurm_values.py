@@ -186,10 +186,10 @@ def test_a_site_option_has_a_plain_name(name: str) -> None:
 # ---------------------------------------------------------------- every option of Slurm
 
 VALUES = """\
-cluster.nodes=0                     cluster.nodes=0 cannot be; type a whole number from 1
+cluster.nodes=0                     cluster.nodes=0 cannot be; type auto or a whole number from 1
 cluster.nodes=-1                    cluster.nodes=-1 cannot be
-cluster.nodes=two                   cluster.nodes='two' is not of type int
-cluster.nodes=true                  cluster.nodes=true is not of type int
+cluster.nodes=two                   cluster.nodes=two cannot be; type auto or a whole number from 1
+cluster.nodes=true                  cluster.nodes=true cannot be; type auto or a whole number from 1
 cluster.processes_per_node=0        cluster.processes_per_node=0 cannot be; type a whole number from 1
 cluster.processes_per_node=auto     cluster.processes_per_node='auto' is not of type int
 cluster.cpus_per_process=0          cluster.cpus_per_process=0 cannot be
