@@ -69,8 +69,8 @@ class Ssh(Attended):
     """Names in `env` that can change which code runs (PATH, LD_LIBRARY_PATH, PYTHONPATH), and shall."""
     watch: int = 20
     """Seconds without a word from a host after which it is lost."""
-    answer: int = 5
-    """Seconds for all hosts to answer before anything starts."""
+    answer: int = 20
+    """Seconds for all hosts to answer before anything starts; one whose address does not within 5 is not waited for any longer."""
     ssh_config: str | None = None
     """Of ssh, in place of ~/.ssh/config."""
 

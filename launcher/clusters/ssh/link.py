@@ -38,14 +38,15 @@ OPTIONS = {
     "ServerAliveCountMax": "3",
 }
 """Over the user's own configuration, which says how to get there: a connection of its own, without a question, that notices its end."""
+CONNECT_SECONDS = 5.0
+"""For a host's address to answer; what its login takes comes on top."""
 _MOST_LINE = 1 << 20
 _KEPT_LINES = 20
 
 
 def argv(host: str, python: str, seconds: float, config: str | None) -> list[str]:
-    options = [
-        word for key, value in {**OPTIONS, "ConnectTimeout": str(max(1, round(seconds)))}.items() for word in ("-o", f"{key}={value}")
-    ]
+    connect = round(max(1, min(seconds, CONNECT_SECONDS)))
+    options = [word for key, value in {**OPTIONS, "ConnectTimeout": connect}.items() for word in ("-o", f"{key}={value}")]
     return ["ssh", *(("-F", config) if config else ()), *options, "--", host, f"exec {shlex.quote(python)} -u -c {shlex.quote(_BOOT)}"]
 
 

@@ -63,8 +63,7 @@ def heard(links: Sequence[Link], until: float, is_over: Callable[[], bool]) -> I
 
 
 def greet(links: Sequence[Link], device: str, processes: Sequence[int], code: str, seconds: float) -> None:
-    """All say who they are, and it is what the run needs. `processes` of each, `code`: the hash of the launcher here, empty where it
-    does not matter. Raises Problems."""
+    """All say who they are, and it is what the run needs. `processes` of each, `code`: the hash of the launcher here. Raises Problems."""
     found = answers(links, "hello", time.monotonic() + seconds)
     problems: dict[str, str] = {}
     hellos: dict[int, dict[str, Any]] = {}
@@ -75,7 +74,7 @@ def greet(links: Sequence[Link], device: str, processes: Sequence[int], code: st
         answer = found[link.number]
         hello = hellos[link.number] = answer.said["hello"]
         why = str(hello["problem"]) or _of_clock(answer) or _of_devices(hello, device, processes[link.number])
-        if not why and code and hello["code"] != code:
+        if not why and hello["code"] != code:
             why = "the launcher that it sees is not the one that is here; put the project where all hosts see the same"
         if why:
             problems[link.host.name] = why

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _of_room(header: dict[str, Any]) -> str:
     # Not tempfile's: where this one is full it goes elsewhere, the working directory at last, and torch's own code does not.
     wanted.append((Path(os.environ.get("TMPDIR") or "/tmp"), "its TMPDIR"))
     for place, word in wanted:
-        path = place / f".launcher-{os.getpid()}-room"
+        path = place / f".launcher-{secrets.token_hex(8)}-room"  # two hosts may give the same pid
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from launcher.clusters.ssh import preflight
 from launcher.clusters.ssh.hosts import Host
 from launcher.clusters.ssh.link import Link, closed, header
 from launcher.clusters.ssh.preflight import Problems
+from launcher.code import code_hash
 from launcher.errors import ClusterError, LaunchError, RankLost
 from launcher.node import blame
 from launcher.plan import Plan
@@ -102,7 +104,9 @@ def _said(error: Exception, host: str, code: int, kind: str = "") -> dict[str, A
 def start(run: RunDir, plan: Plan, attempt: int, asked: Asked, links: Sequence[Link]) -> None:
     """Look at all of them, and start their nodes. Raises Problems."""
     processes = [int(host.slots or 1) for host in asked.hosts]
-    preflight.greet(links, asked.device, processes, dict(plan.packages).get("launcher", ""), asked.answer)
+    project = Path(plan.project)
+    code = dict(code_hash.of_packages(project, (), project)).get("launcher", "")  # as it is now: it may have been edited
+    preflight.greet(links, asked.device, processes, code, asked.answer)
     address, port = preflight.meet(links, asked.interface, asked.port) if len(links) > 1 else ("127.0.0.1", 0)
     if asked.busy != "share":
         preflight.take(links, processes, float("inf") if asked.busy == "wait" else 0.0, _tell)

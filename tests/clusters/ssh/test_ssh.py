@@ -127,6 +127,47 @@ def test_each_host_that_cannot_be_used_gets_its_reason(tmp_path: Path, hosts: Ho
     assert hosts.left() == []
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(("names", "processes"), [(("gpu1", "gpu2", "gpu3"), 1), (("gpu1", "gpu2"), 2)])
+def test_cifar_as_one_machine_trains_it(tmp_path: Path, hosts: Hosts, shared_data: Path, names: tuple[str, ...], processes: int) -> None:
+    words = ["+exp=cifar", f"data.root={shared_data}", "train.steps=60", "train.batch_size=48", "train.log_every=1"]
+    words += [f"runs_dir={tmp_path / 'runs'}"]
+    there = run_of(hosts.launcher(tmp_path, [*words, "id=ssh", *hosts.words(*names), f"cluster.processes_per_node={processes}"], 300))
+    here = run_of(finish(tmp_path, [*words, "id=here", f"cluster.processes_per_node={len(names) * processes}"], timeout=300))
+    print(
+        f"{len(names)} x {processes}: largest difference of {len(losses(here))} losses",
+        max(map(abs, map(float.__sub__, losses(there), losses(here)))),
+    )
+    assert losses(there) == losses(here)
+    assert len(losses(here)) == 60
+    assert hosts.left() == []
+
+
+def test_of_two_runs_one_has_the_devices(tmp_path: Path, hosts: Hosts) -> None:
+    words = ["train.steps=3000", BATCH, "cluster.processes_per_node=1", *hosts.words("gpu1", "gpu2")]
+    first = hosts.start(tmp_path, toy_words(tmp_path / "runs", "id=first", *words))
+    try:
+        until(lambda: [*(tmp_path / "runs/toy/first/attempts").glob("*/rank_1.log")])
+        said = refusal(hosts.launcher(tmp_path, toy_words(tmp_path / "runs", "id=second", *words)))
+        assert re.search(r"gpu1: its devices are taken by process \d+ of user 0; type cluster\.busy=wait", said)
+        second = hosts.start(tmp_path, ["resume", str(tmp_path / "runs/toy/second"), "cluster.busy=wait"])
+        try:
+            time.sleep(4)
+            assert not [*(tmp_path / "runs/toy/second/attempts").glob("*/rank_0.log")]
+            first.send_signal(signal.SIGINT)
+            first.communicate(timeout=60)
+            until(lambda: [*(tmp_path / "runs/toy/second/attempts").glob("*/rank_0.log")])
+            second.send_signal(signal.SIGINT)
+            assert "waiting for gpu1: its devices are taken" in second.communicate(timeout=60)[1]
+        finally:
+            second.kill()
+            second.communicate()
+    finally:
+        first.kill()
+        first.communicate()
+    assert hosts.left(20) == []
+
+
 ECHOES = """
 import json, os, sys, time
 told = [sys.argv[1:], os.uname().nodename, os.environ.get("TOKEN"), os.environ.get("TEXT")]
@@ -226,6 +267,7 @@ def test_one_that_is_detached_goes_on_by_itself_and_is_stopped_from_anywhere(tmp
     assert hosts.left(10) == []
 
 
+@pytest.mark.timeout(1500)
 def test_nothing_is_left_after_an_end_of_any_kind(tmp_path: Path, hosts: Hosts, many: Callable[[int, int, int], int]) -> None:
     rng = random.Random(7)
     ends = ["launcher killed", "interrupted twice", "agent killed", "torchrun killed", "rank killed", "ssh killed", "supervisor killed"]
@@ -234,7 +276,9 @@ def test_nothing_is_left_after_an_end_of_any_kind(tmp_path: Path, hosts: Hosts, 
         words = ["train.steps=2000", BATCH, "cluster.requeue=false", "cluster.processes_per_node=1", *hosts.words()]
         process = hosts.start(tmp_path, toy_words(tmp_path / "runs", f"id=r{number}", *words))
         try:
-            until(lambda number=number: [*(tmp_path / "runs" / "toy" / f"r{number}" / "attempts").glob("*/rank_2.log")])
+            place = tmp_path / "runs" / "toy" / f"r{number}" / "attempts"
+            until(lambda process=process, place=place: process.poll() is not None or [*place.glob("*/rank_2.log")])
+            assert process.poll() is None, process.communicate()
             time.sleep(rng.uniform(0, 3))
             _end(process, hosts, how)
             process.communicate(timeout=60)
@@ -255,7 +299,7 @@ def _end(process: subprocess.Popen[str], hosts: Hosts, how: str) -> None:
         process.send_signal(signal.SIGINT)
     else:
         mark = {"agent killed": "clusters.ssh.agent", "torchrun killed": "launcher.train.torchrun", "rank killed": "launcher.train.worker"}
-        mark |= {"ssh killed": "ssh -o", "supervisor killed": "launcher.clusters.ssh "}
+        mark |= {"ssh killed": "ssh -F", "supervisor killed": "launcher.clusters.ssh "}
         roots = [hosts["gpu2"].pid] if how not in ("ssh killed", "supervisor killed") else [process.pid]
         for root in roots:
             for each in psutil.Process(root).children(recursive=True):
