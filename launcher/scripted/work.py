@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ _LOOK_SECONDS = 1.0
 
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Raises TrainingFailed where the program fails; dies of the signal that it dies of."""
+    os.environ |= {"LAUNCHER_RUN_DIR": str(run), "LAUNCHER_CHECKPOINT_DIR": str(run.checkpoints)}  # its words may name them
     script = read_config(run)["script"]
     enter(run, place, where)
     if _is_done(run):
