@@ -164,7 +164,17 @@ class Carried:
         spent = time.monotonic() - self.begun
         losses = dict(self.steps())
         return Outcome(
-            self.family, self.mode, self.turn, state, self._mode.steps, done, again, self.attempt() + 1, self.disturbed, round(spent, 1), losses
+            self.family,
+            self.mode,
+            self.turn,
+            state,
+            self._mode.steps,
+            done,
+            again,
+            self.attempt() + 1,
+            self.disturbed,
+            round(spent, 1),
+            losses,
         )
 
     def _events(self) -> list[dict[str, object]]:
@@ -202,7 +212,7 @@ def preempted(runs: Sequence[Carried]) -> None:
     submitted(runs)
     for count in range(TIMES):
         for run in runs:
-            _until(lambda run=run, count=count: run.is_over() or len(run.steps(run.attempt())) >= FAR and run.attempt() >= count, run)
+            _until(lambda run=run, count=count: run.is_over() or (len(run.steps(run.attempt())) >= FAR and run.attempt() >= count), run)
         wish = ["--partition=urgent", "--nodes=3", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 1"]
         subprocess.run(["sbatch", *wish], check=True, capture_output=True, cwd=runs[0].home)
         for run in runs:

@@ -4,9 +4,9 @@ deepspeed engine.py --steps 60 --output-dir out [--resume]
 """
 
 import argparse
-import os
 import signal
 import time
+from pathlib import Path
 
 import deepspeed
 import torch
@@ -35,7 +35,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
     engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=CONFIG)
-    if options.resume and os.path.exists(os.path.join(options.output_dir, "latest")):
+    if options.resume and Path(options.output_dir, "latest").exists():
         engine.load_checkpoint(options.output_dir)
 
     is_over = False

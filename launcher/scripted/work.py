@@ -23,8 +23,8 @@ from launcher.trust import reading
 _LOOK_SECONDS = 1.0
 """Between two looks for a STOP file: on a shared file system each costs the server a question."""
 _TOGETHER_SECONDS = 1.5
-"""After a STOP file was written, by when every rank has looked: all are told at that moment. Lightning's handler sends a message to the other
-ranks, and hangs where one of them hears a step later; under torchrun, which signals one after the other, it does not."""
+"""After a STOP file was written, by when every rank has looked: all are told at that moment. Lightning's handler sends a message to the
+other ranks, and hangs where one of them hears a step later."""
 
 
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
