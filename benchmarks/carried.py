@@ -73,7 +73,7 @@ MODES = {
     "local": Mode(200, 0.02, _LOCAL, 200),
     "stopped": Mode(200, 0.1, _LOCAL, 300),
     "preempted": Mode(1200, 0.1, (*_SLURM, "cluster.time=30:00"), 900),
-    "time limit": Mode(1600, 0.15, (*_SLURM, "cluster.time=2:00", "cluster.warning=20"), 1800),
+    "time limit": Mode(1200, 0.15, (*_SLURM, "cluster.time=2:00", "cluster.warning=20"), 1800),
 }
 
 

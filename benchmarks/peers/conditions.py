@@ -170,7 +170,7 @@ def _preempting() -> Generator[None]:
 
 def _of_a_script(name: str, script: str) -> tuple[Condition, Condition]:
     wish = Wish(script=script)
-    return Condition(name, wish=wish, bound=240), Condition(f"{name}, preempted", _preempting, wish=wish, bound=300)
+    return Condition(name, wish=wish, bound=240), Condition(f"{name} preempted", _preempting, wish=wish, bound=300)
 
 
 _SLOW = (("SAVE_SECONDS", "40"), ("TOY_SABOTAGE", "slow_save"))
