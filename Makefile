@@ -66,6 +66,9 @@ check: $(READY)  ## lint, types, shell, spelling
 goldens: $(READY)  ## rewrite slurm/examples; review the diff
 	$(BIN)/python -m pytest tests/clusters/local/test_render.py tests/clusters/slurm/test_slurm_render.py tests/clusters/slurm/test_inside_allocation.py --goldens
 
+families: $(READY)  ## unchanged scripts of six families: to the end, stopped, preempted, at a time limit; a table (root, a SLURM in a box)
+	$(BIN)/python benchmarks/families.py
+
 bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-up times
 	$(BIN)/python benchmarks/step_overhead.py
 	$(BIN)/python benchmarks/startup.py
@@ -73,4 +76,4 @@ bench: $(READY)  ## our loop beside a plain PyTorch loop, and the verbs' start-u
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
-.PHONY: help setup run test test-slow test-slurm accuracy boxes exps chaos chaos-long fuzz guards mutants gpu check goldens bench clean
+.PHONY: help setup run test test-slow test-slurm accuracy boxes exps chaos chaos-long fuzz guards mutants gpu check goldens families bench clean

@@ -33,6 +33,8 @@ PACKAGES = (
     "accelerate==1.15.0",
     "torch==2.13.0",
     "numpy==2.4.6",
+    "transformers==5.24.0",
+    "lightning==2.6.6",
 )
 RECORD = Path(__file__).with_name("results") / "first_run.json"
 

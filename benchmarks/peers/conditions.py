@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -145,6 +146,33 @@ def slurm_version() -> str:
     return subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
+@contextlib.contextmanager
+def _preempting() -> Generator[None]:
+    """Once, when a job has run for 25 s: one with priority takes all nodes for a moment."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(1):
+            ages = subprocess.run(["squeue", "-h", "-p", "batch", "-t", "RUNNING", "-o", "%M"], capture_output=True, text=True, check=False)
+            if any(minutes != "0" or int(seconds) >= 25 for minutes, _, seconds in (age.rpartition(":") for age in ages.stdout.split())):
+                wish = ["--partition=urgent", "--nodes=3", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 1"]
+                subprocess.run(["sbatch", *wish], cwd="/", capture_output=True, check=True)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()
+
+
+def _of_a_script(name: str, script: str) -> tuple[Condition, Condition]:
+    wish = Wish(script=script)
+    return Condition(name, wish=wish, bound=240), Condition(f"{name} preempted", _preempting, wish=wish, bound=300)
+
+
 _SLOW = (("SAVE_SECONDS", "40"), ("TOY_SABOTAGE", "slow_save"))
 
 CONDITIONS = {
@@ -159,6 +187,11 @@ CONDITIONS = {
         Condition("no scontrol on nodes", lambda: _hidden("scontrol")),
         Condition("40 s saves under a 2 min limit", wish=Wish(minutes=2, warning=60), bound=900, env=_SLOW),
         Condition("sweep of 50", wish=Wish(members=50, minutes=30, memory_gb=20), bound=3600),
+        *_of_a_script("DDP script", "ddp.py"),
+        *_of_a_script("Accelerate script", "nlp_example.py"),
+        *_of_a_script("Lightning script", "mnist.py"),
+        *_of_a_script("Trainer script", "text_trainer.py"),
+        *_of_a_script("torchtitan-shaped script", "titan.py"),
     )
 }
 

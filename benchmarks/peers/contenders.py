@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from peers import scripts
+
 REPO = Path(__file__).resolve().parents[2]
 PROJECT = Path(__file__).with_name("project")
 
@@ -26,6 +28,8 @@ class Wish:
     warning: int | None = None
     """Seconds before the limit; who has such an option gets it, together with that for requeueing."""
     memory_gb: int | None = None
+    script: str = ""
+    """One of benchmarks/families in the place of the contender's own."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def _own_files(directory: Path, venv: Path) -> None:
 
 
 def _own_command(wish: Wish) -> list[str]:
+    if wish.script:
+        return scripts.own(wish.script, wish.minutes)
     return [
         *("python", "-m", "launcher", "--config-dir", "project/conf", "+exp=toy", "cluster=slurm", "cluster.nodes=2"),
         *("cluster.processes_per_node=2", "cluster.device=cpu", "cluster.cpus_per_process=1", f"cluster.time={wish.minutes}:00"),
@@ -83,6 +89,8 @@ def _peer_results(directory: Path) -> list[bool]:
 
 def _torchx(wish: Wish) -> list[str]:
     """No sweeps there: one command per member."""
+    if wish.script:
+        return scripts.torchx(wish.script, wish.minutes)
     words = [
         *("torchx", "run", "-s", "slurm", "-cfg", f"partition=batch,time={wish.minutes}", "dist.ddp", "-j", "2x2", "--script", "train.py"),
         *(["--max_retries", "3"] if wish.warning else []),
@@ -95,6 +103,8 @@ def _torchx(wish: Wish) -> list[str]:
 
 
 def _hydra(wish: Wish) -> list[str]:
+    if wish.script:
+        return scripts.submitit(wish.script, wish.minutes)
     launcher = {
         "partition": "batch",
         "nodes": 2,
@@ -122,6 +132,8 @@ def _repaired_files(directory: Path, venv: Path) -> None:
 
 
 def _accelerate(wish: Wish) -> list[str]:
+    if wish.script:
+        return scripts.accelerate(wish.script, wish.minutes)
     options = [f"--time={wish.minutes}", *([f"--mem={wish.memory_gb}G"] if wish.memory_gb else [])]
     return ["sbatch", *options, *([f"--array=0-{wish.members - 1}"] if wish.members > 1 else []), "submit_multinode.sh"]
 
@@ -140,7 +152,7 @@ CONTENDERS = {
             _hydra,
             _peer_results,
             ("hydra-core", "hydra-submitit-launcher", "submitit", "torch"),
-            ("multirun/**/*_log.err", "multirun/**/*_log.out"),
+            ("multirun/**/*_log.err", "multirun/**/*_log.out", "logs/*_log.err", "logs/*_log.out"),
         ),
         Contender("accelerate", _accelerate_files, _accelerate, _peer_results, _ACCELERATE, _SLURM_FILES),
         Contender("accelerate-repaired", _repaired_files, _accelerate, _peer_results, _ACCELERATE, _SLURM_FILES),

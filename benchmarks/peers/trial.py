@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from peers import reasons
+from peers import reasons, scripts
 from peers.conditions import ALLOCATION, Condition
 from peers.contenders import Contender
 
@@ -51,6 +51,8 @@ def run(contender: Contender, condition: Condition, place: Path, venv: Path) -> 
     directory = place / condition.directory
     directory.mkdir(parents=True)
     contender.prepare(directory, venv)
+    if condition.wish.script:
+        scripts.copy(directory)
     environment = {**contender.environment(directory, venv), **dict(condition.env)}
     argv = condition.wrap(contender.command(condition.wish))
     begun = time.monotonic()
@@ -63,7 +65,7 @@ def run(contender: Contender, condition: Condition, place: Path, venv: Path) -> 
             seconds = time.monotonic() - begun
         finally:
             _end(command, directory)
-    results = contender.results(directory)
+    results = _results(contender, condition, directory)
     ok = not why
     logs = [] if ok and not status else _logs(contender, directory, place)
     said = reasons.words("\n".join(logs))
@@ -85,7 +87,7 @@ def _watch(
     """(Why it failed, or nothing; the status of the command where it has ended)."""
     last_job = time.monotonic()
     while True:
-        results = contender.results(directory)
+        results = _results(contender, condition, directory)
         if results and not all(results):
             return "a wrong result", command.poll()
         if len(results) >= condition.wish.members:
@@ -100,6 +102,10 @@ def _watch(
             states = sorted({state.removesuffix(" None").lower() for _, state in found})
             return f"hangs: {', '.join(states) or 'no job'} after {condition.bound} s", command.poll()
         time.sleep(POLL_SECONDS)
+
+
+def _results(contender: Contender, condition: Condition, directory: Path) -> list[bool]:
+    return scripts.results(directory) if condition.wish.script else contender.results(directory)
 
 
 def _status(command: subprocess.Popen[bytes]) -> int | None:

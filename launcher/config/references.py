@@ -30,6 +30,9 @@ _WRITTEN = r"train\.|resume$|cluster\.(device|gpu_request|container|processes_pe
 """Texts that the launcher and all ranks have to agree on; each is one of a few words, or of a form that is checked."""
 _OF_THE_SHELL = r"cluster\.((env|srun)\.|(image|mounts|container_python)$)"
 _DIRECTORIES = r"(name|id|runs_dir|objective(\.\w+)?|trust(\[\d+\])?)$"
+_OF_A_SCRIPT = r"script\.(args|resume_args)\[\d+\]$"
+_GIVEN = r"LAUNCHER_(RUN_DIR|CHECKPOINT_DIR|ATTEMPT)|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT"
+"""What each process of a script has, and nobody before it: its words may name it."""
 
 
 def listen() -> None:
@@ -37,9 +40,11 @@ def listen() -> None:
     OmegaConf.register_new_resolver("oc.env", _heard, replace=True)
 
 
-def _heard(key: Any, default: Any = _NONE) -> Any:
+def _heard(key: Any, default: Any = _NONE, *, _node_: Any) -> Any:
     mask.ask(str(key))
     if str(key) not in os.environ and default is _NONE:
+        if re.fullmatch(_GIVEN, str(key)) and re.match(_OF_A_SCRIPT, _node_._get_full_key(None)):
+            return f"${key}"
         raise KeyError(f"the environment has no variable {key}")
     return oc.env(key) if default is _NONE else oc.env(key, default)
 

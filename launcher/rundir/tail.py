@@ -17,8 +17,10 @@ SHOWN_BYTES = 1000
 class Tail:
     """Whole new lines of a file at each call; a file that is not there yet has none."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False, bars: bool = False) -> None:
+        """`bars`: what a bar has written over ends a line too, so that one that fills needs no end to be read."""
         self.path = path
+        self._ends = b"\n\r" if bars else b"\n"
         self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._cut = False  # the offset is within a line whose beginning was given
 
@@ -26,7 +28,7 @@ class Tail:
         """Of one that is longer than a line can be, the beginning."""
         with contextlib.suppress(OSError), reading.opened(self.path) as file:
             while data := self._next(file):
-                end = data.find(b"\n") + 1 if self._cut else data.rfind(b"\n") + 1
+                end = data.find(b"\n") + 1 if self._cut else max(data.rfind(bytes([each])) for each in self._ends) + 1
                 if not end and not self._cut and len(data) < reading.LINE_BYTES:
                     return
                 self._offset += end or len(data)

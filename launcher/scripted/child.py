@@ -33,7 +33,6 @@ class Child:
         self._ears = Ears()
         words = [str(word) for word in (*script["args"], *(script["resume_args"] if goes_on else ()))]
         argv, environment = _command(run, plan, script, words)
-        environment |= {"LAUNCHER_RUN_DIR": str(run), "LAUNCHER_CHECKPOINT_DIR": str(run.checkpoints)}
         environment["LAUNCHER_STOP_SIGNAL"] = str(script["stop_signal"])
         run.checkpoints.mkdir(exist_ok=True)
         try:

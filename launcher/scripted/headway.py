@@ -35,7 +35,7 @@ class Headway:
         self._numbers = {name: value for name in groups if (value := reading.number(before.get(name))) is not None}
         self._seconds = reading.number(before.get("seconds")) or 0.0
         self.step, self._total, self._last = reading.whole_number(before.get("steps")) or 0, 0, 0
-        self._tail = Tail(run.rank_log(place.attempt, 0), from_end=True)
+        self._tail = Tail(run.rank_log(place.attempt, 0), from_end=True, bars=True)
         self._began, self._first_step = time.monotonic(), 0
         self._shown = self._looked = self._began
         self._saved = self._newest()

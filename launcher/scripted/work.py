@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -21,10 +22,14 @@ from launcher.trust import reading
 
 _LOOK_SECONDS = 1.0
 """Between two looks for a STOP file: on a shared file system each costs the server a question."""
+_TOGETHER_SECONDS = 1.5
+"""After a STOP file was written, by when every rank has looked: all are told at that moment. Lightning's handler sends a message to the
+other ranks, and hangs where one of them hears a step later."""
 
 
 def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
     """Raises TrainingFailed where the program fails; dies of the signal that it dies of."""
+    os.environ |= {"LAUNCHER_RUN_DIR": str(run), "LAUNCHER_CHECKPOINT_DIR": str(run.checkpoints)}  # its words may name them
     script = read_config(run)["script"]
     enter(run, place, where)
     if _is_done(run):
@@ -36,7 +41,7 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
         run.log_event("started", attempt=place.attempt, restart=place.restart)
         print(f"{plan.name}/{plan.id}: {plan.world}, {plan.threads} threads each; {script['file']}")
     child = Child(run, plan, script, goes_on=bool(earlier))
-    code, asked = child.wait(_Stop(run).is_there, headway.look if headway is not None else lambda: None)
+    code, asked = child.wait(_Stop(run, plan.world.size).is_there, headway.look if headway is not None else lambda: None)
     if asked == "peer":
         sys.exit(1 if code else 0)  # whatever it said, another has failed before, and is to be named
     where["step"] = headway.step if headway is not None else 0
@@ -56,15 +61,22 @@ def work(run: RunDir, plan: Plan, place: Place, where: dict[str, Any]) -> None:
 
 
 class _Stop:
-    def __init__(self, run: RunDir) -> None:
-        self._path, self._next = run.stop, 0.0
+    def __init__(self, run: RunDir, world: int) -> None:
+        self._path, self._next, self._world = run.stop, 0.0, world
 
     def is_there(self) -> bool:
+        """Where it is, returns on all ranks at the same moment, as far as clocks agree."""
         now = time.monotonic()
         if now < self._next:
             return False
         self._next = now + _LOOK_SECONDS
-        return self._path.exists()
+        try:
+            due = self._path.stat().st_mtime + _TOGETHER_SECONDS
+        except OSError:
+            return False
+        if self._world > 1:
+            time.sleep(min(max(0.0, due - time.time()), _TOGETHER_SECONDS))
+        return True
 
 
 def _is_done(run: RunDir) -> bool:

@@ -16,13 +16,17 @@ from launcher.clusters.slurm import environment, prelude
 from launcher.clusters.slurm.values import directive, limit_text, literal_path, passed_on
 from launcher.devices import CPU, KINDS
 from launcher.errors import ConfigError
-from launcher.plan import Plan
+from launcher.plan import SCRIPTED, Plan
 from launcher.shell import Raw, block, command, export, glued
 
 if TYPE_CHECKING:
     from launcher.clusters.slurm import Slurm
 
 BODY = Path(__file__).with_name("slurm.sh")
+_NOT_FOR_A_SCRIPT = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID")
+"""A task of ours is a node, and a program that takes it for a process is in a world of another size. Lightning, where it sees SLURM_NTASKS,
+requeues the job by itself on USR1 and goes on from a checkpoint of its own (SLURMEnvironment.detect; SLURM_JOB_NAME=interactive would do
+too, and lie to everybody else)."""
 
 
 def job_script(cluster: Slurm, plan: Plan) -> str:
@@ -50,6 +54,7 @@ def job_script(cluster: Slurm, plan: Plan) -> str:
         'cd "$code" # where -m looks first',
         *NEXT_ATTEMPT,
         "",
+        *(["# Lightning's own requeue is off: without a number of tasks it knows no SLURM."] if plan.program == SCRIPTED else []),
         "step() {",
         "    " + block(srun(cluster, plan)).replace("\n", "\n    "),
         "}",
@@ -156,6 +161,7 @@ def srun(cluster: Slurm, plan: Plan, module: str = "", resources: Sequence[objec
         Raw("--ntasks-per-node=1 --export=ALL --kill-on-bad-exit=1"),
         *(f"--{key}" if value is True else glued(f"--{key}=", value) for key, value in options.items()),
         *_inside(cluster, plan),
+        *([Raw(" ".join(["env", *(f"-u {name}" for name in _NOT_FOR_A_SCRIPT)]))] if plan.program == SCRIPTED else []),
         Raw('"$python" -m launcher.node "$run"'),
         *_torchrun(cluster, plan),
         command_option("-m", module or plan.program),

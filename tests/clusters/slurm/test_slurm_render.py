@@ -11,7 +11,7 @@ from test_render import GOLDENS, PLAN
 
 from launcher.clusters.slurm import Slurm
 from launcher.clusters.slurm.script import array_script
-from launcher.plan import Plan, World
+from launcher.plan import SCRIPTED, Plan, World
 
 RUN = "/home/ada/project/runs/cifar/20261121-081500-123"
 GPU = Slurm(nodes=1, processes_per_node=8, cpus_per_process=12, partition="gpu", account="vision", gpu_type="h100")
@@ -50,10 +50,12 @@ def rendered(name: str) -> str:
     if name == "slurm_array":
         cluster = dataclasses.replace(GPU, throttle=8)
         return array_script(cluster, plan_of(cluster), "cifar.sweep.0", "/home/ada/project/runs/.sweeps/sweep/arrays/0", 200)
+    if name == "slurm_script":
+        return CLUSTERS["slurm_cpu"].render(dataclasses.replace(plan_of(CLUSTERS["slurm_cpu"]), program=SCRIPTED))
     return CLUSTERS[name].render(plan_of(CLUSTERS[name]))
 
 
-NAMES = (*CLUSTERS, "slurm_array")
+NAMES = (*CLUSTERS, "slurm_array", "slurm_script")
 
 
 @pytest.mark.parametrize("name", NAMES)
