@@ -91,7 +91,8 @@ class Outcome:
     attempts: int
     disturbed: int
     seconds: float
-    losses: dict[int, str]
+    losses: str
+    """In the order of steps."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -162,7 +163,7 @@ class Carried:
         again = sum(count - 1 for count in counted.values())
         done = len(set(counted) & set(range(1, self._mode.steps + 1)))
         spent = time.monotonic() - self.begun
-        losses = dict(self.steps())
+        losses = " ".join(loss for _, loss in sorted(dict(self.steps()).items()))
         return Outcome(
             self.family,
             self.mode,

@@ -93,11 +93,22 @@ def _carry(mode: str, runs: list[Carried], record: dict[str, Any]) -> None:
     }[mode]()
     for run in runs:
         outcome = run.outcome().as_dict()
+        _compare(outcome, record["runs"])
         cell = {key: outcome[key] for key in ("family", "mode", "turn")}
         others = [each for each in record["runs"] if any(each[key] != value for key, value in cell.items())]
         order = [(family, mode) for family in FAMILIES for mode in MODES]
         record["runs"] = sorted([*others, outcome], key=lambda each: (order.index((each["family"], each["mode"])), each["turn"]))
         print(f"{run.family:18} {run.mode:12} {_cell(outcome)} ({outcome['seconds']:.0f} s)", flush=True)
+
+
+def _compare(outcome: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Of one that was stopped: how many losses are those of the run that was left alone, to the digits that are printed."""
+    if outcome["mode"] == "local":
+        return
+    losses = str(outcome.pop("losses")).split()
+    same = {key: outcome[key] for key in ("family", "asked")} | {"mode": "local"}
+    if alone := next((run for run in runs if all(run[key] == value for key, value in same.items())), None):
+        outcome["equal"] = sum(one == other for one, other in zip(losses, alone["losses"].split(), strict=False))
 
 
 def _is_right(run: dict[str, Any]) -> bool:
@@ -107,7 +118,8 @@ def _is_right(run: dict[str, Any]) -> bool:
 def _cell(run: dict[str, Any]) -> str:
     steps = f"{run['done']}/{run['asked']}"
     told = steps if _is_right(run) else f"**{steps}, {run['state']}**"
-    told += f" in {run['attempts']}" if run["mode"] != "local" else ""
+    told += f" in {run['attempts']} attempts" if run["mode"] != "local" else ""
+    told += f", {run['equal']} losses equal" if "equal" in run else ""
     return told + (f", {run['again']} again" if run["again"] else "")
 
 

@@ -1,4 +1,4 @@
-"""A script that knows nothing of the launcher: what its words may name, when it is told, how its bar is read; a whole one, stopped twice.
+"""A script that knows nothing of the launcher: what its words may name, when it is told, how its bar is read; one that is stopped twice.
 
 The other families, and what a cluster does to them: `python benchmarks/families.py`.
 """
