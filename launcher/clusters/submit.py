@@ -27,13 +27,16 @@ def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def linked(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A connection that is talked through: its three streams are pipes."""
+    """A connection that is talked through: its three streams are pipes. Raises NoScheduler where its program is not there."""
     import subprocess
 
     from launcher.node.deathsig import die_with_parent
 
     pipe = subprocess.PIPE
-    return subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=die_with_parent)
+    try:
+        return subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=die_with_parent)
+    except FileNotFoundError:
+        raise NoScheduler(f"{argv[0]}: not found; install it on {os.uname().nodename}, or type cluster=local") from None
 
 
 def as_node(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -13,6 +13,7 @@ from launcher.clusters.ssh.link import Link
 from launcher.clusters.ssh.seen import VERSIONS
 from launcher.clusters.ssh.words import refusal
 from launcher.devices import CPU, counted
+from launcher.errors import Stopped
 
 CLOCK_SECONDS = 10.0
 """By which a host's clock may be off: lines of a run are put in order by it."""
@@ -152,10 +153,9 @@ def meet(links: Sequence[Link], interface: str | None, port: int | None) -> tupl
     raise Problems(none or apart)
 
 
-def take(links: Sequence[Link], processes: Sequence[int], seconds: float, tell: Callable[[str], None]) -> None:
-    """The devices of all hosts, or of none: two runs that each had half would wait for each other. Waits `seconds` for those that are
-    taken. Raises Problems."""
-    until = time.monotonic() + seconds
+def take(links: Sequence[Link], processes: Sequence[int], waits: bool, tell: Callable[[str], None], is_asked: Callable[[], bool]) -> None:
+    """The devices of all hosts, or of none: two runs that each had half would wait for each other. Where it `waits`, until those that are
+    taken are free, or somebody `is_asked` to stop. Raises Problems, Stopped."""
     told = ""
     while True:
         for link in links:
@@ -170,7 +170,9 @@ def take(links: Sequence[Link], processes: Sequence[int], seconds: float, tell: 
             return
         for link in links:
             link.send("leave")
-        if time.monotonic() > until:
+        if is_asked():
+            raise Stopped("stopped while it waited for devices, before it began")
+        if not waits:
             raise Problems(
                 {name: f"{why}; type cluster.busy=wait to wait for them, or cluster.busy=share" for name, why in lacking.items()}
             )

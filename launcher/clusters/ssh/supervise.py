@@ -109,7 +109,7 @@ def start(run: RunDir, plan: Plan, attempt: int, asked: Asked, links: Sequence[L
     preflight.greet(links, asked.device, processes, code, asked.answer)
     address, port = preflight.meet(links, asked.interface, asked.port) if len(links) > 1 else ("127.0.0.1", 0)
     if asked.busy != "share":
-        preflight.take(links, processes, float("inf") if asked.busy == "wait" else 0.0, _tell)
+        preflight.take(links, processes, asked.busy == "wait", _tell, run.stop.exists)
     place = run.attempt(attempt)
     write_atomic(place / "meeting.key", secrets.token_hex(32))
     (place / "meeting.key").chmod(0o600)

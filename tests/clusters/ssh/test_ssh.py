@@ -143,6 +143,7 @@ def test_cifar_as_one_machine_trains_it(tmp_path: Path, hosts: Hosts, shared_dat
     assert hosts.left() == []
 
 
+@pytest.mark.full
 def test_of_two_runs_one_has_the_devices(tmp_path: Path, hosts: Hosts) -> None:
     words = ["train.steps=3000", BATCH, "cluster.processes_per_node=1", *hosts.words("gpu1", "gpu2")]
     first = hosts.start(tmp_path, toy_words(tmp_path / "runs", "id=first", *words))
@@ -154,6 +155,11 @@ def test_of_two_runs_one_has_the_devices(tmp_path: Path, hosts: Hosts) -> None:
         try:
             time.sleep(4)
             assert not [*(tmp_path / "runs/toy/second/attempts").glob("*/rank_0.log")]
+            third = hosts.start(tmp_path, toy_words(tmp_path / "runs", "id=third", *words, "cluster.busy=wait"))
+            until(lambda: [*(tmp_path / "runs/toy/third/attempts").glob("*/nonce")])
+            time.sleep(2)
+            third.send_signal(signal.SIGINT)
+            assert "stopped while it waited for devices" in third.communicate(timeout=30)[1]
             first.send_signal(signal.SIGINT)
             first.communicate(timeout=60)
             until(lambda: [*(tmp_path / "runs/toy/second/attempts").glob("*/rank_0.log")])
