@@ -178,8 +178,8 @@ class Plan:
         """Read a plan back. Raises RunError where the text is not a plan of this version's shape."""
         try:
             raw = reading.record(text)
-            raw["world"]["uneven"] = tuple(raw["world"].get("uneven", ()))
-            raw["world"] = world = World(**raw["world"])
+            world = World(**raw["world"])
+            raw["world"] = world = dataclasses.replace(world, uneven=tuple(world.uneven))
             raw["mesh"] = Mesh(**raw["mesh"]) if "mesh" in raw else Mesh(dp_replicate=world.size)  # an older launcher knew no other
             raw["env"] = tuple((_text(name), _text(value)) for name, value in raw["env"])
             raw["overrides"] = tuple(_text(word) for word in raw["overrides"])

@@ -45,7 +45,8 @@ def test_a_choice_is_a_constructor_call_spelt_out_and_composes(path: Path, comma
     known = signature(node["_target_"])
     assert known is not None
     assert set(node) - {"defaults"} == {"_target_", *known.annotations} - GIVEN.get(path.parent.name, set())
-    answer = command("plan", f"{path.parent.name}={path.stem}", *(("strategy.on_cpu=true",) if path.stem == "cp" else ()))
+    needed = {"cp": ["strategy.on_cpu=true"], "ssh": ["cluster.hosts=[gpu1,gpu2]", "cluster.processes_per_node=1"]}.get(path.stem, [])
+    answer = command("plan", f"{path.parent.name}={path.stem}", *needed)
     assert (answer.code, answer.err) == (0, "")
 
 
