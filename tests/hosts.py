@@ -102,7 +102,8 @@ class Host:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         _until(lambda: Path(f"/proc/{self.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink(), "its network")
         wire = f"w{self.number}"
-        _inside(self._switch, "ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
+        mac = f"02:00:00:00:00:{self.number + 1:02x}"  # the same at each boot, as a machine's is: others remember it
+        _inside(self._switch, "ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(self.pid))
         _inside(self._switch, "ip", "link", "set", wire, "master", "bridge", "up")
         _inside(self.pid, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         _inside(self.pid, "ip", "link", "set", "eth0", "up")
