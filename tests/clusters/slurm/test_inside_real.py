@@ -66,12 +66,12 @@ def ranks(run: Path) -> list[psutil.Process]:
 
 
 def test_a_rank_is_killed_and_the_losses_are_those_of_one_machine(room: Room, batch: Batch, start: Start, tmp_path: Path) -> None:
-    words = ("train.steps=60", "train.save_every=13", "train.batch_size=16")
+    words = ("train.steps=900", "train.save_every=100", "train.batch_size=16")
     whole = finish(tmp_path, toy_words(tmp_path / "here", "id=whole", "cluster.processes_per_node=2", *words))
     assert whole.returncode == 0, whole.stderr
     run = tmp_path / "runs" / "toy" / "a"
     started = start(*room.words, *words, "id=a", env=room.env)
-    wait_for(lambda: last_step(run) >= 20 and len(ranks(run)) == 2, 90, "step 20")
+    wait_for(lambda: last_step(run) >= 120 and len(ranks(run)) == 2, 90, "step 120")
     ranks(run)[-1].kill()
     assert {"running", "starting"} & set(batch("status", str(run)).stdout.split()), "it goes on, whatever the allocation does"
     assert started.wait(120) == 0, started.err.read_text()
