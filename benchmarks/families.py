@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import carried
 from carried import FAMILIES, MODES, Carried
-from measure import load, machine, one_line, table, versions
+from measure import load, machine, names_of, one_line, table, versions
 from peers import conditions
 
 PACKAGES = ("torch", "accelerate", "transformers", "lightning", "deepspeed")
@@ -55,22 +54,12 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", type=_names(FAMILIES), default=list(FAMILIES), help=",".join(FAMILIES))
-    parser.add_argument("--modes", type=_names(MODES), default=list(MODES), help=",".join(MODES))
+    parser.add_argument("--families", type=names_of(FAMILIES), default=list(FAMILIES), help=",".join(FAMILIES))
+    parser.add_argument("--modes", type=names_of(MODES), default=list(MODES), help=",".join(MODES))
     parser.add_argument("--repeat", type=int, default=1, help="runs of each cell")
     parser.add_argument("--scratch", type=Path, default=conditions.scratch_default() / "families", help="seen by all nodes")
     parser.add_argument("--json", type=Path, default=RECORD, help="the record; cells that are not run again stay in it")
     return parser.parse_args()
-
-
-def _names(known: dict[str, Any]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(",")]
-        if wrong := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"{wrong[0]} is none of: {', '.join(known)}")
-        return names
-
-    return parse
 
 
 def _versions() -> dict[str, str]:

@@ -12,13 +12,12 @@ import signal
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import load, machine, one_line, table
+from measure import load, machine, names_of, one_line, table
 from peers import conditions, trial
 from peers.conditions import CONDITIONS
 from peers.contenders import CONTENDERS
@@ -64,22 +63,12 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=_names(CONTENDERS), default=list(CONTENDERS), help=",".join(CONTENDERS))
-    parser.add_argument("--conditions", type=_names(CONDITIONS), default=list(CONDITIONS), help=",".join(CONDITIONS))
+    parser.add_argument("--peers", type=names_of(CONTENDERS), default=list(CONTENDERS), help=",".join(CONTENDERS))
+    parser.add_argument("--conditions", type=names_of(CONDITIONS), default=list(CONDITIONS), help=",".join(CONDITIONS))
     parser.add_argument("--repeat", type=int, default=1, help="runs of each cell")
     parser.add_argument("--scratch", type=Path, default=conditions.scratch_default(), help="seen by all nodes; not below /tmp")
     parser.add_argument("--json", type=Path, default=RECORD, help="the record; cells that are not run again stay in it")
     return parser.parse_args()
-
-
-def _names(known: dict[str, Any]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = [name.strip() for name in text.split(",")]
-        if wrong := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"{wrong[0]} is none of: {', '.join(known)}")
-        return names
-
-    return parse
 
 
 def _environment(place: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 import platform
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +48,18 @@ def rotated(names: Sequence[str], round_number: int) -> list[str]:
     shift = round_number % len(names)
     order = [*names[shift:], *names[:shift]]
     return order[::-1] if round_number // len(names) % 2 else order
+
+
+def names_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:
+    """The type of an option that takes some of these names, with commas between."""
+
+    def parse(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(",")]
+        if wrong := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{wrong[0]} is none of: {', '.join(known)}")
+        return names
+
+    return parse
 
 
 def export_and_folder(told: str | None, rounds: int) -> argparse.Namespace:

@@ -83,6 +83,7 @@ def main() -> None:
     )
     loader = DataLoader(drawn(), batch_size=BATCH, shuffle=True, drop_last=True)
     found = sorted(options.output_dir.glob("*.ckpt"), key=lambda path: path.stat().st_mtime) if options.resume else []
+    # A checkpoint that this script has written itself, whole: loops and callbacks beside the weights.
     trainer.fit(Digits(options.pause), loader, ckpt_path=found[-1] if found else None, weights_only=False)
 
 

@@ -1,4 +1,4 @@
-"""Options of a cluster that are texts, or have some in them: what a script and a scheduler can carry."""
+"""Options of a cluster as they were typed: texts that a script and a scheduler can carry, lists and maps of them, whole numbers."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def texts(key: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[Any]", value)):
         raise ConfigError(f"cluster.{key}={value!r} cannot be; type a list of texts, as in 'cluster.{key}=[a,b]'")
     return cast("list[str]", value)
+
+
+def check_whole(key: str, value: object, low: int, wanted: str = "") -> None:
+    """Raises ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"cluster.{key}={value} cannot be; type {wanted or f'a whole number from {low}'}")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from launcher.errors import ClusterError, LaunchError
+from launcher.node.interfaces import addresses
 from launcher.rundir.rundir import RunDir, umask_of
 from launcher.trust import writing
 from launcher.verdict import headway
@@ -73,18 +74,7 @@ def address_towards(head: str) -> str:
 
 def interface_of(address: str) -> str | None:
     """Name of the interface that has `address`, None where the kernel does not tell."""
-    import fcntl
-    import struct
-
-    for _, name in socket.if_nameindex():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                answer = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-            except OSError:
-                continue
-        if socket.inet_ntoa(answer[20:24]) == address:
-            return name
-    return None
+    return next((name for name, found in addresses() if found == address), None)
 
 
 def settings(number: int, address: str, interface: str | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from launcher.clusters.env import check_env
 from launcher.clusters.protocol import Account, Part
 from launcher.clusters.slurm.env import SLURM
 from launcher.clusters.slurm.values import check_containers, passed_on, seconds_of
-from launcher.clusters.texts import check_text
+from launcher.clusters.texts import check_text, check_whole
 from launcher.devices import CPU, CUDA, XPU, check_trusted
 from launcher.errors import ConfigError
 from launcher.plan import Plan, World
@@ -121,14 +121,14 @@ class Slurm(Batch):
                 f"cluster.device={self.device} cannot be on a cluster one does not see from here; type {CUDA}, {XPU} or {CPU}"
             )
         check_trusted(self.trusted_devices)
-        _whole("nodes", 1 if self.nodes == "auto" else self.nodes, 1, "auto or a whole number from 1")
+        check_whole("nodes", 1 if self.nodes == "auto" else self.nodes, 1, "auto or a whole number from 1")
         for key in ("processes_per_node", "cpus_per_process"):
-            _whole(key, getattr(self, key), 1)
-        _whole("max_restarts", self.max_restarts, 0)
+            check_whole(key, getattr(self, key), 1)
+        check_whole("max_restarts", self.max_restarts, 0)
         if self.throttle is not None:
-            _whole("throttle", self.throttle, 1)
+            check_whole("throttle", self.throttle, 1)
         if self.warning != "auto":
-            _whole("warning", self.warning, 1, "auto or a whole number of seconds from 1")
+            check_whole("warning", self.warning, 1, "auto or a whole number of seconds from 1")
             if int(self.warning) >= self.seconds:
                 raise ConfigError(f"cluster.warning={self.warning} is not before the limit cluster.time={self.time}; type auto")
             if int(self.warning) > _LONGEST_WARNING:
@@ -258,11 +258,6 @@ class Slurm(Batch):
         from launcher.clusters.slurm import drilled
 
         drilled.strike(kind, here)
-
-
-def _whole(key: str, value: object, low: int, wanted: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"cluster.{key}={value} cannot be; type {wanted or f'a whole number from {low}'}")
 
 
 def _match(key: str, value: object, pattern: re.Pattern[str], wanted: str) -> None:

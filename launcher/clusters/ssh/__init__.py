@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from launcher.clusters import machine
 from launcher.clusters.attended import Attended
 from launcher.clusters.env import check_env
 from launcher.clusters.ssh.hosts import Host, read
-from launcher.clusters.texts import check_text
+from launcher.clusters.ssh.link import python_of
+from launcher.clusters.texts import check_text, check_whole
 from launcher.devices import CPU, CUDA, XPU, check_trusted
 from launcher.errors import ClusterError, ConfigError, NoScheduler
 from launcher.plan import Plan, World
@@ -84,11 +86,11 @@ class Ssh(Attended):
             raise ConfigError(f"cluster.device={self.device} cannot be on hosts that are not seen from here; type {CUDA}, {XPU} or {CPU}")
         check_trusted(self.trusted_devices)
         for key, low in (("max_restarts", 0), ("patience", 0), ("watch", 5), ("answer", 1)):
-            _whole(key, getattr(self, key), low)
+            check_whole(key, getattr(self, key), low)
         if self.cpus_per_process is not None:
-            _whole("cpus_per_process", self.cpus_per_process, 1)
+            check_whole("cpus_per_process", self.cpus_per_process, 1)
         if self.min_hosts is not None:
-            _whole("min_hosts", self.min_hosts, 1)
+            check_whole("min_hosts", self.min_hosts, 1)
             if self.min_hosts > len(hosts):
                 raise ConfigError(f"cluster.min_hosts={self.min_hosts}: there are {len(hosts)} hosts; type at most {len(hosts)}, or null")
         if self.port is not None and not (isinstance(self.port, int) and 1024 <= self.port < 65_536):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -112,7 +114,7 @@ class Ssh(Attended):
         """Each with its number of processes. Raises ConfigError; ClusterError where they are asked for it and one does not answer."""
         hosts, count = self.found(), self.processes_per_node
         if count != "auto":
-            _whole("processes_per_node", count, 1, "auto or a whole number from 1")
+            check_whole("processes_per_node", count, 1, "auto or a whole number from 1")
             if any(host.slots not in (None, count) for host in hosts):
                 raise ConfigError("cluster.processes_per_node: some hosts have slots of their own; type cluster.processes_per_node=auto")
             return [host._replace(slots=int(count)) for host in hosts]
@@ -120,7 +122,9 @@ class Ssh(Attended):
             return hosts
         if self.device == CPU:
             return [host._replace(slots=host.slots or 1) for host in hosts]
-        shown = _shown(tuple(host.name for host in hosts), self.device, repr(self.python), self)
+        names = tuple(host.name for host in hosts)
+        pythons = tuple(python_of(self.python, name, sys.executable) for name in names)
+        shown = _shown(names, self.device, pythons, self.answer, self.ssh_config)
         for host in hosts:
             if not host.slots and not shown[host.name]:
                 raise ClusterError(f"cluster.processes_per_node=auto: {host.name} shows no GPU; leave it out, or type cluster.device=cpu")
@@ -170,23 +174,9 @@ def _check_python(python: Any, names: Sequence[str]) -> None:
             raise ConfigError(f"cluster.python={path!r:.80}: type an absolute path of an interpreter, without quotes and !")
 
 
-def _whole(key: str, value: object, low: int, wanted: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"cluster.{key}={value} cannot be; type {wanted or f'a whole number from {low}'}")
-
-
 @functools.lru_cache(maxsize=8)
-def _counted(names: tuple[str, ...], device: str, pythons: tuple[str, ...], answer: int, config: str | None) -> dict[str, int]:
+def _shown(names: tuple[str, ...], device: str, pythons: tuple[str, ...], answer: int, config: str | None) -> dict[str, int]:
+    """Devices of each host. A run is planned twice before it starts: they are asked once."""
     from launcher.clusters.ssh import absence
 
     return absence.devices(names, device, pythons, answer, config)
-
-
-def _shown(names: tuple[str, ...], device: str, _: str, cluster: Ssh) -> dict[str, int]:
-    """A run is planned twice before it starts: they are asked once."""
-    import sys
-
-    from launcher.clusters.ssh.link import python_of
-
-    pythons = tuple(python_of(cluster.python, name, sys.executable) for name in names)
-    return _counted(names, device, pythons, cluster.answer, cluster.ssh_config)

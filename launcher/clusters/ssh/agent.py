@@ -63,14 +63,13 @@ class Agent:
         self._meeting: reach.Meeting | None = None
         self._node: subprocess.Popen[bytes] | None = None
         self._rest = b""
-        self._is_over = False
 
     def work(self) -> None:
         hello = seen.hello(self._header)
         self._seats = Seats(str(self._header["device"]), hello["devices"])
         self._say(hello=hello)
         heard = beat = time.monotonic()
-        while not self._is_over:
+        while True:
             ready, _, _ = select.select([0, *self._listening()], [], [], 0.2)
             now = time.monotonic()
             if 0 in ready:
@@ -106,8 +105,6 @@ class Agent:
             self._seats.leave()
         elif do == "start":
             self._start(told)
-        elif do == "stop":
-            self._is_over = True
 
     def _start(self, told: dict[str, Any]) -> None:
         from launcher.clusters import submit
@@ -119,7 +116,6 @@ class Agent:
         for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
             environment.pop(name, None)
         self._node = submit.as_node(told["argv"], environment, Path(told["log"]))
-        self._say(started=self._node.pid)
 
     def _look(self) -> None:
         if self._node is not None and (status := self._node.poll()) is not None:
@@ -144,8 +140,6 @@ class Agent:
                 while os.waitpid(-1, os.WNOHANG) != (0, 0):
                     pass
             time.sleep(0.01)
-        with contextlib.suppress(OSError):
-            self._say(left=len(left))
 
 
 def _adopt() -> None:

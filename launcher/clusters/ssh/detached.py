@@ -30,9 +30,6 @@ _BEGINS_SECONDS = 60.0
 """For the hosts to be looked at from there, and the first node to begin."""
 
 
-_NO_END = ("launcher: warning", "launcher: waiting", "launcher: suggestion")
-
-
 def start(cluster: Ssh, here: RunDir) -> None:
     """Hand the run over to the first host, wait until its nodes begin, and say what to type. Raises ClusterError."""
     lock.refuse_if_held(here.launcher)
@@ -54,7 +51,8 @@ def start(cluster: Ssh, here: RunDir) -> None:
     until = time.monotonic() + _BEGINS_SECONDS
     while time.monotonic() < until and not _begins(here, before):
         lines += said.lines()
-        if over := [line for line in lines if line.startswith("launcher: ") and not line.startswith(_NO_END)]:
+        over = [line for line in lines if line.startswith("launcher: ") and not line.startswith("launcher: warning")]
+        if over and not lock.is_held(here.launcher):  # else it lives, and goes on
             raise ClusterError(f"on {host.name}: {over[-1].removeprefix('launcher: ')}")
         time.sleep(0.1)
     here.log_event("detached", host=host.name)

@@ -135,7 +135,7 @@ def meet(links: Sequence[Link], interface: str | None, port: int | None) -> tupl
         raise Problems({head.host.name: f"{what}; name an interface that the others reach: cluster.interface=…"})
     for link in others:
         link.send("reach", addresses=said["addresses"], port=said["listening"], token=token, seconds=_REACH_SECONDS)
-    found = answers([*links], "reached", time.monotonic() + 2 * _REACH_SECONDS) if others else {}
+    found = answers(others, "reached", time.monotonic() + 2 * _REACH_SECONDS) if others else {}
     reached: dict[int, list[str]] = {}
     for link in others:
         reached[link.number] = found[link.number].said["reached"] if link.number in found else []

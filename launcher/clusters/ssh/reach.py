@@ -10,8 +10,9 @@ import os
 import random
 import selectors
 import socket
-import struct
 import time
+
+from launcher.node import interfaces
 
 _PORTS = range(20_000, 32_000)
 """Below what Linux gives to clients, 32768 and up."""
@@ -56,14 +57,7 @@ class Meeting:
 
 def addresses(interface: str | None) -> list[str]:
     """Of this host, IPv4, without loopbacks: the one that it was reached at by ssh first. Of one interface where that is named."""
-    import fcntl
-
-    found: list[str] = []
-    for _, name in socket.if_nameindex():
-        if interface in (None, name):
-            with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                answer = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-                found.append(socket.inet_ntoa(answer[20:24]))
+    found = [address for name, address in interfaces.addresses() if interface in (None, name)]
     reached = os.environ.get("SSH_CONNECTION", "").split()[2:3]
     found = [each for each in found if not each.startswith(("127.", "169.254.", "0."))]
     return sorted(dict.fromkeys(found), key=lambda each: each not in reached)
@@ -78,18 +72,17 @@ def reached(candidates: list[str], port: int, token: str, seconds: float) -> lis
         probe.setblocking(False)
         with contextlib.suppress(OSError):
             probe.connect_ex((address, port))
-            waiting.register(probe, selectors.EVENT_READ, address)
+            waiting.register(probe, selectors.EVENT_READ, (address, probe))
     until = time.monotonic() + seconds
     while waiting.get_map() and (left := until - time.monotonic()) > 0 and candidates[0] not in found:
         for key, _ in waiting.select(left):
-            said = b""
+            address, probe = key.data
             with contextlib.suppress(OSError):
-                said = key.fileobj.recv(256)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
-            if said == token.encode():
-                found.add(key.data)
-            waiting.unregister(key.fileobj)
-            key.fileobj.close()  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                if probe.recv(256) == token.encode():
+                    found.add(address)
+            waiting.unregister(probe)
+            probe.close()
     for key in [*waiting.get_map().values()]:
-        key.fileobj.close()  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        key.data[1].close()
     waiting.close()
     return [address for address in candidates if address in found]

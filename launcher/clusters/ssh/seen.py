@@ -25,7 +25,6 @@ def hello(header: dict[str, Any]) -> dict[str, Any]:
     project = Path(header["project"])
     count, sure = _devices(str(header["device"]))
     return {
-        "host": os.uname().nodename,
         "python": platform.python_version(),
         **{name: _version(name) for name in VERSIONS},
         "code": dict(code_hash.of_packages(project, (), project))["launcher"],

@@ -122,7 +122,7 @@ def test_an_allocation_that_scontrol_does_not_tell_of(programs: Path, monkeypatc
 
 
 def script(shell: Shell, **options: object) -> subprocess.CompletedProcess[str]:
-    cluster = Inside(nodes=2, device="cpu", inside=True, **options)  # type: ignore[arg-type]
+    cluster = Inside(nodes=2, device="cpu", inside=True, **options)
     plan = dataclasses.replace(shell.plan, world=World(2, 1, "cpu"))
     (shell.run / "job.sh").write_text(cluster.render(plan))
     return subprocess.run(["bash", shell.run / "job.sh"], capture_output=True, text=True, check=False, timeout=60)

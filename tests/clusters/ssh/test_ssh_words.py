@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,8 +92,9 @@ def test_a_file_that_is_none_names_its_line(tmp_path: Path, text: str, said: str
     ],
 )
 def test_an_option_that_cannot_be_names_itself(options: dict[str, object], said: str) -> None:
+    made: Any = {"hosts": ["gpu1", "gpu2"], "device": "cpu", **options}
     with pytest.raises(ConfigError, match=said):
-        Ssh(**{"hosts": ["gpu1", "gpu2"], "device": "cpu", **options}).world()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        Ssh(**made).world()
 
 
 def test_worlds() -> None:
